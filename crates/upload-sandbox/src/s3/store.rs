@@ -1,0 +1,218 @@
+//! Buckets and objects in memory: one lock per bucket, objects that never change once they are there.
+//!
+//! An object is an `Arc` of immutable bytes and headers. A reader or a copy takes that `Arc` under the lock and decides its
+//! conditions on it, so it can never mix two versions; a writer decides its conditions and inserts under one lock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use s3s::dto::{CORSRule, Checksum, ETagCondition, LifecycleRules, Metadata, Timestamp};
+use s3s::{S3Result, s3_error};
+
+use super::traffic::TrafficByBucket;
+
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    buckets: Mutex<HashMap<String, Arc<Bucket>>>,
+    pub(super) traffic: TrafficByBucket,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Bucket(Mutex<Contents>);
+
+#[derive(Default)]
+struct Contents {
+    /// Set by `Store::remove_bucket`, for writers that found the bucket before it went.
+    removed: bool,
+    objects: BTreeMap<String, Arc<Object>>,
+    cors: Vec<CORSRule>,
+    lifecycle: Option<LifecycleRules>,
+}
+
+pub(super) struct Object {
+    pub(super) bytes: Bytes,
+    /// Hexadecimal MD5, without quotes.
+    pub(super) etag: String,
+    pub(super) modified_at: SystemTime,
+    pub(super) headers: ObjectHeaders,
+    /// The checksums that the upload declared, all of them true.
+    pub(super) checksum: Checksum,
+}
+
+/// What is kept with an object and served with it.
+#[derive(Clone, Default)]
+pub(super) struct ObjectHeaders {
+    pub(super) cache_control: Option<String>,
+    pub(super) content_disposition: Option<String>,
+    pub(super) content_encoding: Option<String>,
+    pub(super) content_language: Option<String>,
+    pub(super) content_type: Option<String>,
+    pub(super) expires: Option<Timestamp>,
+    pub(super) metadata: Option<Metadata>,
+}
+
+/// The conditions of one request; for a copy those on its source.
+#[derive(Default)]
+pub(super) struct Conditions {
+    pub(super) if_match: Option<ETagCondition>,
+    pub(super) if_none_match: Option<ETagCondition>,
+}
+
+/// One page of a listing.
+pub(super) struct Page {
+    pub(super) objects: Vec<(String, Arc<Object>)>,
+    pub(super) common_prefixes: Vec<String>,
+    /// The last key or common prefix of this page, where there is another page.
+    pub(super) resume_after: Option<String>,
+}
+
+impl Store {
+    pub(super) fn create_bucket(&self, name: &str) -> S3Result<()> {
+        match lock(&self.buckets).entry(name.to_owned()) {
+            std::collections::hash_map::Entry::Occupied(_) => Err(s3_error!(BucketAlreadyOwnedByYou)),
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                entry.insert(Arc::default());
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn remove_bucket(&self, name: &str) -> S3Result<()> {
+        let mut buckets = lock(&self.buckets);
+        let bucket = buckets.get(name).ok_or_else(|| s3_error!(NoSuchBucket))?;
+        {
+            let mut contents = lock(&bucket.0);
+            if !contents.objects.is_empty() {
+                return Err(s3_error!(BucketNotEmpty));
+            }
+            contents.removed = true;
+        }
+        buckets.remove(name);
+        Ok(())
+    }
+
+    pub(super) fn bucket(&self, name: &str) -> S3Result<Arc<Bucket>> {
+        lock(&self.buckets).get(name).cloned().ok_or_else(|| s3_error!(NoSuchBucket))
+    }
+}
+
+impl Bucket {
+    /// The object as it is at this moment.
+    pub(super) fn get(&self, key: &str) -> S3Result<Arc<Object>> {
+        lock(&self.0).objects.get(key).cloned().ok_or_else(|| s3_error!(NoSuchKey))
+    }
+
+    /// Makes a complete object visible, if the conditions hold for what is there until then.
+    pub(super) fn insert(&self, key: String, object: Object, conditions: &Conditions) -> S3Result<Arc<Object>> {
+        let mut contents = lock(&self.0);
+        if contents.removed {
+            return Err(s3_error!(NoSuchBucket));
+        }
+        conditions.allow_write(contents.objects.get(&key).map(Arc::as_ref))?;
+        let object = Arc::new(object);
+        contents.objects.insert(key, Arc::clone(&object));
+        Ok(object)
+    }
+
+    /// Removes the object if there is one; S3 does not tell which.
+    pub(super) fn delete(&self, key: &str) {
+        lock(&self.0).objects.remove(key);
+    }
+
+    pub(super) fn list(&self, prefix: &str, delimiter: Option<&str>, after: Option<&str>, max_keys: usize) -> Page {
+        let contents = lock(&self.0);
+        let mut page = Page { objects: Vec::new(), common_prefixes: Vec::new(), resume_after: None };
+        let mut last: Option<String> = None;
+        let start = after.filter(|after| *after >= prefix).map_or(Bound::Included(prefix), Bound::Excluded);
+        for (key, object) in contents.objects.range::<str, _>((start, Bound::Unbounded)) {
+            let Some(rest) = key.strip_prefix(prefix) else { break };
+            let common = delimiter
+                .and_then(|delimiter| rest.find(delimiter).map(|at| &key[..prefix.len() + at + delimiter.len()]));
+            let entry = common.unwrap_or(key);
+            // A whole folder is one entry, on this page or the one before.
+            if common.is_some() && (last.as_deref() == Some(entry) || after.is_some_and(|after| after == entry)) {
+                continue;
+            }
+            if page.objects.len() + page.common_prefixes.len() == max_keys {
+                page.resume_after = last;
+                break;
+            }
+            last = Some(entry.to_owned());
+            match common {
+                Some(common) => page.common_prefixes.push(common.to_owned()),
+                None => page.objects.push((key.clone(), Arc::clone(object))),
+            }
+        }
+        page
+    }
+
+    pub(super) fn cors(&self) -> Vec<CORSRule> {
+        lock(&self.0).cors.clone()
+    }
+
+    pub(super) fn set_cors(&self, rules: Vec<CORSRule>) {
+        lock(&self.0).cors = rules;
+    }
+
+    pub(super) fn lifecycle(&self) -> Option<LifecycleRules> {
+        lock(&self.0).lifecycle.clone()
+    }
+
+    pub(super) fn set_lifecycle(&self, rules: Option<LifecycleRules>) {
+        lock(&self.0).lifecycle = rules;
+    }
+}
+
+impl Conditions {
+    /// A read: 412 where `If-Match` fails, 304 where `If-None-Match` does.
+    pub(super) fn allow_read(&self, object: &Object) -> S3Result<()> {
+        if self.if_match.as_ref().is_some_and(|condition| !object.meets(condition)) {
+            return Err(s3_error!(PreconditionFailed));
+        }
+        if self.if_none_match.as_ref().is_some_and(|condition| object.meets(condition)) {
+            return Err(s3_error!(NotModified));
+        }
+        Ok(())
+    }
+
+    /// The source of a copy: 412 where either fails.
+    pub(super) fn allow_copy(&self, source: &Object) -> S3Result<()> {
+        self.allow_read(source).map_err(|_| s3_error!(PreconditionFailed))
+    }
+
+    /// A write over what is there: 404 where `If-Match` finds nothing, 412 where one fails.
+    fn allow_write(&self, present: Option<&Object>) -> S3Result<()> {
+        match (&self.if_match, present) {
+            (Some(_), None) => return Err(s3_error!(NoSuchKey)),
+            (Some(condition), Some(object)) if !object.meets(condition) => return Err(s3_error!(PreconditionFailed)),
+            _ => {}
+        }
+        match (&self.if_none_match, present) {
+            (Some(condition), Some(object)) if object.meets(condition) => Err(s3_error!(PreconditionFailed)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Object {
+    fn meets(&self, condition: &ETagCondition) -> bool {
+        match condition {
+            ETagCondition::Any => true,
+            ETagCondition::ETag(etag) => etag.value() == self.etag,
+        }
+    }
+}
+
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Contents").field("objects", &self.objects.len()).finish_non_exhaustive()
+    }
+}
+
+/// No code panics while it holds a lock of the store; if one did, what it left would still be whole objects.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
