@@ -1,1 +1,28 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+
+pub mod competitions;
+pub mod databases;
+pub mod images;
+pub mod migrations;
+pub mod post_images;
+pub mod poster_images;
+pub mod posts;
+pub mod profile_images;
+pub mod users;
+
+mod cached;
+mod database;
+mod moment;
+#[rustfmt::skip] // It is what `diesel print-schema` writes, to the letter.
+mod schema;
+mod settings;
+mod stored;
+mod verified;
+
+pub use database::{Database, DatabaseError, PooledConnection};
+pub use diesel::result::{Error as QueryError, QueryResult};
+pub use settings::{DatabaseSettings, SettingsError};
+pub use verified::Verified;
+
+/// A connection that the queries run on.
+pub type Connection = diesel_async::AsyncPgConnection;

@@ -1,0 +1,63 @@
+//! The `competition` table.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    ExpressionMethods, IntoSql, OptionalExtension, QueryDsl, SelectableHelper,
+    sql_types::{Text, Uuid},
+};
+use diesel_async::RunQueryDsl;
+use upload_domain::{CompetitionId, Role, UserId, UserStatus};
+
+use crate::{
+    Connection, QueryResult,
+    schema::{competition, user},
+    stored::{Stored, words},
+};
+
+/// A competition's row.
+#[derive(Debug, Clone, PartialEq, Eq, diesel::Queryable, diesel::Selectable)]
+#[diesel(table_name = competition, check_for_backend(diesel::pg::Pg))]
+pub struct Competition {
+    /// Identifier.
+    #[diesel(deserialize_as = Stored<CompetitionId>)]
+    pub id: CompetitionId,
+    /// What it is called.
+    pub title: String,
+    /// Who runs it.
+    #[diesel(deserialize_as = Stored<UserId>)]
+    pub host_user_id: UserId,
+    /// When the row was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A competition to be.
+#[derive(Debug, Clone, Copy)]
+pub struct NewCompetition<'a> {
+    /// The id to give.
+    pub id: CompetitionId,
+    /// What it is called.
+    pub title: &'a str,
+    /// Who runs it: whoever makes it.
+    pub host_user_id: UserId,
+}
+
+/// Adds a competition, or `None` where its host is not ACTIVE with a role that runs competitions.
+pub async fn insert(connection: &mut Connection, new: &NewCompetition<'_>) -> QueryResult<Option<Competition>> {
+    let row = user::table
+        .find(new.host_user_id.uuid())
+        .filter(user::status.eq(UserStatus::Active.as_str()))
+        .filter(user::role.eq_any(words(Role::COMPETITION)))
+        .select((new.id.uuid().into_sql::<Uuid>(), new.title.into_sql::<Text>(), user::id));
+    diesel::insert_into(competition::table)
+        .values(row)
+        .into_columns((competition::id, competition::title, competition::host_user_id))
+        .returning(Competition::as_returning())
+        .get_result(connection)
+        .await
+        .optional()
+}
+
+/// The competition with this id.
+pub async fn find(connection: &mut Connection, id: CompetitionId) -> QueryResult<Option<Competition>> {
+    competition::table.find(id.uuid()).select(Competition::as_select()).first(connection).await.optional()
+}

@@ -1,0 +1,222 @@
+//! The pool of connections, and how its errors are told apart.
+//!
+//! Every connection and the task that drives it live on the runtime that [`Database::new`] was given: actix's workers have
+//! runtimes of their own that end with them, and a connection opened there would die in other hands.
+//!
+//! The server ends a statement that runs too long, but only if it still answers. So each use of a connection is watched: one
+//! that takes longer than two statements may is cut off, and whoever waits on it gets [`DatabaseError::Unavailable`].
+
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
+
+use deadpool::{
+    Runtime,
+    managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType},
+};
+use diesel::{
+    IntoSql,
+    result::{ConnectionError, DatabaseErrorKind},
+    sql_types::Integer,
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, pooled_connection::PoolableConnection};
+use tokio::{runtime::Handle, task::AbortHandle, time};
+use tokio_postgres::{Config, NoTls};
+
+use crate::{DatabaseSettings, QueryError, SettingsError};
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why the database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Every connection is in use, and none came free in time.
+    #[error("no database connection came free in time")]
+    Overloaded,
+    /// The database cannot be reached, went away or took too long; the same may work later.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] Source),
+    /// The statement failed: the fault is in it or in the schema, and trying again does not help.
+    #[error("a database statement failed")]
+    Query(#[source] QueryError),
+}
+
+/// Postgres, through a pool of connections that are opened when needed. Clones share the pool.
+#[derive(Clone)]
+pub struct Database {
+    pool: Pool<Opener>,
+    runtime: Handle,
+    use_timeout: Duration,
+}
+
+/// A connection that is one's own until it is dropped.
+pub struct PooledConnection {
+    session: Object<Opener>,
+    watch: AbortHandle,
+}
+
+impl Database {
+    /// Prepares the pool; nothing is connected yet. Connections will live on `runtime`.
+    pub fn new(settings: &DatabaseSettings, runtime: Handle) -> Result<Self, SettingsError> {
+        let opener = Opener {
+            config: settings.session_config()?,
+            connect_timeout: settings.connect_timeout(),
+            runtime: runtime.clone(),
+        };
+        let pool = Pool::builder(opener)
+            .max_size(settings.database_pool_size as usize)
+            .wait_timeout(Some(settings.wait_timeout()))
+            // The connection used last has the warmest cache of statements.
+            .queue_mode(QueueMode::Lifo)
+            .runtime(Runtime::Tokio1)
+            .build()?;
+        Ok(Self { pool, runtime, use_timeout: settings.use_timeout() })
+    }
+
+    /// A connection, waited for no longer than the settings say.
+    pub async fn connection(&self) -> Result<PooledConnection, DatabaseError> {
+        let session = self.pool.get().await.map_err(|error| match error {
+            PoolError::Timeout(TimeoutType::Wait) => DatabaseError::Overloaded,
+            PoolError::Backend(source) => DatabaseError::Unavailable(source),
+            other => DatabaseError::Unavailable(other.to_string().into()),
+        })?;
+        let driver = session.driver.clone();
+        let limit = self.use_timeout;
+        let watch = self.runtime.spawn(async move {
+            time::sleep(limit).await;
+            tracing::error!(
+                limit_ms = limit.as_millis() as u64,
+                "A database connection was in use for too long and is cut off"
+            );
+            driver.abort();
+        });
+        Ok(PooledConnection { session, watch: watch.abort_handle() })
+    }
+
+    /// Asks the database for a sign of life.
+    pub async fn ping(&self) -> Result<(), DatabaseError> {
+        let mut connection = self.connection().await?;
+        let one: i32 = diesel::select(1_i32.into_sql::<Integer>()).get_result(&mut *connection).await?;
+        debug_assert_eq!(one, 1);
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Database").field("pool", &self.pool.status()).finish_non_exhaustive()
+    }
+}
+
+impl Deref for PooledConnection {
+    type Target = AsyncPgConnection;
+
+    fn deref(&self) -> &AsyncPgConnection {
+        &self.session.connection
+    }
+}
+
+impl DerefMut for PooledConnection {
+    fn deref_mut(&mut self) -> &mut AsyncPgConnection {
+        &mut self.session.connection
+    }
+}
+
+impl Drop for PooledConnection {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+impl From<QueryError> for DatabaseError {
+    /// A lost connection, a timeout or a conflict that another try resolves is [`Self::Unavailable`].
+    ///
+    /// diesel-async hides SQLSTATE, so codes that Diesel has no kind for are told by the server's text, in English as
+    /// `lc_messages` has it on every common installation; in another language they would count as [`Self::Query`].
+    fn from(error: QueryError) -> Self {
+        let passing = match &error {
+            QueryError::DatabaseError(kind, information) => match kind {
+                DatabaseErrorKind::ClosedConnection
+                | DatabaseErrorKind::UnableToSendCommand
+                | DatabaseErrorKind::SerializationFailure
+                | DatabaseErrorKind::ReadOnlyTransaction => true,
+                DatabaseErrorKind::Unknown => [
+                    "canceling statement due to",
+                    "terminating connection",
+                    "the database system is",
+                    "deadlock detected",
+                ]
+                .iter()
+                .any(|start| information.message().starts_with(start)),
+                _ => false,
+            },
+            QueryError::BrokenTransactionManager => true,
+            _ => false,
+        };
+        if passing { Self::Unavailable(Box::new(error)) } else { Self::Query(error) }
+    }
+}
+
+/// Opens connections for the pool.
+struct Opener {
+    config: Config,
+    connect_timeout: Duration,
+    runtime: Handle,
+}
+
+/// A connection and the task that drives it.
+struct Session {
+    connection: AsyncPgConnection,
+    driver: AbortHandle,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Else a statement that nobody waits for any more would keep the socket open.
+        self.driver.abort();
+    }
+}
+
+impl Manager for Opener {
+    type Type = Session;
+    type Error = Source;
+
+    async fn create(&self) -> Result<Session, Source> {
+        let opened = open(self.config.clone());
+        let limit = self.connect_timeout;
+        // On the given runtime as a whole: a socket belongs to the runtime that it was opened on.
+        self.runtime.spawn(time::timeout(limit, opened)).await??.map_err(Source::from)
+    }
+
+    async fn recycle(&self, session: &mut Session, _metrics: &Metrics) -> RecycleResult<Source> {
+        if session.driver.is_finished() || session.connection.is_broken() {
+            return Err(RecycleError::message("the connection is closed or in an unfinished transaction"));
+        }
+        Ok(())
+    }
+}
+
+/// Connects, and drives the connection on the current runtime.
+async fn open(config: Config) -> Result<Session, ConnectionError> {
+    let (client, connection) =
+        config.connect(NoTls).await.map_err(|error| ConnectionError::CouldntSetupConfiguration(query_error(&error)))?;
+    let driver = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "A database connection was lost");
+        }
+    })
+    .abort_handle();
+    let connection = AsyncPgConnection::try_from(client).await?;
+    Ok(Session { connection, driver })
+}
+
+fn query_error(error: &tokio_postgres::Error) -> QueryError {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    QueryError::DatabaseError(DatabaseErrorKind::UnableToSendCommand, Box::new(message))
+}

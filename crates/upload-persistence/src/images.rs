@@ -1,0 +1,502 @@
+//! The `image` table: what is uploaded, from its row's birth to its link or its sweep.
+//!
+//! A row is *pending* (with or without a live attempt, with or without a media key), *linked*, or *deleting*. Each function
+//! here is one of the arrows between these. The arrow to *linked* is in the files of the link tables, since it is one
+//! statement with the link itself.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    BoolExpressionMethods, ExpressionMethods, IntoSql, NullableExpressionMethods, OptionalExtension, QueryDsl,
+    SelectableHelper,
+    dsl::{auto_type, exists, now},
+    sql_types::{Array, Bool, Int8, Interval, Nullable, Text, Uuid},
+};
+use diesel_async::RunQueryDsl;
+use upload_domain::{
+    AttemptId, CompetitionId, Dimensions, ImageFormat, ImageId, ImagePath, LinkTarget, PostId, Refusal, Role,
+    Sha256Checksum, UserId, UserStatus,
+};
+
+use crate::{
+    Connection, QueryResult, Verified,
+    cached::Cached,
+    moment::{Moment, ago, from_now, from_now_if, interval},
+    schema::{image, user},
+    stored::{Stored, bigint, integer, words},
+};
+
+/// An image's row.
+#[derive(Debug, Clone, PartialEq, Eq, diesel::Queryable, diesel::Selectable)]
+#[diesel(table_name = image, check_for_backend(diesel::pg::Pg))]
+pub struct Image {
+    /// Identifier.
+    #[diesel(deserialize_as = Stored<ImageId>)]
+    pub id: ImageId,
+    /// The owner.
+    #[diesel(deserialize_as = Stored<UserId>)]
+    pub user_id: UserId,
+    /// What the image is for.
+    #[diesel(deserialize_as = Stored<ImagePath>)]
+    pub path: ImagePath,
+    /// The declared format.
+    #[diesel(deserialize_as = Stored<ImageFormat>)]
+    pub format: ImageFormat,
+    /// When the row was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was linked; `None` while pending.
+    pub linked_at: Option<DateTime<Utc>>,
+    /// Length in bytes: the declared one, or `None`, while pending; the real one once linked.
+    #[diesel(deserialize_as = Stored<Option<u64>>)]
+    pub byte_size: Option<u64>,
+    /// The declared SHA-256.
+    #[diesel(deserialize_as = Stored<Option<Sha256Checksum>>)]
+    pub checksum_sha256: Option<Sha256Checksum>,
+    /// Pixels from left to right, once verified.
+    #[diesel(deserialize_as = Stored<Option<u32>>)]
+    pub width: Option<u32>,
+    /// Pixels from top to bottom, once verified.
+    #[diesel(deserialize_as = Stored<Option<u32>>)]
+    pub height: Option<u32>,
+    /// Where verified bytes are; `None` until they are there.
+    pub media_key: Option<String>,
+    /// Length in bytes of what is under the media key. It is apart from `byte_size`, because another upload before the link
+    /// may be of another length where none was declared.
+    #[diesel(deserialize_as = Stored<Option<u64>>)]
+    pub media_byte_size: Option<u64>,
+    /// The attempt that holds or last held it.
+    #[diesel(deserialize_as = Stored<Option<AttemptId>>)]
+    pub attempt: Option<AttemptId>,
+    /// Why a body was refused for its content.
+    #[diesel(deserialize_as = Stored<Option<Refusal>>)]
+    pub refused_code: Option<Refusal>,
+}
+
+impl Image {
+    /// What there is to commit, where verified bytes already stand under the media key and an attempt holds the image: then a
+    /// link is the commit alone.
+    pub fn verified(&self) -> Option<Verified<'_>> {
+        Some(Verified {
+            image: self.id,
+            user: self.user_id,
+            attempt: self.attempt?,
+            media_key: self.media_key.as_deref()?,
+            byte_size: self.media_byte_size?,
+            dimensions: Dimensions { width: self.width?, height: self.height? },
+        })
+    }
+}
+
+/// An image to be.
+#[derive(Debug, Clone, Copy)]
+pub struct NewImage {
+    /// The id to give, version 7.
+    pub id: ImageId,
+    /// The owner.
+    pub user_id: UserId,
+    /// What the image is for.
+    pub path: ImagePath,
+    /// The declared format.
+    pub format: ImageFormat,
+    /// The declared length in bytes.
+    pub byte_size: Option<u64>,
+    /// The declared SHA-256.
+    pub checksum_sha256: Option<Sha256Checksum>,
+    /// The upload that begins together with the row, if one does.
+    pub upload: Option<UploadAttempt>,
+}
+
+/// An upload that begins now.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadAttempt {
+    /// Its id, part of the media key that it writes.
+    pub attempt: AttemptId,
+    /// How long it may take.
+    pub lasts: Duration,
+}
+
+/// What an upload has brought: verified bytes under its own media key.
+#[derive(Debug, Clone, Copy)]
+pub struct FinishedUpload<'a> {
+    /// Which image.
+    pub id: ImageId,
+    /// The attempt that brought them.
+    pub attempt: AttemptId,
+    /// Where they are.
+    pub media_key: &'a str,
+    /// Their length, in bytes.
+    pub byte_size: u64,
+    /// Their size, in pixels.
+    pub dimensions: Dimensions,
+}
+
+/// How an image stands towards someone who could not have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// There is none, or it is another's.
+    Missing,
+    /// It is there, but its owner may not act.
+    Forbidden,
+    /// It has been linked to this, and that link is live (`true`) or has ended.
+    Linked(LinkTarget, bool),
+    /// A link is being made.
+    LinkInProgress,
+    /// An upload is under way.
+    UploadInProgress,
+    /// It is too old, or being removed.
+    Expired,
+    /// A body was refused for its content.
+    Refused(Refusal),
+    /// Nothing stands in the way (any more).
+    Pending,
+}
+
+/// What is needed to serve an image.
+#[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
+pub struct Served {
+    /// Where its bytes are.
+    #[diesel(sql_type = Text)]
+    pub media_key: String,
+    /// Their format.
+    #[diesel(sql_type = Text, deserialize_as = Stored<ImageFormat>)]
+    pub format: ImageFormat,
+}
+
+/// A row that a sweep has taken: its objects are to be deleted, then it.
+#[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
+pub struct Doomed {
+    /// Which image, and so its incoming key.
+    #[diesel(sql_type = Uuid, deserialize_as = Stored<ImageId>)]
+    pub id: ImageId,
+    /// Where verified bytes are.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub media_key: Option<String>,
+    /// The last attempt, which may have left an object under its own media key.
+    #[diesel(sql_type = Nullable<Uuid>, deserialize_as = Stored<Option<AttemptId>>)]
+    pub attempt: Option<AttemptId>,
+}
+
+/// How long a row that a sweep has taken is left to that sweep before another may take it over.
+pub const SWEEP_LEASE: Duration = Duration::from_secs(45);
+
+const LINK: &str = "link";
+const UPLOAD: &str = "upload";
+
+/// Adds a pending image, or `None` where the user is not ACTIVE with a role that may create images for this path.
+pub async fn insert_pending(connection: &mut Connection, new: &NewImage) -> QueryResult<Option<Image>> {
+    let attempt = new.upload.map(|upload| upload.attempt.uuid());
+    let kind = new.upload.map(|_| UPLOAD);
+    let until = from_now_if(new.upload.map(|upload| upload.lasts));
+    let row = user::table
+        .find(new.user_id.uuid())
+        .filter(user::status.eq(UserStatus::Active.as_str()))
+        .filter(user::role.eq_any(words(new.path.creator_roles())))
+        .select((
+            new.id.uuid().into_sql::<Uuid>(),
+            user::id,
+            new.path.as_str().into_sql::<Text>(),
+            new.format.as_str().into_sql::<Text>(),
+            new.byte_size.map(bigint).into_sql::<Nullable<Int8>>(),
+            new.checksum_sha256
+                .map(|checksum| checksum.as_bytes().to_vec())
+                .into_sql::<Nullable<diesel::sql_types::Binary>>(),
+            attempt.into_sql::<Nullable<Uuid>>(),
+            kind.into_sql::<Nullable<Text>>(),
+            until,
+        ));
+    diesel::insert_into(image::table)
+        .values(row)
+        .into_columns((
+            image::id,
+            image::user_id,
+            image::path,
+            image::format,
+            image::byte_size,
+            image::checksum_sha256,
+            image::attempt,
+            image::attempt_kind,
+            image::attempt_until,
+        ))
+        .returning(Image::as_returning())
+        .get_result(connection)
+        .await
+        .optional()
+}
+
+/// The image, if it is this user's, the user may act, and a client may still upload to it.
+pub async fn find_pending(
+    connection: &mut Connection,
+    id: ImageId,
+    user_id: UserId,
+    link_cutoff: Duration,
+) -> QueryResult<Option<Image>> {
+    image::table
+        .find(id.uuid())
+        .filter(image::user_id.eq(user_id.uuid()))
+        .filter(open(ago(link_cutoff)))
+        .filter(owner_may_act())
+        .select(Image::as_select())
+        .first(connection)
+        .await
+        .optional()
+}
+
+/// Takes the image for a link. `None` where it cannot be had: [`standing`] says why.
+pub async fn claim_link(
+    connection: &mut Connection,
+    id: ImageId,
+    user_id: UserId,
+    attempt: AttemptId,
+    lease: Duration,
+    link_cutoff: Duration,
+) -> QueryResult<Option<Image>> {
+    let target = image::table
+        .find(id.uuid())
+        .filter(image::user_id.eq(user_id.uuid()))
+        .filter(open(ago(link_cutoff)))
+        .filter(free())
+        .filter(owner_may_act());
+    let claim = diesel::update(target)
+        .set((
+            image::attempt.eq(attempt.uuid()),
+            image::attempt_kind.eq(LINK),
+            image::attempt_until.eq(from_now(lease).nullable()),
+        ))
+        .returning(Image::as_returning());
+    Cached(claim).get_result(connection).await.optional()
+}
+
+/// Takes the image for an upload, on behalf of its owner. `None` where it cannot be had: [`standing`] says why.
+///
+/// The image carries the media key of an earlier upload, if there was one: once this one has finished, that object is in no row.
+pub async fn claim_upload(
+    connection: &mut Connection,
+    id: ImageId,
+    attempt: AttemptId,
+    lasts: Duration,
+    link_cutoff: Duration,
+) -> QueryResult<Option<Image>> {
+    let target = image::table.find(id.uuid()).filter(open(ago(link_cutoff))).filter(free()).filter(owner_may_act());
+    let claim = diesel::update(target)
+        .set((
+            image::attempt.eq(attempt.uuid()),
+            image::attempt_kind.eq(UPLOAD),
+            image::attempt_until.eq(from_now(lasts).nullable()),
+        ))
+        .returning(Image::as_returning());
+    Cached(claim).get_result(connection).await.optional()
+}
+
+/// Records what an upload has brought and ends its attempt. `None` where the attempt no longer holds the image, or it is linked
+/// or being removed: then the object is to be deleted.
+pub async fn finish_upload(connection: &mut Connection, finished: &FinishedUpload<'_>) -> QueryResult<Option<Image>> {
+    let target = image::table
+        .find(finished.id.uuid())
+        .filter(image::attempt.eq(finished.attempt.uuid()))
+        .filter(image::deleting_at.is_null())
+        .filter(image::linked_at.is_null());
+    let finish = diesel::update(target)
+        .set((
+            image::media_key.eq(finished.media_key),
+            image::media_byte_size.eq(bigint(finished.byte_size)),
+            image::width.eq(integer(finished.dimensions.width)),
+            image::height.eq(integer(finished.dimensions.height)),
+            no_attempt(),
+        ))
+        .returning(Image::as_returning());
+    Cached(finish).get_result(connection).await.optional()
+}
+
+/// Gives the image back. `false` where the attempt did not hold it any more.
+pub async fn end_attempt(connection: &mut Connection, id: ImageId, attempt: AttemptId) -> QueryResult<bool> {
+    let target = image::table.find(id.uuid()).filter(image::attempt.eq(attempt.uuid()));
+    let ended = Cached(diesel::update(target).set(no_attempt())).execute(connection).await?;
+    Ok(ended == 1)
+}
+
+/// Records why a body was refused, for every later link, and ends the attempt. `false` where the attempt did not hold the image
+/// any more.
+pub async fn refuse(
+    connection: &mut Connection,
+    id: ImageId,
+    attempt: AttemptId,
+    refusal: Refusal,
+) -> QueryResult<bool> {
+    let target = image::table
+        .find(id.uuid())
+        .filter(image::attempt.eq(attempt.uuid()))
+        .filter(image::deleting_at.is_null())
+        .filter(image::linked_at.is_null());
+    let refuse = diesel::update(target).set((image::refused_code.eq(refusal.as_str()), no_attempt()));
+    Ok(Cached(refuse).execute(connection).await? == 1)
+}
+
+/// The row, once whoever is changing it has committed or given up. For commits whose outcome is unknown.
+pub async fn find_for_update(connection: &mut Connection, id: ImageId) -> QueryResult<Option<Image>> {
+    image::table.find(id.uuid()).select(Image::as_select()).for_update().first(connection).await.optional()
+}
+
+/// What is served under this id, while a live link to it exists.
+pub async fn find_served(connection: &mut Connection, id: ImageId) -> QueryResult<Option<Served>> {
+    let statement = diesel::sql_query(
+        "SELECT media_key, format FROM image
+         WHERE id = $1 AND linked_at IS NOT NULL AND (
+             EXISTS (SELECT FROM user_profile_image WHERE image_id = image.id AND deleted_at IS NULL)
+             OR EXISTS (SELECT FROM competition_poster_image WHERE image_id = image.id AND deleted_at IS NULL)
+             OR EXISTS (
+                 SELECT FROM post_image JOIN post ON post.id = post_image.post_id
+                 WHERE post_image.image_id = image.id AND post.deleted_at IS NULL
+             )
+         )",
+    )
+    .bind::<Uuid, _>(id.uuid());
+    Cached(statement).get_result(connection).await.optional()
+}
+
+/// How the image stands: the one read after a claim got nothing. With `user_id`, another's image counts as missing.
+pub async fn standing(
+    connection: &mut Connection,
+    id: ImageId,
+    user_id: Option<UserId>,
+    link_cutoff: Duration,
+) -> QueryResult<Standing> {
+    let statement = diesel::sql_query(
+        "SELECT
+             (owner.status = 'ACTIVE' AND owner.role = ANY ($4)) AS may_act,
+             image.linked_at IS NOT NULL AS linked,
+             (image.deleting_at IS NOT NULL OR image.created_at <= now() - $3) AS expired,
+             CASE WHEN image.attempt_until >= now() THEN image.attempt_kind END AS running,
+             image.refused_code,
+             poster.competition_id,
+             post.id AS post_id,
+             coalesce(profile.deleted_at, poster.deleted_at, post.deleted_at) IS NULL AS live
+         FROM image
+         JOIN \"user\" AS owner ON owner.id = image.user_id
+         LEFT JOIN user_profile_image AS profile ON profile.image_id = image.id
+         LEFT JOIN competition_poster_image AS poster ON poster.image_id = image.id
+         LEFT JOIN post_image ON post_image.image_id = image.id
+         LEFT JOIN post ON post.id = post_image.post_id
+         WHERE image.id = $1 AND ($2 IS NULL OR image.user_id = $2)",
+    )
+    .bind::<Uuid, _>(id.uuid())
+    .bind::<Nullable<Uuid>, _>(user_id.map(UserId::uuid))
+    .bind::<Interval, _>(interval(link_cutoff))
+    .bind::<Array<Text>, _>(words(Role::REGISTERED));
+    let row: Option<StandingRow> = Cached(statement).get_result(connection).await.optional()?;
+    Ok(row.map_or(Standing::Missing, |row| row.standing()))
+}
+
+/// Takes at most `limit` pending images that are older than `pending_ttl` and that no live attempt holds: nobody can claim
+/// them any more. Also those that a sweep took at least [`SWEEP_LEASE`] ago and did not finish. Any number of sweeps may run at
+/// once: each row goes to one of them.
+pub async fn mark_expired(connection: &mut Connection, pending_ttl: Duration, limit: u32) -> QueryResult<Vec<Doomed>> {
+    let statement = diesel::sql_query(
+        "WITH expired AS MATERIALIZED (
+             SELECT id FROM image
+             WHERE linked_at IS NULL
+                 AND created_at < now() - $1
+                 AND (attempt_until IS NULL OR attempt_until < now())
+                 AND (deleting_at IS NULL OR deleting_at < now() - $2)
+             ORDER BY created_at
+             LIMIT $3
+             FOR UPDATE SKIP LOCKED
+         )
+         UPDATE image SET deleting_at = now() FROM expired WHERE image.id = expired.id
+         RETURNING image.id, image.media_key, image.attempt",
+    )
+    .bind::<Interval, _>(interval(pending_ttl))
+    .bind::<Interval, _>(interval(SWEEP_LEASE))
+    .bind::<Int8, _>(i64::from(limit));
+    Cached(statement).load(connection).await
+}
+
+/// Deletes these rows where they are still marked; their objects must be gone. Says how many there were.
+pub async fn delete_marked(connection: &mut Connection, ids: &[ImageId]) -> QueryResult<usize> {
+    let ids: Vec<uuid::Uuid> = ids.iter().copied().map(ImageId::uuid).collect();
+    diesel::delete(
+        image::table
+            .filter(image::id.eq_any(ids))
+            .filter(image::deleting_at.is_not_null())
+            .filter(image::linked_at.is_null()),
+    )
+    .execute(connection)
+    .await
+}
+
+/// A client may still upload to it and link it.
+#[auto_type(no_type_alias)]
+fn open(youngest: Moment) -> _ {
+    image::linked_at
+        .is_null()
+        .and(image::deleting_at.is_null())
+        .and(image::refused_code.is_null())
+        .and(image::created_at.gt(youngest))
+}
+
+/// What [`standing`] reads.
+#[derive(diesel::QueryableByName)]
+struct StandingRow {
+    #[diesel(sql_type = Bool)]
+    may_act: bool,
+    #[diesel(sql_type = Bool)]
+    linked: bool,
+    #[diesel(sql_type = Bool)]
+    expired: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    running: Option<String>,
+    #[diesel(sql_type = Nullable<Text>, deserialize_as = Stored<Option<Refusal>>)]
+    refused_code: Option<Refusal>,
+    #[diesel(sql_type = Nullable<Uuid>, deserialize_as = Stored<Option<CompetitionId>>)]
+    competition_id: Option<CompetitionId>,
+    #[diesel(sql_type = Nullable<Uuid>, deserialize_as = Stored<Option<PostId>>)]
+    post_id: Option<PostId>,
+    #[diesel(sql_type = Bool)]
+    live: bool,
+}
+
+impl StandingRow {
+    fn standing(&self) -> Standing {
+        match self {
+            Self { may_act: false, .. } => Standing::Forbidden,
+            Self { linked: true, competition_id: Some(id), live, .. } => {
+                Standing::Linked(LinkTarget::Poster(*id), *live)
+            }
+            Self { linked: true, post_id: Some(id), live, .. } => Standing::Linked(LinkTarget::Post(*id), *live),
+            Self { linked: true, live, .. } => Standing::Linked(LinkTarget::Profile, *live),
+            Self { running: Some(kind), .. } if kind == LINK => Standing::LinkInProgress,
+            Self { running: Some(_upload), .. } => Standing::UploadInProgress,
+            Self { expired: true, .. } => Standing::Expired,
+            Self { refused_code: Some(refusal), .. } => Standing::Refused(*refusal),
+            Self { .. } => Standing::Pending,
+        }
+    }
+}
+
+/// No live attempt holds it.
+#[auto_type(no_type_alias)]
+fn free() -> _ {
+    image::attempt_until.is_null().or(image::attempt_until.lt(now))
+}
+
+/// No attempt holds it any more.
+#[auto_type(no_type_alias)]
+fn no_attempt() -> _ {
+    let nobody: Option<uuid::Uuid> = None;
+    let nothing: Option<&'static str> = None;
+    let never: Option<DateTime<Utc>> = None;
+    (image::attempt.eq(nobody), image::attempt_kind.eq(nothing), image::attempt_until.eq(never))
+}
+
+/// Its owner is ACTIVE and registered.
+#[auto_type(no_type_alias)]
+fn owner_may_act() -> _ {
+    let active: &'static str = UserStatus::Active.as_str();
+    let registered: Vec<&'static str> = words(Role::REGISTERED);
+    exists(
+        user::table
+            .filter(user::id.eq(image::user_id))
+            .filter(user::status.eq(active))
+            .filter(user::role.eq_any(registered)),
+    )
+}

@@ -1,0 +1,83 @@
+//! The migrations of the workspace's `migrations/` folder, embedded. Only `upload-ops migrate` and sandboxes run them.
+//!
+//! diesel-async's harness blocks, and panics on a current-thread runtime; so it runs on a thread with a runtime of its own,
+//! and these functions may be called from anywhere.
+
+use diesel::migration::Result as HarnessResult;
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use tokio::{runtime, sync::oneshot};
+use tokio_postgres::NoTls;
+
+use crate::{DatabaseSettings, SettingsError};
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations");
+
+/// Two that migrate at once wait for each other on this advisory lock; the number only has to be our own.
+const LOCK: &str = "SELECT pg_advisory_lock(7305521406521)";
+
+/// Why migrations did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// The settings cannot work.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The database cannot be reached.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A migration failed; those before it stay applied.
+    #[error("a migration failed")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// Applies what has not been applied yet, and says which versions that were, oldest first.
+pub async fn run(settings: &DatabaseSettings) -> Result<Vec<String>, MigrationError> {
+    on_a_thread(settings, |harness| {
+        let applied = harness.run_pending_migrations(MIGRATIONS)?;
+        Ok(applied.iter().map(ToString::to_string).collect())
+    })
+    .await
+}
+
+/// Takes every migration back, newest first, and with them all data.
+pub async fn revert_all(settings: &DatabaseSettings) -> Result<Vec<String>, MigrationError> {
+    on_a_thread(settings, |harness| {
+        let reverted = harness.revert_all_migrations(MIGRATIONS)?;
+        Ok(reverted.iter().map(ToString::to_string).collect())
+    })
+    .await
+}
+
+type Harness = AsyncMigrationHarness<AsyncPgConnection>;
+
+async fn on_a_thread(
+    settings: &DatabaseSettings,
+    migrate: fn(&mut Harness) -> HarnessResult<Vec<String>>,
+) -> Result<Vec<String>, MigrationError> {
+    let config = settings.unlimited_config()?;
+    let (sender, receiver) = oneshot::channel();
+    std::thread::spawn(move || {
+        let outcome = runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| MigrationError::Unavailable(error.into()))
+            .and_then(|runtime| {
+                let connection = runtime.block_on(connect(config)).map_err(MigrationError::Unavailable)?;
+                let _context = runtime.enter();
+                migrate(&mut AsyncMigrationHarness::new(connection)).map_err(MigrationError::Failed)
+            });
+        // Nobody listens any more where the caller was cancelled.
+        let _ = sender.send(outcome);
+    });
+    receiver.await.map_err(|error| MigrationError::Failed(error.into()))?
+}
+
+async fn connect(
+    config: tokio_postgres::Config,
+) -> Result<AsyncPgConnection, Box<dyn std::error::Error + Send + Sync>> {
+    let (client, connection) = config.connect(NoTls).await?;
+    let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+    connection.batch_execute(LOCK).await?;
+    Ok(connection)
+}

@@ -1,0 +1,2 @@
+DROP TABLE image;
+DROP TABLE "user";

@@ -1,0 +1,2 @@
+DROP TABLE competition_poster_image;
+DROP TABLE competition;

@@ -1,0 +1,2 @@
+DROP TABLE post_image;
+DROP TABLE post;
