@@ -1,1 +1,13 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+
+pub mod port;
+pub mod postgres;
+pub mod s3;
+pub mod samples;
+pub mod tokens;
+
+mod sandbox;
+mod stand;
+
+pub use sandbox::Sandbox;
+pub use stand::{Person, Row, Stand};

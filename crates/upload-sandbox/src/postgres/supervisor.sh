@@ -1,0 +1,68 @@
+# Owns one throw-away Postgres: /bin/sh -c "$(this file)" supervisor FOLDER BIN, run as the user that Postgres runs as.
+#
+# Standard input is a pipe whose only write end is the process that uses the cluster. Each line on it is a port to try;
+# its end, however that process ended, is the order to stop Postgres and to remove FOLDER. Whatever fails here ends the
+# same way. Standard output answers one line per step: `initialized`, `port taken`, `ready PID`, or `failed` and then the log.
+
+folder=$1
+bin=$2
+data=$folder/data
+log=$folder/log
+umask 077
+
+clean_up() {
+    trap '' HUP INT TERM
+    if [ -f "$data/postmaster.pid" ]; then
+        "$bin/pg_ctl" stop -D "$data" -m immediate -w -t 30 </dev/null >/dev/null 2>&1
+    fi
+    cd /
+    rm -rf "$folder" || { sleep 1; rm -rf "$folder"; }
+}
+
+fail() {
+    echo failed
+    tail -n 20 "$log"
+    exit 1
+}
+
+# Without the first, answering a user who is gone would end this shell by SIGPIPE, which runs no EXIT trap.
+trap '' PIPE
+trap clean_up EXIT
+trap 'exit 1' HUP INT TERM
+
+"$bin/initdb" -D "$data" -U "$SANDBOX_USER" --pwfile="$folder/password" -A password --encoding=UTF8 --locale=C -N \
+    </dev/null >"$log" 2>&1 || fail
+rm -f "$folder/password"
+
+# Nothing here has to survive a crash; no socket file means no limit on the length of FOLDER.
+cat >>"$data/postgresql.conf" <<'END' || fail
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+max_connections = 300
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+wal_level = minimal
+max_wal_senders = 0
+checkpoint_timeout = 1h
+autovacuum = off
+jit = off
+timezone = 'UTC'
+log_timezone = 'UTC'
+END
+echo initialized
+
+started=no
+while read -r port; do
+    [ "$started" = no ] || continue
+    : >"$log"
+    if "$bin/pg_ctl" start -D "$data" -l "$log" -w -t 60 -o "-p $port" </dev/null >/dev/null 2>&1; then
+        started=yes
+        read -r pid <"$data/postmaster.pid"
+        echo "ready $pid"
+    elif grep -q 'could not bind' "$log"; then
+        echo 'port taken'
+    else
+        fail
+    fi
+done
