@@ -1,1 +1,19 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
+
+pub mod bucket;
+
+mod body;
+mod client;
+mod error;
+mod objects;
+mod settings;
+mod signer;
+mod url_signer;
+
+pub use client::Storage;
+pub use error::{BoxError, StorageError, VersionError};
+pub use objects::Head;
+pub use settings::{Addressing, ChecksumMode, SettingsError, SignerSettings, StorageSettings};
+pub use signer::{FormError, FormRequest, PostForm, PutForm, Signer};
+pub use url_signer::UrlError;

@@ -1,0 +1,175 @@
+//! The bucket itself: made and set up by `upload-ops`, looked at by readiness, thrown away by the sandbox.
+//!
+//! CORS and lifecycle are read before they are written, and rules that are not ours stay: S3 replaces the whole list at each write.
+
+use aws_sdk_s3::{
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata, SdkError},
+    types::{
+        BucketLifecycleConfiguration, BucketLocationConstraint, CorsConfiguration, CorsRule, CreateBucketConfiguration,
+        ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
+    },
+};
+use upload_domain::INCOMING_PREFIX;
+
+use crate::{
+    Storage, StorageError,
+    error::{code, status},
+};
+
+/// The id of our own CORS rule.
+const CORS_RULE: &str = "upload-servers";
+/// The id of our own lifecycle rule.
+const LIFECYCLE_RULE: &str = "expire-incoming";
+/// After how many days the store itself removes what lies in `incoming/`: a backstop, the sweep is hours earlier.
+pub const INCOMING_DAYS: i32 = 1;
+/// How long a browser may remember a preflight's answer, in seconds.
+const PREFLIGHT_SECONDS: i32 = 3600;
+
+/// What came of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done now.
+    Done,
+    /// There was nothing to do.
+    AlreadyThere,
+    /// The store does not have this for a bucket; its own words follow.
+    NotSupported(String),
+}
+
+/// Creates the bucket, in the region of the settings.
+///
+/// # Errors
+/// [`StorageError`]; [`StorageError::Refused`] also when the name belongs to someone else.
+pub async fn create(storage: &Storage) -> Result<Outcome, StorageError> {
+    let mut create = storage.client().create_bucket().bucket(storage.bucket());
+    // us-east-1 is the one region that may not be named (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html).
+    if storage.region() != "us-east-1" {
+        let region = BucketLocationConstraint::from(storage.region());
+        create = create
+            .create_bucket_configuration(CreateBucketConfiguration::builder().location_constraint(region).build());
+    }
+    match create.send().await {
+        Ok(_created) => Ok(Outcome::Done),
+        Err(error) if code(&error) == Some("BucketAlreadyOwnedByYou") => Ok(Outcome::AlreadyThere),
+        // Some stores know one owner only and answer so for a bucket of ours.
+        Err(error) if code(&error) == Some("BucketAlreadyExists") => match exists(storage).await {
+            Ok(true) => Ok(Outcome::AlreadyThere),
+            _ => Err(error.into()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Lets pages of these origins (such as `https://app.example`) upload and read, without credentials.
+///
+/// # Errors
+/// [`StorageError`].
+pub async fn set_cors(storage: &Storage, origins: &[String]) -> Result<Outcome, StorageError> {
+    let rule = CorsRule::builder()
+        .id(CORS_RULE)
+        .set_allowed_origins(Some(origins.to_vec()))
+        .set_allowed_methods(Some(["GET", "HEAD", "POST", "PUT"].map(str::to_owned).to_vec()))
+        .allowed_headers("*")
+        .set_expose_headers(Some(["ETag", "Location"].map(str::to_owned).to_vec()))
+        .max_age_seconds(PREFLIGHT_SECONDS)
+        .build()
+        .map_err(|error| StorageError::Refused(error.into()))?;
+
+    let current = match storage.client().get_bucket_cors().bucket(storage.bucket()).send().await {
+        Ok(current) => current.cors_rules.unwrap_or_default(),
+        Err(error) if code(&error) == Some("NoSuchCORSConfiguration") => Vec::new(),
+        Err(error) => return not_supported(error),
+    };
+    let Some(rules) = merged(current, rule, |rule| rule.id() == Some(CORS_RULE)) else {
+        return Ok(Outcome::AlreadyThere);
+    };
+    let cors = CorsConfiguration::builder().set_cors_rules(Some(rules)).build();
+    let cors = cors.map_err(|error| StorageError::Refused(error.into()))?;
+    match storage.client().put_bucket_cors().bucket(storage.bucket()).cors_configuration(cors).send().await {
+        Ok(_set) => Ok(Outcome::Done),
+        Err(error) => not_supported(error),
+    }
+}
+
+/// Lets the store itself remove what lies in `incoming/` for [`INCOMING_DAYS`].
+///
+/// # Errors
+/// [`StorageError`].
+pub async fn set_lifecycle(storage: &Storage) -> Result<Outcome, StorageError> {
+    let rule = LifecycleRule::builder()
+        .id(LIFECYCLE_RULE)
+        .status(ExpirationStatus::Enabled)
+        .filter(LifecycleRuleFilter::builder().prefix(INCOMING_PREFIX).build())
+        .expiration(LifecycleExpiration::builder().days(INCOMING_DAYS).build())
+        .build()
+        .map_err(|error| StorageError::Refused(error.into()))?;
+
+    let get = storage.client().get_bucket_lifecycle_configuration().bucket(storage.bucket());
+    let current = match get.send().await {
+        Ok(current) => current.rules.unwrap_or_default(),
+        Err(error) if code(&error) == Some("NoSuchLifecycleConfiguration") => Vec::new(),
+        Err(error) => return not_supported(error),
+    };
+    let Some(rules) = merged(current, rule, |rule| rule.id() == Some(LIFECYCLE_RULE)) else {
+        return Ok(Outcome::AlreadyThere);
+    };
+    let lifecycle = BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build();
+    let lifecycle = lifecycle.map_err(|error| StorageError::Refused(error.into()))?;
+    let put = storage.client().put_bucket_lifecycle_configuration().bucket(storage.bucket());
+    match put.lifecycle_configuration(lifecycle).send().await {
+        Ok(_set) => Ok(Outcome::Done),
+        Err(error) => not_supported(error),
+    }
+}
+
+/// Whether the bucket is there and the server's key may use it.
+///
+/// # Errors
+/// [`StorageError`]; [`StorageError::Refused`] when the key may not.
+pub async fn exists(storage: &Storage) -> Result<bool, StorageError> {
+    match storage.client().head_bucket().bucket(storage.bucket()).send().await {
+        Ok(_there) => Ok(true),
+        Err(error) if status(&error) == Some(404) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes the bucket with everything in it; one that is not there is no error.
+///
+/// # Errors
+/// [`StorageError`].
+pub async fn empty_and_remove(storage: &Storage) -> Result<(), StorageError> {
+    if !exists(storage).await? {
+        return Ok(());
+    }
+    let keys = storage.list("").await?;
+    storage.delete_many(&keys).await?;
+    match storage.client().delete_bucket().bucket(storage.bucket()).send().await {
+        Ok(_removed) => Ok(()),
+        Err(error) if status(&error) == Some(404) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The rules to write, with ours in place of its older version; `None` when it is there as it should be.
+fn merged<R: PartialEq>(mut current: Vec<R>, rule: R, is_ours: impl Fn(&R) -> bool) -> Option<Vec<R>> {
+    if current.contains(&rule) {
+        return None;
+    }
+    current.retain(|other| !is_ours(other));
+    current.push(rule);
+    Some(current)
+}
+
+/// Tells "this store has no such thing" from a failure.
+fn not_supported<E>(error: SdkError<E, HttpResponse>) -> Result<Outcome, StorageError>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    if !matches!(status(&error), Some(405 | 501)) && code(&error) != Some("NotImplemented") {
+        return Err(error.into());
+    }
+    let said = error.as_service_error().and_then(|service| service.message().or(service.code()));
+    Ok(Outcome::NotSupported(said.unwrap_or("not implemented").to_owned()))
+}

@@ -1,0 +1,166 @@
+//! The client: one bucket, one set of timeouts.
+//!
+//! What is set differently from the SDK's defaults, and why:
+//! - `RequestChecksumCalculation::WhenRequired` (a setting): the default turns streamed bodies into aws-chunked and, over plain http,
+//!   signs each 64 KiB with SHA-256 (aws-sdk-s3 1.157, `aws_chunked.rs`); several stores refuse it (awslabs/aws-sdk-rust#1240).
+//! - Timeouts: the SDK has none of its own for attempts and operations. `read_timeout` stays unset, because it spans the upload of a body.
+//! - Stalled-stream protection is off: a store that is merely slow counts as 0 bytes a second (awslabs/aws-sdk-rust#1146). Reads have a
+//!   time limit of their own here, and whoever streams a body has a watchdog.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_sdk_s3::{
+    Client, Config,
+    config::{
+        BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
+        retry::RetryConfig, timeout::TimeoutConfig,
+    },
+};
+use url::Url;
+
+use crate::{
+    Addressing, ChecksumMode, SettingsError, StorageError, StorageSettings,
+    url_signer::{UrlSigner, encode_key},
+};
+
+/// How long a TCP (and TLS) handshake may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long one attempt may take, from the request to the answer's headers.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an operation may take with all its attempts, and with the answer's body.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one attempt may take that carries a whole file from memory.
+const BUFFERED_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a whole file may take, to or from memory, with all attempts.
+const WHOLE_FILE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a request is tried in all.
+const ATTEMPTS: u32 = 3;
+/// The first pause before another attempt; it doubles, with jitter.
+const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
+
+/// One bucket, opened with the server's key. Cheap to clone.
+///
+/// Connections live on the tokio runtime of the call that opened them: a `Storage` that is used on several runtimes loses its idle
+/// connections when one of them ends (hyperium/hyper#2113), so make one for each.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: Client,
+    bucket: String,
+    region: String,
+    reader: Option<UrlSigner>,
+    media_public_base_url: Option<Url>,
+}
+
+impl Storage {
+    /// Builds the client; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`SettingsError::Address`] when the endpoint, the region or the bucket cannot stand in a URL.
+    pub fn new(settings: &StorageSettings) -> Result<Self, SettingsError> {
+        settings.bucket_at(&settings.endpoint, "S3_ENDPOINT")?;
+        let public_bucket = settings.public_bucket()?;
+        let reader = settings.reader().map(|credentials| UrlSigner::new(public_bucket, credentials));
+        let shared = Shared {
+            client: client(settings),
+            bucket: settings.bucket.clone(),
+            region: settings.region.clone(),
+            reader,
+            media_public_base_url: settings.media_public_base_url.clone(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// A URL at which anyone can read the object for `lasts`, signed by the reader's key; or, where media is public, its lasting URL.
+    ///
+    /// # Errors
+    /// [`StorageError::Refused`] when there is neither a reader's key nor a public address.
+    pub fn signed_get_url(&self, key: &str, lasts: Duration) -> Result<String, StorageError> {
+        if let Some(base) = &self.shared.media_public_base_url {
+            return Ok(format!("{}/{}", base.as_str().trim_end_matches('/'), encode_key(key)));
+        }
+        let reader =
+            self.shared.reader.as_ref().ok_or_else(|| StorageError::Refused(SettingsError::NoReader.into()))?;
+        let now = std::time::SystemTime::now();
+        reader.sign("GET", key, &[], now, lasts).map_err(|error| StorageError::Refused(error.into()))
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
+    pub(crate) fn bucket(&self) -> &str {
+        &self.shared.bucket
+    }
+
+    pub(crate) fn region(&self) -> &str {
+        &self.shared.region
+    }
+}
+
+/// Bounds an answer's body too, which the SDK's own timeouts leave out.
+pub(crate) async fn within_operation_timeout<T, E: From<StorageError>>(
+    operation: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    within(OPERATION_TIMEOUT, operation).await
+}
+
+/// Bounds the reading of a whole file.
+pub(crate) async fn within_whole_file_timeout<T, E: From<StorageError>>(
+    operation: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    within(WHOLE_FILE_TIMEOUT, operation).await
+}
+
+async fn within<T, E: From<StorageError>>(
+    limit: Duration,
+    operation: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::time::timeout(limit, operation).await.unwrap_or_else(|elapsed| Err(StorageError::timeout(elapsed).into()))
+}
+
+/// For a body whose pace the client sets: only the handshake is bounded.
+pub(crate) fn without_timeouts() -> aws_sdk_s3::config::Builder {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .disable_read_timeout()
+        .disable_operation_attempt_timeout()
+        .disable_operation_timeout();
+    Config::builder().timeout_config(timeouts.build())
+}
+
+/// For a body that comes from memory but is large.
+pub(crate) fn with_whole_file_timeouts() -> aws_sdk_s3::config::Builder {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(BUFFERED_ATTEMPT_TIMEOUT)
+        .operation_timeout(WHOLE_FILE_TIMEOUT);
+    Config::builder().timeout_config(timeouts.build())
+}
+
+fn client(settings: &StorageSettings) -> Client {
+    let checksums = match settings.checksums {
+        ChecksumMode::WhenRequired => RequestChecksumCalculation::WhenRequired,
+        ChecksumMode::WhenSupported => RequestChecksumCalculation::WhenSupported,
+    };
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .operation_timeout(OPERATION_TIMEOUT);
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .endpoint_url(settings.endpoint.as_str())
+        .region(Region::new(settings.region.clone()))
+        .credentials_provider(settings.server())
+        .force_path_style(settings.addressing == Addressing::Path)
+        .request_checksum_calculation(checksums)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(INITIAL_BACKOFF))
+        .timeout_config(timeouts.build());
+    Client::from_conf(config.build())
+}

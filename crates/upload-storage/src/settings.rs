@@ -1,0 +1,315 @@
+//! Where the store is and which keys open it: flags and environment from one declaration.
+//!
+//! There are three keys, so that what a client can see of one never opens what another protects: the *server's* is in no URL and no
+//! form; the *signer's* may only put to `incoming/*`; the *reader's* may only get from `media/*`.
+
+use aws_sdk_s3::config::Credentials;
+use s3_presigned_post::{Bucket, PolicyError};
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+/// How URLs name the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Addressing {
+    /// `http://host/bucket/key`
+    #[default]
+    Path,
+    /// `http://bucket.host/key`
+    VirtualHost,
+}
+
+/// When the SDK adds checksums of its own to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum ChecksumMode {
+    /// Only where S3 demands one: bodies travel as they are, with a plain Content-Length. Every store takes that.
+    #[default]
+    WhenRequired,
+    /// Wherever the SDK can: streamed bodies become aws-chunked with a trailer, and over plain http each 64 KiB is signed too. Costs
+    /// CPU on both sides, and some stores refuse it.
+    WhenSupported,
+}
+
+/// The bucket, and the keys of the server and the reader.
+#[derive(Debug, Clone, clap::Args)]
+pub struct StorageSettings {
+    /// The store as the servers reach it
+    #[arg(id = "s3_endpoint", long = "s3-endpoint", env = "S3_ENDPOINT", value_name = "URL", value_parser = parse_url)]
+    pub endpoint: Url,
+    /// The store as clients reach it; S3_ENDPOINT where it is not set
+    #[arg(id = "s3_public_endpoint", long = "s3-public-endpoint", env = "S3_PUBLIC_ENDPOINT", value_name = "URL", value_parser = parse_url)]
+    pub public_endpoint: Option<Url>,
+    /// The region that requests are signed for
+    #[arg(id = "s3_region", long = "s3-region", env = "S3_REGION", default_value = "us-east-1")]
+    pub region: String,
+    /// The bucket's name
+    #[arg(id = "s3_bucket", long = "s3-bucket", env = "S3_BUCKET")]
+    pub bucket: String,
+    /// How URLs name the bucket
+    #[arg(id = "s3_addressing", long = "s3-addressing", env = "S3_ADDRESSING", value_enum, default_value_t)]
+    pub addressing: Addressing,
+    /// When the SDK adds checksums of its own
+    #[arg(id = "s3_checksums", long = "s3-checksums", env = "S3_CHECKSUMS", value_enum, default_value_t)]
+    pub checksums: ChecksumMode,
+    /// The server's key: may read, write, list and delete in the bucket
+    #[arg(id = "s3_access_key_id", long = "s3-access-key-id", env = "S3_ACCESS_KEY_ID")]
+    pub access_key_id: String,
+    /// The secret of S3_ACCESS_KEY_ID
+    #[arg(
+        id = "s3_secret_access_key",
+        long = "s3-secret-access-key",
+        env = "S3_SECRET_ACCESS_KEY",
+        hide_env_values = true
+    )]
+    pub secret_access_key: SecretString,
+    /// The session token of S3_ACCESS_KEY_ID, where its credentials are temporary
+    #[arg(id = "s3_session_token", long = "s3-session-token", env = "S3_SESSION_TOKEN", hide_env_values = true)]
+    pub session_token: Option<SecretString>,
+    /// The reader's key: may only get from media/*; it signs the URLs that GET /images/{id} redirects to
+    #[arg(id = "s3_reader_access_key_id", long = "s3-reader-access-key-id", env = "S3_READER_ACCESS_KEY_ID")]
+    pub reader_access_key_id: Option<String>,
+    /// The secret of S3_READER_ACCESS_KEY_ID
+    #[arg(
+        id = "s3_reader_secret_access_key",
+        long = "s3-reader-secret-access-key",
+        env = "S3_READER_SECRET_ACCESS_KEY",
+        hide_env_values = true
+    )]
+    pub reader_secret_access_key: Option<SecretString>,
+    /// The session token of S3_READER_ACCESS_KEY_ID, where its credentials are temporary
+    #[arg(
+        id = "s3_reader_session_token",
+        long = "s3-reader-session-token",
+        env = "S3_READER_SESSION_TOKEN",
+        hide_env_values = true
+    )]
+    pub reader_session_token: Option<SecretString>,
+    /// Allow one key in several roles, for trials: whoever sees a form or a URL then knows the id of a key that may do more
+    #[arg(id = "s3_allow_one_key", long = "s3-allow-one-key", env = "S3_ALLOW_ONE_KEY", default_value_t = false, action = clap::ArgAction::Set, value_name = "true|false")]
+    pub allow_one_key: bool,
+    /// Where media/* is served without a signature, for instance a CDN; redirects then go there
+    #[arg(id = "media_public_base_url", long = "media-public-base-url", env = "MEDIA_PUBLIC_BASE_URL", value_name = "URL", value_parser = parse_url)]
+    pub media_public_base_url: Option<Url>,
+}
+
+/// The key that signs the forms clients upload with.
+#[derive(Debug, Clone, clap::Args)]
+pub struct SignerSettings {
+    /// The signer's key: may only put to incoming/*
+    #[arg(id = "s3_signer_access_key_id", long = "s3-signer-access-key-id", env = "S3_SIGNER_ACCESS_KEY_ID")]
+    pub access_key_id: String,
+    /// The secret of S3_SIGNER_ACCESS_KEY_ID
+    #[arg(
+        id = "s3_signer_secret_access_key",
+        long = "s3-signer-secret-access-key",
+        env = "S3_SIGNER_SECRET_ACCESS_KEY",
+        hide_env_values = true
+    )]
+    pub secret_access_key: SecretString,
+    /// The session token of S3_SIGNER_ACCESS_KEY_ID, where its credentials are temporary
+    #[arg(
+        id = "s3_signer_session_token",
+        long = "s3-signer-session-token",
+        env = "S3_SIGNER_SESSION_TOKEN",
+        hide_env_values = true
+    )]
+    pub session_token: Option<SecretString>,
+}
+
+/// Settings that cannot be used as they are; the message names the variable and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// One key in two roles.
+    #[error("{first} and {second} must name different keys, or set S3_ALLOW_ONE_KEY=true for a trial")]
+    OneKey {
+        /// The variable of one role.
+        first: &'static str,
+        /// The variable of the other.
+        second: &'static str,
+    },
+    /// Nothing to serve images with.
+    #[error(
+        "set S3_READER_ACCESS_KEY_ID and S3_READER_SECRET_ACCESS_KEY, or MEDIA_PUBLIC_BASE_URL if media/* is public"
+    )]
+    NoReader,
+    /// An endpoint, the region or the bucket cannot stand in a URL.
+    #[error("{variable}, S3_REGION or S3_BUCKET cannot be used with S3_ADDRESSING: {reason}")]
+    Address {
+        /// The endpoint's variable.
+        variable: &'static str,
+        /// What is wrong.
+        reason: PolicyError,
+    },
+}
+
+impl StorageSettings {
+    /// Refuses what a server must not start with: a missing reader, or one key id in two roles.
+    ///
+    /// # Errors
+    /// [`SettingsError`] with the variables at fault.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.bucket_at(&self.endpoint, "S3_ENDPOINT")?;
+        self.public_bucket()?;
+        if self.media_public_base_url.is_none() && self.reader().is_none() {
+            return Err(SettingsError::NoReader);
+        }
+        let reader = self.reader_access_key_id.as_deref();
+        self.check_distinct(("S3_ACCESS_KEY_ID", Some(&self.access_key_id)), ("S3_READER_ACCESS_KEY_ID", reader))
+    }
+
+    fn check_distinct(
+        &self,
+        (first, first_id): (&'static str, Option<&str>),
+        (second, second_id): (&'static str, Option<&str>),
+    ) -> Result<(), SettingsError> {
+        if self.allow_one_key || first_id != second_id {
+            return Ok(());
+        }
+        Err(SettingsError::OneKey { first, second })
+    }
+
+    /// The server's credentials.
+    pub(crate) fn server(&self) -> Credentials {
+        credentials(&self.access_key_id, &self.secret_access_key, self.session_token.as_ref())
+    }
+
+    /// The reader's credentials, where they are set.
+    pub(crate) fn reader(&self) -> Option<Credentials> {
+        let id = self.reader_access_key_id.as_deref().filter(|id| !id.is_empty())?;
+        Some(credentials(id, self.reader_secret_access_key.as_ref()?, self.reader_session_token.as_ref()))
+    }
+
+    /// The bucket as clients reach it.
+    pub(crate) fn public_bucket(&self) -> Result<Bucket, SettingsError> {
+        match &self.public_endpoint {
+            Some(endpoint) => self.bucket_at(endpoint, "S3_PUBLIC_ENDPOINT"),
+            None => self.bucket_at(&self.endpoint, "S3_ENDPOINT"),
+        }
+    }
+
+    pub(crate) fn bucket_at(&self, endpoint: &Url, variable: &'static str) -> Result<Bucket, SettingsError> {
+        let addressing = match self.addressing {
+            Addressing::Path => s3_presigned_post::Addressing::Path,
+            Addressing::VirtualHost => s3_presigned_post::Addressing::VirtualHost,
+        };
+        Bucket::new(endpoint.as_str(), addressing, &self.region, &self.bucket)
+            .map_err(|reason| SettingsError::Address { variable, reason })
+    }
+}
+
+impl SignerSettings {
+    /// Refuses a signer that is also the server or the reader.
+    ///
+    /// # Errors
+    /// [`SettingsError::OneKey`] with the two variables.
+    pub fn check(&self, storage: &StorageSettings) -> Result<(), SettingsError> {
+        let signer = ("S3_SIGNER_ACCESS_KEY_ID", Some(self.access_key_id.as_str()));
+        storage.check_distinct(("S3_ACCESS_KEY_ID", Some(&storage.access_key_id)), signer)?;
+        storage.check_distinct(("S3_READER_ACCESS_KEY_ID", storage.reader_access_key_id.as_deref()), signer)
+    }
+
+    pub(crate) fn credentials(&self) -> Credentials {
+        credentials(&self.access_key_id, &self.secret_access_key, self.session_token.as_ref())
+    }
+}
+
+/// A variable that is set to nothing counts as not set.
+fn credentials(id: &str, secret: &SecretString, token: Option<&SecretString>) -> Credentials {
+    let token = token.map(|token| token.expose_secret().to_owned()).filter(|token| !token.is_empty());
+    Credentials::new(id, secret.expose_secret(), token, None, "settings")
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
+        _ => Err("expected a URL such as http://127.0.0.1:9000 or https://s3.eu-west-1.amazonaws.com".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        storage: StorageSettings,
+        #[command(flatten)]
+        signer: SignerSettings,
+    }
+
+    const NEEDED: [&str; 12] = [
+        "--s3-endpoint=http://127.0.0.1:9000",
+        "--s3-bucket=pictures",
+        "--s3-access-key-id=server",
+        "--s3-secret-access-key=very-secret",
+        "--s3-session-token=token-secret",
+        "--s3-reader-access-key-id=reader",
+        "--s3-reader-secret-access-key=read-secret",
+        "--s3-reader-session-token=",
+        "--s3-signer-access-key-id=signer",
+        "--s3-signer-secret-access-key=sign-secret",
+        "--s3-addressing=path",
+        "--s3-checksums=when_supported",
+    ];
+
+    fn command(more: &[&str]) -> Result<Command, clap::Error> {
+        Command::try_parse_from([&["x"], &NEEDED[..], more].concat())
+    }
+
+    #[test]
+    fn debug_hides_every_secret() {
+        let shown = format!("{:?}", command(&[]).unwrap());
+        assert!(shown.contains("pictures") && !shown.contains("-secret"), "{shown}");
+    }
+
+    #[test]
+    fn three_different_keys_pass_and_an_empty_token_is_none() {
+        let command = command(&[]).unwrap();
+        assert_eq!(command.storage.check(), Ok(()));
+        assert_eq!(command.signer.check(&command.storage), Ok(()));
+        assert_eq!(command.storage.server().session_token(), Some("token-secret"));
+        assert_eq!(command.storage.reader().unwrap().session_token(), None);
+        assert_eq!(command.storage.checksums, ChecksumMode::WhenSupported);
+    }
+
+    #[test]
+    fn one_key_in_two_roles_is_refused_unless_allowed() {
+        let mut command = command(&[]).unwrap();
+        command.signer.access_key_id = "reader".to_owned();
+        let (first, second) = ("S3_READER_ACCESS_KEY_ID", "S3_SIGNER_ACCESS_KEY_ID");
+        assert_eq!(command.signer.check(&command.storage), Err(SettingsError::OneKey { first, second }));
+        command.signer.access_key_id = "server".to_owned();
+        let first = "S3_ACCESS_KEY_ID";
+        assert_eq!(command.signer.check(&command.storage), Err(SettingsError::OneKey { first, second }));
+        command.storage.reader_access_key_id = Some("server".to_owned());
+        let second = "S3_READER_ACCESS_KEY_ID";
+        assert_eq!(command.storage.check(), Err(SettingsError::OneKey { first, second }));
+        command.storage.allow_one_key = true;
+        assert_eq!(command.storage.check(), Ok(()));
+        assert_eq!(command.signer.check(&command.storage), Ok(()));
+    }
+
+    #[test]
+    fn images_need_a_reader_or_a_public_address() {
+        let mut command = command(&[]).unwrap();
+        command.storage.reader_access_key_id = None;
+        assert_eq!(command.storage.check(), Err(SettingsError::NoReader));
+        command.storage.media_public_base_url = Some("https://cdn.example/".parse().unwrap());
+        assert_eq!(command.storage.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_wrong_value_says_what_would_be_right() {
+        for endpoint in
+            ["--s3-public-endpoint=localhost:9000", "--s3-public-endpoint=ftp://host", "--s3-public-endpoint="]
+        {
+            let error = command(&[endpoint]).unwrap_err().to_string();
+            assert!(error.contains("--s3-public-endpoint") && error.contains("http://127.0.0.1:9000"), "{error}");
+        }
+        let mut command = command(&[]).unwrap();
+        command.storage.bucket = "no bucket".to_owned();
+        assert!(matches!(command.storage.check(), Err(SettingsError::Address { variable: "S3_ENDPOINT", .. })));
+    }
+}
