@@ -1,0 +1,288 @@
+//! What a client is told when something goes wrong, and what only the log is told.
+//!
+//! An [`ApiError`] is a status, a stable code, a text for the client, and the cause for the log. It becomes a problem
+//! document (RFC 9457) here, and the boundary logs it, once. A cause is logged through its `Display` chain alone:
+//! `Debug` of an SDK error holds whole replies, in which a store may repeat keys and signatures.
+
+use std::{borrow::Cow, error::Error, fmt};
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{StatusCode, header},
+};
+use rand::RngExt as _;
+use serde::Serialize;
+use upload_domain::{ImageId, Refusal};
+use upload_persistence::DatabaseError;
+use upload_storage::StorageError;
+
+use crate::request_id::REQUEST_ID_HEADER;
+
+/// A failure as the client sees it, with its cause for the log.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    detail: Cow<'static, str>,
+    retry_after_seconds: Option<u32>,
+    retryable: bool,
+    challenge: bool,
+    image: Option<ImageId>,
+    request_id: Option<String>,
+    cause: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// The body of an error: RFC 9457, with our own members.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_entity_id: Option<ImageId>,
+}
+
+impl ApiError {
+    /// A failure with a stable snake_case code and a text that a client may show.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            // Jitter, so that clients that were refused together do not come back together.
+            retry_after_seconds: busy.then(|| rand::rng().random_range(1..=3)),
+            retryable: busy || status == StatusCode::REQUEST_TIMEOUT,
+            challenge: false,
+            image: None,
+            request_id: None,
+            cause: None,
+        }
+    }
+
+    /// 500 `internal_error`: a bug or a broken set-up; the client learns nothing of it.
+    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong on the server.")
+            .cause(cause)
+    }
+
+    /// 400 `invalid_request`.
+    pub fn invalid_request(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+    }
+
+    /// 403 `forbidden`: the caller's row does not allow this.
+    pub fn forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Your account may not do this.")
+    }
+
+    /// 404 `image_not_found`: there is none, or it is another's.
+    pub fn image_not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "image_not_found", "There is no such image.")
+    }
+
+    /// 413 `payload_too_large`: a file of more than `max_image_bytes`.
+    pub fn payload_too_large(max_image_bytes: u64) -> Self {
+        let detail = format!("The file is larger than {max_image_bytes} bytes.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+    }
+
+    /// 415 `unsupported_media_type`: a format that may not be uploaded.
+    pub fn unsupported_format() -> Self {
+        let detail = "The format must be one of image/jpeg, image/png, image/webp.";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// 503 `overloaded`.
+    pub fn overloaded() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The server is busy; try again.")
+    }
+
+    /// 503 `shutting_down`.
+    pub fn shutting_down() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "This server is stopping; try again.")
+    }
+
+    /// 401 `invalid_token`, with the challenge that RFC 6750 asks for.
+    pub(crate) fn invalid_token() -> Self {
+        let detail = "A valid bearer token is required.";
+        Self { challenge: true, ..Self::new(StatusCode::UNAUTHORIZED, "invalid_token", detail) }
+    }
+
+    /// Says when to try again, and that it may help.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_seconds: Some(seconds), retryable: true, ..self }
+    }
+
+    /// Says that the same request may succeed later.
+    pub fn retryable(self) -> Self {
+        Self { retryable: true, ..self }
+    }
+
+    /// Names the image that the failure is about.
+    pub fn image(self, image: ImageId) -> Self {
+        Self { image: Some(image), ..self }
+    }
+
+    /// Keeps the cause for the log.
+    pub fn cause(self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    pub(crate) fn request_id(self, request_id: &str) -> Self {
+        Self { request_id: Some(request_id.to_owned()), ..self }
+    }
+
+    /// The cause and its causes, for the log; empty without one.
+    pub(crate) fn cause_chain(&self) -> String {
+        self.cause.as_ref().map_or_else(String::new, |cause| chain(cause.as_ref()))
+    }
+
+    /// The image that the failure is about.
+    pub(crate) fn about(&self) -> Option<ImageId> {
+        self.image
+    }
+
+    /// The problem document, with the id under which the failure was logged.
+    pub(crate) fn to_response(&self, request_id: Option<&str>) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status);
+        if let Some(request_id) = request_id {
+            response.insert_header((REQUEST_ID_HEADER, request_id));
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+        }
+        if self.challenge {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
+        }
+        let problem = Problem {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            request_id,
+            retryable: self.retryable,
+            image_entity_id: self.image,
+        };
+        response.insert_header((header::CONTENT_TYPE, "application/problem+json")).json(problem)
+    }
+}
+
+/// An error and its causes, each by `Display`; a cause that the one before already spells out is not repeated.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.status.as_u16(), self.code)
+    }
+}
+
+impl Error for ApiError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        self.to_response(self.request_id.as_deref())
+    }
+}
+
+impl From<DatabaseError> for ApiError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Overloaded => Self::overloaded().cause(error),
+            DatabaseError::Unavailable(_) => {
+                let detail = "The database cannot be reached; try again.";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", detail).cause(error)
+            }
+            DatabaseError::Query(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<upload_persistence::QueryError> for ApiError {
+    fn from(error: upload_persistence::QueryError) -> Self {
+        DatabaseError::from(error).into()
+    }
+}
+
+impl From<StorageError> for ApiError {
+    fn from(error: StorageError) -> Self {
+        let (code, detail) = match error {
+            StorageError::Timeout(_) => ("storage_timeout", "The image store did not answer in time; try again."),
+            StorageError::Unavailable(_) | StorageError::Refused(_) => {
+                ("storage_unavailable", "The image store cannot be reached; try again.")
+            }
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).cause(error)
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let detail = match refusal {
+            Refusal::EmptyFile => "The file is empty.",
+            Refusal::SizeMismatch => "The file is not as long as was declared, or longer than an image may be.",
+            Refusal::ContentMismatch => "The file is not an image of the declared format.",
+            Refusal::ImageTooLarge => "The image has more pixels than allowed.",
+            Refusal::HeaderTooLong => "The image's dimensions do not stand within its first 256 KiB.",
+            Refusal::ChecksumMismatch => "The file's SHA-256 is not the declared one.",
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.as_str(), detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_answers_say_when_to_come_back_and_others_do_not() {
+        let response = ApiError::overloaded().error_response();
+        let seconds = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        assert!(seconds.is_some_and(|seconds| (1..=3).contains(&seconds.parse().unwrap_or(0))), "{seconds:?}");
+        let response = ApiError::forbidden().error_response();
+        assert!(!response.headers().contains_key(header::RETRY_AFTER));
+    }
+
+    #[test]
+    fn a_cause_is_told_to_the_log_and_not_to_the_client() {
+        let error = ApiError::internal(std::io::Error::other("the password is wrong"));
+        assert_eq!(error.cause_chain(), "the password is wrong");
+        assert!(!error.to_string().contains("password") && !error.detail.contains("password"));
+    }
+}

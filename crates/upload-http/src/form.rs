@@ -1,0 +1,97 @@
+//! The form that a client uploads with. What it says is the strategy's; its shape is the same from both servers.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
+use upload_persistence::images::Image;
+
+use crate::ApiError;
+
+/// How a form is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FormMethod {
+    /// `multipart/form-data`: the fields, then the file.
+    #[serde(rename = "POST")]
+    Post,
+    /// The file alone, with the headers.
+    #[serde(rename = "PUT")]
+    Put,
+}
+
+/// A form: where, with what, until when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PresignedForm {
+    /// How it is sent.
+    pub method: FormMethod,
+    /// Where it is sent.
+    pub url: String,
+    /// What goes with the file.
+    #[serde(flatten)]
+    pub parts: FormParts,
+    /// When it stops working.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// What a client sends with its file. The order is kept in the JSON object: some stores want `bucket` and `key` early.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FormParts {
+    /// Of a POST: fields that come before the file.
+    #[serde(serialize_with = "in_order")]
+    Fields(Vec<(String, String)>),
+    /// Of a PUT: headers, exactly these.
+    #[serde(serialize_with = "in_order")]
+    Headers(Vec<(String, String)>),
+}
+
+/// What a strategy does for a client that wants to upload.
+pub trait IssueForm: Send + Sync {
+    /// Refuses a wish before a row is made for it; by default every wish can be met.
+    fn check(&self, wish: FormMethod, byte_size: Option<u64>) -> Result<(), ApiError> {
+        let _ = (wish, byte_size);
+        Ok(())
+    }
+
+    /// Signs a form for a pending image. `wish` is a wish; the form's own method rules.
+    fn issue(
+        &self,
+        image: &Image,
+        wish: FormMethod,
+        now: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+    ) -> Result<PresignedForm, ApiError>;
+}
+
+fn in_order<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(pairs.len()))?;
+    for (name, value) in pairs {
+        map.serialize_entry(name, value)?;
+    }
+    map.end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_keeps_the_order_of_its_fields() {
+        let pairs = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), "v".to_owned())).collect();
+        let form = PresignedForm {
+            method: FormMethod::Post,
+            url: "https://store.example.org/bucket".to_owned(),
+            parts: FormParts::Fields(pairs(&["key", "bucket", "Content-Type"])),
+            expires_at: DateTime::UNIX_EPOCH,
+        };
+        assert_eq!(
+            serde_json::to_string(&form).ok().as_deref(),
+            Some(
+                r#"{"method":"POST","url":"https://store.example.org/bucket","fields":{"key":"v","bucket":"v","Content-Type":"v"},"expiresAt":"1970-01-01T00:00:00Z"}"#
+            )
+        );
+        let form =
+            PresignedForm { method: FormMethod::Put, parts: FormParts::Headers(pairs(&["content-type"])), ..form };
+        let json = serde_json::to_value(&form).unwrap_or_default();
+        assert_eq!(json["headers"]["content-type"], "v");
+    }
+}

@@ -1,0 +1,41 @@
+//! Logs, to stderr. Only `main` sets the subscriber.
+//!
+//! Nothing secret is logged, by construction: our own lines carry named fields of known types and never a header, a
+//! query, a body or a raw path; libraries may say warnings and errors only, at any `LOG_LEVEL`, because the SDK's and the
+//! HTTP client's finer levels print signed requests.
+
+use tracing::{Level, level_filters::LevelFilter};
+use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::{
+    HttpSettings,
+    settings::{LogFormat, LogLevel},
+};
+
+/// What the names of this project's crates begin with.
+const OWN_TARGETS: &str = "upload_";
+
+/// Sets the process's subscriber, and sends panics through it.
+pub(crate) fn init(settings: &HttpSettings) {
+    let level = match settings.log_level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+        LogLevel::Trace => Level::TRACE,
+    };
+    let filter = Targets::new().with_target(OWN_TARGETS, level).with_default(LevelFilter::WARN.min(level.into()));
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    let layer = match settings.log_format {
+        LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
+        LogFormat::Human => lines.boxed(),
+    };
+    if tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().is_err() {
+        tracing::warn!("another subscriber was set before; LOG_FORMAT and LOG_LEVEL have no effect");
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let text = panic.payload_as_str().unwrap_or("no text");
+        tracing::error!(panic.place = place, panic.text = text, "a task panicked");
+    }));
+}

@@ -1,0 +1,88 @@
+//! Posts and their images.
+
+use actix_web::{
+    HttpResponse,
+    http::StatusCode,
+    web::{Data, Json, Path},
+};
+use serde::{Deserialize, Serialize};
+use upload_domain::{ImageId, PostId};
+use upload_persistence::{posts, users};
+
+use crate::{
+    ApiError, Caller, Shared,
+    link_post::{PostText, create_post},
+    views::PostView,
+};
+
+/// Most images of one post.
+const MAX_IMAGES: usize = 10;
+/// Longest title, in characters.
+const MAX_TITLE: usize = 200;
+/// Longest content, in characters; with its JSON it fits into the longest body.
+const MAX_CONTENT: usize = 10_000;
+
+/// A post to be.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct CreatePost {
+    title: String,
+    content: String,
+    image_entity_ids: Vec<ImageId>,
+}
+
+#[derive(Serialize)]
+struct PostBody {
+    post: PostView,
+}
+
+impl CreatePost {
+    fn check(&self) -> Result<(), ApiError> {
+        if !(1..=MAX_TITLE).contains(&self.title.chars().count()) || self.content.chars().count() > MAX_CONTENT {
+            return Err(ApiError::invalid_request(format!(
+                "The title must have 1 to {MAX_TITLE} characters, and the content at most {MAX_CONTENT}."
+            )));
+        }
+        let mut distinct = self.image_entity_ids.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        if distinct.len() != self.image_entity_ids.len() || distinct.len() > MAX_IMAGES {
+            return Err(ApiError::invalid_request(format!("A post has at most {MAX_IMAGES} images, each once.")));
+        }
+        Ok(())
+    }
+}
+
+/// `POST /user/posts`: a post with its images, or nothing.
+pub(super) async fn create(
+    caller: Caller,
+    shared: Data<Shared>,
+    body: Json<CreatePost>,
+) -> Result<HttpResponse, ApiError> {
+    body.check()?;
+    let CreatePost { title, content, image_entity_ids } = body.into_inner();
+    let pipeline = create_post(Shared::clone(&shared), caller, PostText { title, content }, image_entity_ids);
+    let (post, images) = shared.background.run(pipeline).await?;
+    Ok(HttpResponse::Created().json(PostBody { post: PostView::new(&shared, post, &images) }))
+}
+
+/// `GET /posts/{id}`.
+pub(super) async fn show(shared: Data<Shared>, id: Path<PostId>) -> Result<HttpResponse, ApiError> {
+    let mut connection = shared.database.connection().await?;
+    let (post, images) = posts::find_live(&mut connection, *id).await?.ok_or_else(post_not_found)?;
+    Ok(HttpResponse::Ok().json(PostBody { post: PostView::new(&shared, post, &images) }))
+}
+
+/// `DELETE /user/posts/{id}`: the caller's own; its images are not served any more.
+pub(super) async fn delete(caller: Caller, shared: Data<Shared>, id: Path<PostId>) -> Result<HttpResponse, ApiError> {
+    let mut connection = shared.database.connection().await?;
+    users::find_active(&mut connection, caller.user_id).await?.ok_or_else(ApiError::forbidden)?;
+    if !posts::delete(&mut connection, *id, caller.user_id).await? {
+        return Err(post_not_found());
+    }
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn post_not_found() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "post_not_found", "There is no such post.")
+}

@@ -1,0 +1,330 @@
+//! Starting and stopping: bind, expose the port, run; and a stop that finishes what was begun.
+//!
+//! What actix-server 2.10 does on `stop(true)`: the acceptor closes its sockets, idle keep-alive connections are closed,
+//! and each worker looks once a second whether its connections are gone, up to `shutdown_timeout`; then it drops them and
+//! whatever their handlers were doing, without a word to the clients and without telling how many there were. So the
+//! limit is ours: when it is over, the boundary drops what still runs and answers 503 `shutting_down`, guards count the
+//! uploads among them, and actix gets a little longer than that to bring the answers out.
+
+use std::{future::Future, io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+
+use actix_cors::Cors;
+use actix_web::{
+    App, HttpServer,
+    http::{Method, header},
+    middleware::from_fn,
+    web,
+};
+use anyhow::Context as _;
+use clap::Parser;
+use prometheus_client::registry::Registry;
+use tokio::{
+    net::{TcpSocket, lookup_host},
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+use tracing::{info, warn};
+use upload_persistence::Database;
+use upload_storage::Storage;
+use url::Url;
+
+use crate::{
+    ActiveUploads, Background, CommonSettings, IssueForm, Metrics, SettingsError, Shared, Shutdown, TokenVerifier,
+    boundary::boundary, logging, metrics, request_id::REQUEST_ID_HEADER, routes, settings,
+};
+
+/// Connections that may wait to be accepted; the kernel may allow fewer.
+const BACKLOG: u32 = 4096;
+/// How long a request's head may take.
+const CLIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection lingers after an early answer, so that a client that still sends can read it (actix-http#3967).
+const CLIENT_DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept: longer than nginx keeps its own (60 s), so that the proxy is the one to close.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long the last answers may take to get out after the time for a stop is over, in seconds.
+const ANSWER_GRACE_SECONDS: u64 = 2;
+/// How long tracked work may take after the server has returned.
+const BACKGROUND_LIMIT: Duration = Duration::from_secs(5);
+/// How long a worker may take to drop what it was made to drop.
+const DROP_LIMIT: Duration = Duration::from_secs(1);
+
+/// How the bytes travel: what a server adds to what both share.
+pub struct Strategy {
+    name: &'static str,
+    forms: Arc<dyn IssueForm>,
+    configure: Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>,
+}
+
+/// What a strategy is built from, before the server runs.
+pub struct Start<'a> {
+    /// Where clients reach this server, with the port that was bound.
+    pub public_api_url: &'a Url,
+    /// Where the strategy's own metrics go.
+    pub registry: &'a mut Registry,
+    /// Where work runs that must finish.
+    pub background: &'a Background,
+    /// Whether the server is stopping.
+    pub shutdown: &'a Shutdown,
+}
+
+/// Why a server did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The settings cannot be used: exit code 2.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Anything else: exit code 1.
+    #[error("{0:#}")]
+    Failed(#[from] anyhow::Error),
+}
+
+/// How a stop went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Uploads that had not ended when the time was over.
+    pub cut_off: usize,
+    /// Whether all tracked work ended in time.
+    pub background_done: bool,
+}
+
+/// A server that is bound and not yet running; connections already wait for it.
+pub struct Server {
+    settings: CommonSettings,
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    shared: Shared,
+    configure: Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>,
+}
+
+impl Strategy {
+    /// `configure` adds the strategy's routes; it runs once in each worker, so what it builds there is the worker's own.
+    pub fn new(
+        name: &'static str,
+        forms: Arc<dyn IssueForm>,
+        configure: impl Fn(&mut web::ServiceConfig) + Send + Sync + 'static,
+    ) -> Self {
+        Self { name, forms, configure: Arc::new(configure) }
+    }
+}
+
+impl Server {
+    /// Binds and builds everything, in a tokio runtime that outlives the server: tracked work runs on it.
+    pub async fn bind(
+        settings: &CommonSettings,
+        strategy: impl FnOnce(&mut Start<'_>) -> Result<Strategy, StartError>,
+    ) -> Result<Self, StartError> {
+        settings.check()?;
+        let http = &settings.http;
+        let tokens = TokenVerifier::new(http)?;
+        let listener = listen(&http.bind_address).await?;
+        let address = listener.local_addr().context("the bound address cannot be read")?;
+        let public_api_url = with_bound_port(&http.public_api_url, address);
+
+        let background = Background::new(Handle::current());
+        let shutdown = Shutdown::default();
+        let mut registry = Registry::default();
+        let own = metrics::Own::register(&mut registry);
+        let uploads = ActiveUploads::new(shutdown.clone(), own.uploads_active.clone());
+        let strategy = strategy(&mut Start {
+            public_api_url: &public_api_url,
+            registry: &mut registry,
+            background: &background,
+            shutdown: &shutdown,
+        })?;
+        let database = Database::new(&settings.database, background.runtime().clone())
+            .map_err(|error| SettingsError(error.to_string()))?;
+        let storage = Storage::new(&settings.storage).map_err(|error| SettingsError(error.to_string()))?;
+        let shared = Shared {
+            database,
+            storage,
+            limits: http.limits(),
+            timing: http.timing(),
+            background,
+            forms: strategy.forms,
+            metrics: Metrics::new(registry, own),
+            public_api_url: Arc::new(public_api_url),
+            strategy: strategy.name,
+            tokens: Arc::new(tokens),
+            shutdown,
+            uploads,
+            trusted_proxies: http.trusted_proxies.clone().into(),
+        };
+        Ok(Self { settings: settings.clone(), listener, address, shared, configure: strategy.configure })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What its handlers reach.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Serves until `stop` ends, then finishes: requests in flight up to `SHUTDOWN_TIMEOUT`, then tracked work.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Stopped, StartError> {
+        let Self { settings, listener, shared, configure, .. } = self;
+        let http = settings.http;
+        let workers = match http.http_workers {
+            Some(workers) => usize::from(workers),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let connections = usize::try_from(http.max_connections).unwrap_or(usize::MAX).div_ceil(workers);
+        let origins = http.cors_origins.clone();
+        let data = web::Data::new(shared.clone());
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(data.clone())
+                .configure(|config| configure(config))
+                .configure(routes::configure)
+                .wrap(from_fn(boundary))
+                .wrap(cors(&origins))
+        })
+        .workers(workers)
+        .max_connections(connections)
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(CLIENT_REQUEST_TIMEOUT)
+        .client_disconnect_timeout(CLIENT_DISCONNECT_TIMEOUT)
+        .h1_allow_half_closed(false)
+        .shutdown_timeout(http.shutdown_timeout + ANSWER_GRACE_SECONDS)
+        .disable_signals()
+        .listen(listener)
+        .context("the server cannot listen")?
+        .run();
+
+        let handle = server.handle();
+        let mut serving = tokio::spawn(server);
+        tokio::select! {
+            ended = &mut serving => return Err(ended_early(ended).into()),
+            () = stop => {}
+        }
+        // Readiness says no from here on; then nothing new is accepted.
+        shared.shutdown.begin();
+        let stopping = handle.stop(true);
+        if timeout(Duration::from_secs(http.shutdown_timeout), stopping).await.is_err() {
+            shared.shutdown.end();
+        }
+        serving.await.context("the server's task failed")?.context("the server failed while it stopped")?;
+        shared.shutdown.end();
+        if timeout(DROP_LIMIT, shared.uploads.wait()).await.is_err() {
+            warn!("a worker has not dropped its uploads in time");
+        }
+        let background_done = shared.background.drain(BACKGROUND_LIMIT).await;
+        Ok(Stopped { cut_off: shared.uploads.cut_off(), background_done })
+    }
+}
+
+/// A server's `main`: reads settings from flags and environment, serves until SIGTERM or SIGINT, and says how it went by
+/// the exit code: 0 clean stop, 1 failure, 2 configuration, 3 uploads cut off at the limit.
+pub fn run<S: Parser>(
+    common: fn(&S) -> &CommonSettings,
+    strategy: impl FnOnce(&S, &mut Start<'_>) -> Result<Strategy, StartError>,
+) -> ExitCode {
+    let settings = match settings::parse::<S>(std::env::args_os()) {
+        Ok(settings) => settings,
+        Err(error) => return refuse(&error.into()),
+    };
+    if let Err(error) = common(&settings).check() {
+        return refuse(&error.into());
+    }
+    logging::init(&common(&settings).http);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&anyhow::Error::new(error).context("the runtime cannot be started").into()),
+    };
+    let outcome = runtime.block_on(serve(common(&settings), |start| strategy(&settings, start)));
+    runtime.shutdown_timeout(DROP_LIMIT);
+    match outcome {
+        Ok(Stopped { cut_off: 0, background_done: true }) => {
+            info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Ok(Stopped { cut_off, background_done }) => {
+            warn!(cut_off, background_done, "stopped at the limit; uploads were cut off");
+            ExitCode::from(3)
+        }
+        Err(error) => refuse(&error),
+    }
+}
+
+async fn serve(
+    settings: &CommonSettings,
+    strategy: impl FnOnce(&mut Start<'_>) -> Result<Strategy, StartError>,
+) -> Result<Stopped, StartError> {
+    // Before anything can be told to stop.
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
+    let server = Server::bind(settings, strategy).await?;
+    // Whoever started us reads this line; that it may not read on is no reason to fail.
+    let mut stdout = std::io::stdout();
+    let told = writeln!(stdout, "listening on http://{}", server.local_addr()).and_then(|()| stdout.flush());
+    if let Err(error) = told {
+        warn!(cause = %error, "the address cannot be written to stdout");
+    }
+    info!(address = %server.local_addr(), strategy = server.shared().strategy, "listening");
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: stopping"),
+            _ = interrupt.recv() => info!("SIGINT: stopping"),
+        }
+    };
+    server.run(stop).await
+}
+
+/// Says in one line why the process ends. The settings' errors come before there is a subscriber.
+fn refuse(error: &StartError) -> ExitCode {
+    let mut stderr = std::io::stderr();
+    // Nobody is left to be told if this fails.
+    let _unsaid = writeln!(stderr, "{error}");
+    match error {
+        StartError::Settings(_) => ExitCode::from(2),
+        StartError::Failed(_) => ExitCode::FAILURE,
+    }
+}
+
+async fn listen(bind_address: &str) -> Result<std::net::TcpListener, StartError> {
+    let address = lookup_host(bind_address).await.ok().and_then(|mut addresses| addresses.next()).ok_or_else(|| {
+        SettingsError(format!("BIND_ADDRESS is `{bind_address}`; it must be host:port, such as 127.0.0.1:8080"))
+    })?;
+    let bound = async {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)?.into_std()
+    };
+    let listener = bound.await.with_context(|| format!("{address} cannot be listened on"))?;
+    Ok(listener)
+}
+
+/// The public URL, where port 0 stands for the bound one: set-ups that take any free port cannot know it before.
+fn with_bound_port(url: &Url, address: SocketAddr) -> Url {
+    let mut url = url.clone();
+    if url.port() == Some(0) && url.set_port(Some(address.port())).is_err() {
+        warn!("PUBLIC_API_URL takes no port");
+    }
+    url
+}
+
+fn ended_early(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> anyhow::Error {
+    let cause = match ended {
+        Ok(Ok(())) => return anyhow::anyhow!("the server ended by itself"),
+        Ok(Err(error)) => anyhow::Error::new(error),
+        Err(error) => anyhow::Error::new(error),
+    };
+    cause.context("the server failed")
+}
+
+/// Lets the pages of `origins` call and read what they need. No credentials: callers send a bearer token themselves.
+fn cors(origins: &[String]) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_any_header()
+        .expose_headers([header::ETAG, header::LOCATION, header::RETRY_AFTER, REQUEST_ID_HEADER])
+        .max_age(600);
+    if origins.iter().any(|origin| origin == "*") {
+        return cors.allow_any_origin().send_wildcard();
+    }
+    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+}

@@ -1,0 +1,309 @@
+//! What both servers are told: flags and environment from one declaration.
+//!
+//! A value that cannot be used is reported in one sentence that names the variable and says what would be right, and the
+//! process ends with exit code 2. Secrets are taken as they are and judged later, because clap's own messages repeat
+//! the value that they refuse.
+
+use std::{ffi::OsString, time::Duration};
+
+use clap::{
+    Args, Command, Parser, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+use upload_domain::{ImageLimits, Timing};
+use upload_persistence::DatabaseSettings;
+use upload_storage::StorageSettings;
+use url::Url;
+
+/// The settings that V1 and V2 have in common.
+#[derive(Debug, Clone, Args)]
+pub struct CommonSettings {
+    /// Listening, callers, limits, logs.
+    #[command(flatten)]
+    pub http: HttpSettings,
+    /// Postgres.
+    #[command(flatten)]
+    pub database: DatabaseSettings,
+    /// The S3 store.
+    #[command(flatten)]
+    pub storage: StorageSettings,
+}
+
+/// Listening, callers, limits, logs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpSettings {
+    /// Where to listen, as host:port; port 0 takes any free one.
+    #[arg(long, env, default_value = "127.0.0.1:8080")]
+    pub bind_address: String,
+
+    /// Where clients reach this server, as a URL without query; a port 0 in it stands for the port that was bound.
+    #[arg(long, env, value_parser = public_url)]
+    pub public_api_url: Url,
+
+    /// Origins of the browsers' pages that may call this server, separated by commas; `*` allows every one.
+    #[arg(long, env, value_delimiter = ',', value_parser = origin)]
+    pub cors_origins: Vec<String>,
+
+    /// Addresses or networks (CIDR) of the proxies whose `x-request-id` is kept, separated by commas.
+    #[arg(long, env, value_delimiter = ',', value_parser = network)]
+    pub trusted_proxies: Vec<IpNet>,
+
+    /// The only algorithm that callers' tokens may be signed with.
+    #[arg(long, env, value_enum, default_value = "HS256")]
+    pub jwt_algorithm: JwtAlgorithm,
+
+    /// With HS256: the secret that tokens are signed with, at least 32 bytes.
+    #[arg(long, env, hide_env_values = true)]
+    pub jwt_secret: Option<SecretString>,
+
+    /// With RS256, ES256 or EdDSA: the issuer's public key in PEM; `\n` stands for a line's end.
+    #[arg(long, env, hide_env_values = true)]
+    pub jwt_public_key: Option<String>,
+
+    /// The `iss` that tokens must carry.
+    #[arg(long, env, value_parser = not_empty)]
+    pub jwt_issuer: String,
+
+    /// The `aud` that tokens must carry.
+    #[arg(long, env, value_parser = not_empty)]
+    pub jwt_audience: String,
+
+    /// Largest file, in bytes (20 MiB).
+    #[arg(long, env, default_value_t = 20_971_520, value_parser = clap::value_parser!(u64).range(1..=5_368_709_120))]
+    pub max_image_bytes: u64,
+
+    /// Widest image, in pixels.
+    #[arg(long, env, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_width: u32,
+
+    /// Highest image, in pixels.
+    #[arg(long, env, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_height: u32,
+
+    /// Most pixels in one image: width times height.
+    #[arg(long, env, default_value_t = 50_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_pixels: u64,
+
+    /// How long a form may be used, in seconds.
+    #[arg(long, env, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub form_ttl: u64,
+
+    /// How long one upload's body may take, in seconds.
+    #[arg(long, env, default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub max_body_time: u64,
+
+    /// How long an image may wait for its link before the sweep takes it, in seconds; the same for `upload-ops sweep`.
+    #[arg(long, env, default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pub pending_ttl: u64,
+
+    /// How long uploads in flight may go on after SIGTERM, in seconds.
+    #[arg(long, env, default_value_t = 25, value_parser = clap::value_parser!(u64).range(0..=3_600))]
+    pub shutdown_timeout: u64,
+
+    /// How logs are written to stderr.
+    #[arg(long, env, value_enum, default_value = "json")]
+    pub log_format: LogFormat,
+
+    /// The least severe level of this project's log lines; libraries log warnings and errors only.
+    #[arg(long, env, value_enum, default_value = "info")]
+    pub log_level: LogLevel,
+
+    /// Worker threads; default: the CPUs that this process may use.
+    #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub http_workers: Option<u16>,
+
+    /// Most connections at once, over all workers; further ones wait in the listen backlog.
+    #[arg(long, env, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: u32,
+}
+
+/// The algorithms that a deployer may pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum JwtAlgorithm {
+    /// HMAC with SHA-256 and a shared secret.
+    #[value(name = "HS256")]
+    Hs256,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    #[value(name = "RS256")]
+    Rs256,
+    /// ECDSA over P-256 with SHA-256.
+    #[value(name = "ES256")]
+    Es256,
+    /// Ed25519.
+    #[value(name = "EdDSA")]
+    EdDsa,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// Lines for people.
+    Human,
+}
+
+/// How severe a line must be to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// And: we coped.
+    Warn,
+    /// And: one line an upload, one a link, one a refusal.
+    Info,
+    /// And: one line a request.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Settings that cannot be used, in one sentence that names the variable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(pub String);
+
+impl CommonSettings {
+    /// Refuses values that are each fine but not together.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.http.check()?;
+        self.database.check().map_err(|error| SettingsError(error.to_string()))?;
+        self.storage.check().map_err(|error| SettingsError(error.to_string()))
+    }
+}
+
+impl HttpSettings {
+    /// What a file may measure.
+    pub fn limits(&self) -> ImageLimits {
+        ImageLimits {
+            max_image_bytes: self.max_image_bytes,
+            max_width: self.max_width,
+            max_height: self.max_height,
+            max_pixels: self.max_pixels,
+        }
+    }
+
+    /// The times that must fit together.
+    pub fn timing(&self) -> Timing {
+        Timing {
+            form_ttl: Duration::from_secs(self.form_ttl),
+            max_body_time: Duration::from_secs(self.max_body_time),
+            pending_ttl: Duration::from_secs(self.pending_ttl),
+            ..Timing::default()
+        }
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        self.timing().check().map_err(|error| SettingsError(error.to_string()))?;
+        let sentence = match (self.jwt_algorithm, &self.jwt_secret, &self.jwt_public_key) {
+            (JwtAlgorithm::Hs256, None, _) => {
+                "JWT_SECRET is not set: JWT_ALGORITHM HS256 needs at least 32 random bytes"
+            }
+            (JwtAlgorithm::Hs256, Some(secret), _) if secret.expose_secret().len() < 32 => {
+                "JWT_SECRET is too short: it must have at least 32 random bytes"
+            }
+            (JwtAlgorithm::Hs256, Some(_), None) => return Ok(()),
+            (JwtAlgorithm::Hs256, Some(_), Some(_)) => {
+                "JWT_PUBLIC_KEY must not be set with JWT_ALGORITHM HS256, which takes JWT_SECRET alone"
+            }
+            (_, None, Some(_)) => return Ok(()),
+            (_, _, None) => {
+                "JWT_PUBLIC_KEY is not set: JWT_ALGORITHM RS256, ES256 and EdDSA need the issuer's key in PEM"
+            }
+            (_, Some(_), Some(_)) => "JWT_SECRET must not be set with JWT_ALGORITHM RS256, ES256 or EdDSA",
+        };
+        Err(SettingsError(sentence.to_owned()))
+    }
+}
+
+/// Reads settings from `arguments` (the first is the program's name) and the environment. An empty variable counts as
+/// one that is not set. Help and version are printed, and clap's own usage errors too; both end the process.
+pub fn parse<S: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<S, SettingsError> {
+    let mut command = S::command().mut_args(|argument| {
+        let empty = argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if empty { argument.env(None::<&'static str>) } else { argument }
+    });
+    let parsed =
+        command.try_get_matches_from_mut(arguments).and_then(|mut matches| S::from_arg_matches_mut(&mut matches));
+    parsed.map_err(|error| match sentence(&error, &command) {
+        Some(sentence) => SettingsError(sentence),
+        None => error.exit(),
+    })
+}
+
+/// clap's error as a sentence that names the variable, or `None` where it is about the command line itself.
+fn sentence(error: &clap::Error, command: &Command) -> Option<String> {
+    let text = |kind| match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => Some(texts.join(", ")),
+        _ => None,
+    };
+    let variables = match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(argument) => variable(argument, command),
+        ContextValue::Strings(arguments) => {
+            arguments.iter().map(|argument| variable(argument, command)).collect::<Vec<_>>().join(", ")
+        }
+        _ => return None,
+    };
+    match error.kind() {
+        ErrorKind::MissingRequiredArgument => Some(format!("{variables} must be set")),
+        ErrorKind::InvalidValue => {
+            let right = text(ContextKind::ValidValue)?;
+            Some(format!("{variables} is `{}`; it must be one of {right}", text(ContextKind::InvalidValue)?))
+        }
+        ErrorKind::ValueValidation => {
+            let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+            Some(format!("{variables} is `{}`, which cannot be used{cause}", text(ContextKind::InvalidValue)?))
+        }
+        _ => None,
+    }
+}
+
+/// `--form-ttl <FORM_TTL>` as `FORM_TTL (--form-ttl)`.
+fn variable(shown: &str, command: &Command) -> String {
+    let flag = shown.split([' ', '=']).next().unwrap_or(shown);
+    let argument = command.get_arguments().find(|argument| argument.get_long() == flag.strip_prefix("--"));
+    match argument.and_then(clap::Arg::get_env) {
+        Some(variable) => format!("{} ({flag})", variable.to_string_lossy()),
+        None => flag.to_owned(),
+    }
+}
+
+fn not_empty(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() { Err("it must not be empty") } else { Ok(text.to_owned()) }
+}
+
+fn public_url(text: &str) -> Result<Url, &'static str> {
+    const RIGHT: &str = "it must be a URL such as https://api.example.org, without user, query and fragment";
+    let mut url = Url::parse(text).map_err(|_error| RIGHT)?;
+    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !plain {
+        return Err(RIGHT);
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&path);
+    Ok(url)
+}
+
+fn origin(text: &str) -> Result<String, &'static str> {
+    const RIGHT: &str = "an origin is a scheme, a host and perhaps a port, such as https://app.example.org, or `*`";
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let url = Url::parse(text).map_err(|_error| RIGHT)?;
+    let origin = url.origin();
+    let spelled = origin.ascii_serialization();
+    if origin.is_tuple() && text.trim_end_matches('/') == spelled { Ok(spelled) } else { Err(RIGHT) }
+}
+
+fn network(text: &str) -> Result<IpNet, &'static str> {
+    let address = text.parse::<std::net::IpAddr>().map(IpNet::from);
+    address.or_else(|_error| text.parse()).map_err(|_error| "it must be an address or a network such as 10.0.0.0/8")
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;

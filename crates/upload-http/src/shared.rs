@@ -1,0 +1,49 @@
+//! What every handler can reach: values, no globals, so that two servers can run in one process.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use upload_domain::{ImageId, ImageLimits, Timing};
+use upload_persistence::Database;
+use upload_storage::Storage;
+use url::Url;
+
+use crate::{ActiveUploads, Background, IssueForm, Metrics, Shutdown, TokenVerifier};
+
+/// A server's parts, as `web::Data`.
+#[derive(Clone)]
+pub struct Shared {
+    /// Postgres; its connections live on the main runtime.
+    pub database: Database,
+    /// The store, for use on the main runtime alone: a client's pooled connections die with the runtime that opened them.
+    /// (Signing needs no connection.)
+    pub storage: Storage,
+    /// What a file may measure.
+    pub limits: ImageLimits,
+    /// How long things may take.
+    pub timing: Timing,
+    /// Where work runs that must finish.
+    pub background: Background,
+    /// How forms are made.
+    pub forms: Arc<dyn IssueForm>,
+    /// Counters and times.
+    pub metrics: Metrics,
+    /// Where clients reach this server; without a slash at the end.
+    pub public_api_url: Arc<Url>,
+    /// The strategy's name, as `/limits` shows it.
+    pub strategy: &'static str,
+    /// Who is believed.
+    pub tokens: Arc<TokenVerifier>,
+    /// Whether the server is stopping.
+    pub shutdown: Shutdown,
+    /// The uploads that this server carries.
+    pub uploads: ActiveUploads,
+    pub(crate) trusted_proxies: Arc<[IpNet]>,
+}
+
+impl Shared {
+    /// Where anyone may read an image, while it is linked.
+    pub fn image_url(&self, image: ImageId) -> String {
+        format!("{}/images/{image}", self.public_api_url.as_str().trim_end_matches('/'))
+    }
+}
