@@ -52,7 +52,7 @@ fn a_wrong_value_names_the_variable_and_what_would_be_right() {
         (&["--public-api-url", "https://api.example.org/?a=b"], &["PUBLIC_API_URL", "without user, query"]),
         (&["--max-image-bytes", "20MB"], &["MAX_IMAGE_BYTES", "20MB", "invalid digit"]),
         (&["--max-image-bytes", "0"], &["MAX_IMAGE_BYTES", "1.."]),
-        (&["--form-ttl", "-1"], &["FORM_TTL", "-1"]),
+        (&["--form-ttl", "1.5"], &["FORM_TTL", "1.5"]),
         (&["--pending-ttl", "500"], &["PENDING_TTL", "must be longer"]),
         (&["--cors-origins", "app.example.org"], &["CORS_ORIGINS", "a scheme, a host"]),
         (&["--cors-origins", "https://app.example.org/path"], &["CORS_ORIGINS", "a scheme, a host"]),

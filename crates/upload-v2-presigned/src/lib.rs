@@ -1,1 +1,34 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+
+mod forms;
+
+use std::sync::Arc;
+
+use clap::Parser;
+use upload_http::{CommonSettings, SettingsError, Start, StartError, Strategy};
+use upload_storage::{Signer, SignerSettings};
+
+pub use forms::SignedForms;
+
+/// Upload server V2: clients upload straight to the store with presigned forms.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "upload-v2-presigned", version)]
+pub struct Settings {
+    /// What both servers are told.
+    #[command(flatten)]
+    pub common: CommonSettings,
+    /// The key that signs forms.
+    #[command(flatten, next_help_heading = "Signer")]
+    pub signer: SignerSettings,
+}
+
+/// What this server adds to what both share: nothing but its forms.
+///
+/// # Errors
+/// Settings of the signer that cannot be used.
+pub fn strategy(settings: &Settings, _start: &mut Start<'_>) -> Result<Strategy, StartError> {
+    let signer =
+        Signer::new(&settings.common.storage, &settings.signer).map_err(|error| SettingsError(error.to_string()))?;
+    let forms = SignedForms::new(signer, settings.common.http.max_image_bytes);
+    Ok(Strategy::new("presigned", Arc::new(forms), |_config| {}))
+}

@@ -10,7 +10,7 @@ use actix_web::{
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use upload_domain::{ImageFormat, ImageId, ImagePath, Refusal, Sha256Checksum};
-use upload_persistence::images::{self, Image, NewImage};
+use upload_persistence::images::{self, Image, NewImage, Standing};
 use uuid::Uuid;
 
 use crate::{ApiError, Caller, FormMethod, ImageEntity, PresignedForm, Shared, refused_claim};
@@ -114,5 +114,10 @@ fn form(shared: &Shared, image: &Image, wish: FormMethod, now: DateTime<Utc>) ->
     let delta = |duration| TimeDelta::from_std(duration).map_err(ApiError::internal);
     let by_form = now + delta(shared.timing.form_ttl)?;
     let by_image = image.created_at + delta(shared.timing.link_cutoff())?;
-    shared.forms.issue(image, wish, now, by_form.min(by_image))
+    let expires_at = by_form.min(by_image);
+    // Stores know whole seconds only: a form that ends within this one is of no use.
+    if expires_at.timestamp() <= now.timestamp() {
+        return Err(refused_claim(Standing::Expired));
+    }
+    shared.forms.issue(image, wish, now, expires_at)
 }

@@ -1,0 +1,61 @@
+//! Forms for the bucket, signed with the signer's key: a POST policy, or a PUT where a client wishes for one.
+
+use actix_web::http::StatusCode;
+use chrono::{DateTime, Utc};
+use upload_http::{ApiError, FormMethod, FormParts, IssueForm, PresignedForm};
+use upload_persistence::images::Image;
+use upload_storage::{FormRequest, Signer};
+
+/// Issues forms that the store accepts.
+pub struct SignedForms {
+    signer: Signer,
+    max_image_bytes: u64,
+}
+
+impl SignedForms {
+    /// Forms for files of at most `max_image_bytes`, or of exactly the declared size.
+    pub fn new(signer: Signer, max_image_bytes: u64) -> Self {
+        Self { signer, max_image_bytes }
+    }
+}
+
+impl IssueForm for SignedForms {
+    fn check(&self, wish: FormMethod, byte_size: Option<u64>) -> Result<(), ApiError> {
+        if wish == FormMethod::Put && byte_size.is_none() {
+            let detail = "A form for PUT needs byteSize, since the exact length is signed.";
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "byte_size_required", detail));
+        }
+        Ok(())
+    }
+
+    fn issue(
+        &self,
+        image: &Image,
+        wish: FormMethod,
+        now: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+    ) -> Result<PresignedForm, ApiError> {
+        let request = FormRequest {
+            image: image.id,
+            format: image.format,
+            min_bytes: image.byte_size.unwrap_or(1),
+            max_bytes: image.byte_size.unwrap_or(self.max_image_bytes),
+            checksum_sha256: image.checksum_sha256,
+            now,
+            expires_at,
+        };
+        let (url, parts) = match wish {
+            FormMethod::Post => {
+                let form = self.signer.post_form(&request).map_err(ApiError::internal)?;
+                (form.url, FormParts::Fields(form.fields))
+            }
+            FormMethod::Put => {
+                let form = self.signer.put_form(&request).map_err(ApiError::internal)?;
+                (form.url, FormParts::Headers(form.headers))
+            }
+        };
+        // The store knows whole seconds only.
+        let expires_at = DateTime::from_timestamp(expires_at.timestamp(), 0).unwrap_or(expires_at);
+        Ok(PresignedForm { method: wish, url, parts, expires_at })
+    }
+}
