@@ -1,1 +1,111 @@
-//! Stub.
+#![doc = include_str!("../README.md")]
+
+mod admission;
+mod attempt;
+mod client_body;
+mod form;
+mod form_head;
+mod metrics;
+mod receive;
+mod settings;
+mod stream_route;
+mod ticket;
+mod ticket_forms;
+mod ticket_route;
+mod transfer;
+mod upload_body;
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::web;
+use secrecy::ExposeSecret as _;
+use upload_http::{ApiError, CommonSettings, SettingsError, Shared, Start, StartError, Strategy, UploadGuard};
+use upload_storage::Storage;
+
+use admission::{Admission, Overloaded, Permit};
+use client_body::BodyLimits;
+use form::FORM_OVERHEAD_BYTES;
+use metrics::Metrics;
+pub use settings::StreamingSettings;
+use ticket::TicketKey;
+use ticket_forms::TicketForms;
+
+/// Receives images itself and streams them on to S3.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(version, about)]
+pub struct Settings {
+    /// What both servers share.
+    #[command(flatten)]
+    pub common: CommonSettings,
+    /// What only this one has.
+    #[command(flatten)]
+    pub streaming: StreamingSettings,
+}
+
+/// What V1's handlers reach besides [`Shared`]; one value for all workers.
+struct V1 {
+    admission: Admission,
+    ticket_key: TicketKey,
+    client_rate_window: Duration,
+    storage_timeout: Duration,
+    metrics: Metrics,
+}
+
+/// Held while an upload has its turn.
+struct Turn {
+    _permit: Permit,
+    _upload: UploadGuard,
+}
+
+/// What makes a server V1: forms with tickets, and the two routes that take bytes.
+pub fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Strategy, StartError> {
+    let own = &settings.streaming;
+    own.check()?;
+    let ticket_key = || TicketKey::new(own.ticket_secret.expose_secret().as_bytes());
+    let forms = TicketForms::new(ticket_key(), start.public_api_url, settings.common.http.limits());
+    let v1 = web::Data::new(V1 {
+        admission: Admission::new(own.admission_limits()),
+        ticket_key: ticket_key(),
+        client_rate_window: Duration::from_secs(own.client_rate_window_seconds),
+        storage_timeout: Duration::from_secs(own.storage_stall_seconds),
+        metrics: Metrics::register(start.registry),
+    });
+    // A pooled connection dies with the runtime that opened it, so each worker has its own: its PUTs begin and end there.
+    let storage = settings.common.storage.clone();
+    Storage::new(&storage).map_err(|error| SettingsError(error.to_string()))?;
+    Ok(Strategy::new("v1-streaming", Arc::new(forms), move |config| {
+        if let Ok(storage) = Storage::new(&storage) {
+            config.app_data(web::Data::new(storage));
+        }
+        config
+            .app_data(v1.clone())
+            .route("/uploads", web::post().to(ticket_route::ticket_upload))
+            .route("/user/images/upload", web::post().to(stream_route::stream_upload));
+    }))
+}
+
+impl V1 {
+    /// Waits for this upload's turn; nothing of its body is read before.
+    async fn enter(&self, shared: &Shared) -> Result<Turn, ApiError> {
+        let _waiting = self.metrics.waiting();
+        let permit = self.admission.enter().await.map_err(overloaded)?;
+        Ok(Turn { _permit: permit, _upload: shared.uploads.begin() })
+    }
+
+    fn body_limits(&self, shared: &Shared) -> BodyLimits {
+        BodyLimits {
+            max_bytes: shared.limits.max_image_bytes + FORM_OVERHEAD_BYTES,
+            rate_window: self.client_rate_window,
+            max_time: shared.timing.max_body_time,
+        }
+    }
+
+    /// How long an attempt holds its row: the longest body, then the store's answer and the commit.
+    fn attempt_time(&self, shared: &Shared) -> Duration {
+        shared.timing.max_body_time + 2 * self.storage_timeout + Duration::from_secs(10)
+    }
+}
+
+fn overloaded(cause: Overloaded) -> ApiError {
+    ApiError::overloaded().cause(cause)
+}

@@ -1,0 +1,207 @@
+//! One upload's hold on its image's row, and the end of it: commit or give up.
+//!
+//! Whatever happens to the request, the end runs on the process's main runtime and is awaited at shutdown: a dropped
+//! handler (a client that vanished, a worker that stopped) gives the attempt up through [`Drop`].
+
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use actix_web::http::StatusCode;
+use tracing::warn;
+use upload_domain::{AttemptId, ImageId, Refusal, media_key};
+use upload_http::{ApiError, Shared};
+use upload_persistence::{
+    DatabaseError,
+    images::{self, FinishedUpload, Image},
+};
+use upload_storage::StorageError;
+
+use crate::transfer::{Stored, TransferError};
+
+/// How often a delete is tried before it is left.
+const DELETE_TRIES: u32 = 3;
+
+/// An attempt that has not ended yet.
+pub struct Attempt {
+    hold: Option<Hold>,
+}
+
+/// What the end of an attempt needs; it outlives the request.
+#[derive(Clone)]
+struct Hold {
+    shared: Shared,
+    image: ImageId,
+    attempt: AttemptId,
+    media_key: String,
+    /// The object that this attempt would replace.
+    previous_key: Option<String>,
+    /// The store was given everything: from here on it may have an object, whatever becomes of the request.
+    handed_over: Arc<AtomicBool>,
+}
+
+impl Attempt {
+    /// Takes over the attempt that `image`'s row was just given.
+    pub fn new(shared: Shared, image: &Image, attempt: AttemptId) -> Self {
+        let media_key = media_key(image.id, attempt);
+        let previous_key = image.media_key.clone();
+        let handed_over = Arc::default();
+        Self { hold: Some(Hold { shared, image: image.id, attempt, media_key, previous_key, handed_over }) }
+    }
+
+    /// Ends the attempt as `outcome` says.
+    pub async fn settle(mut self, outcome: Result<Stored, TransferError>) -> Result<(Image, Stored), ApiError> {
+        let Some(hold) = self.hold.take() else { return Err(ApiError::internal("the attempt has ended")) };
+        let image = hold.image;
+        let background = hold.shared.background.clone();
+        let settled = background.run(async move {
+            match outcome {
+                Ok(stored) => hold.commit(stored).await,
+                Err(TransferError::Unknown { error, stored }) => match hold.find(error, stored).await {
+                    Ok(stored) => hold.commit(stored).await,
+                    Err(error) => Err(error),
+                },
+                Err(TransferError::Refused(refusal)) => Err(hold.refuse(refusal).await),
+                Err(TransferError::Failed(error)) => {
+                    hold.release().await;
+                    Err(error)
+                }
+            }
+        });
+        settled.await.map_err(|error| error.image(image))
+    }
+
+    /// The only key that this attempt writes, and the flag to raise before the store is given the last of the file.
+    pub fn target(&self) -> (String, Arc<AtomicBool>) {
+        self.hold.as_ref().map(|hold| (hold.media_key.clone(), hold.handed_over.clone())).unwrap_or_default()
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let Some(hold) = self.hold.take() else { return };
+        let background = hold.shared.background.clone();
+        drop(background.spawn(async move {
+            if hold.handed_over.load(Ordering::Acquire) {
+                // The store may still be about to keep the object. The row goes on naming its key, so that the sweep
+                // finds it, until the attempt's time is over.
+                hold.delete_object(&hold.media_key).await;
+            } else {
+                hold.release().await;
+            }
+        }));
+    }
+}
+
+impl Hold {
+    /// Ends the attempt: nothing was stored.
+    async fn release(&self) {
+        let ended = async {
+            let mut connection = self.shared.database.connection().await?;
+            Ok::<_, DatabaseError>(images::end_attempt(&mut connection, self.image, self.attempt).await?)
+        };
+        if let Err(error) = ended.await {
+            warn!(image.id = %self.image, error = &error as &dyn Error, "the attempt stays until its time is over");
+        }
+    }
+
+    /// Records why the body may not be kept, so that a link answers the same, and ends the attempt.
+    async fn refuse(&self, refusal: Refusal) -> ApiError {
+        let recorded = async {
+            let mut connection = self.shared.database.connection().await?;
+            Ok::<_, DatabaseError>(images::refuse(&mut connection, self.image, self.attempt, refusal).await?)
+        };
+        match recorded.await {
+            Ok(_still_held) => refusal.into(),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Looks for an object that the store did not confirm; it counts if it has the right size.
+    async fn find(&self, error: StorageError, stored: Stored) -> Result<Stored, ApiError> {
+        match self.shared.storage.read_head(&self.media_key, 1).await {
+            Ok(Some(head)) if head.total_bytes == stored.byte_size => Ok(Stored { etag: head.etag, ..stored }),
+            Ok(_) => {
+                self.delete_object(&self.media_key).await;
+                self.release().await;
+                Err(error.into())
+            }
+            Err(second) => {
+                warn!(image.id = %self.image, error = &second as &dyn Error, "left to the sweep: the store does not answer");
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Writes to the row what was stored, and takes the object back where the row no longer wants it.
+    async fn commit(&self, stored: Stored) -> Result<(Image, Stored), ApiError> {
+        match self.finish(&stored).await {
+            Ok(Some(image)) => Ok((self.committed(image).await, stored)),
+            Ok(None) => {
+                self.delete_object(&self.media_key).await;
+                let detail = "another upload or the end of the image's time came first";
+                Err(ApiError::new(StatusCode::CONFLICT, "upload_in_progress", detail).retry_after(1))
+            }
+            Err(error) => self.find_commit(error, stored).await,
+        }
+    }
+
+    /// Reads back, on a new connection, whether a commit whose answer was lost took place. The lock waits for a commit
+    /// that is still running; nothing is deleted before that is known.
+    async fn find_commit(&self, error: DatabaseError, stored: Stored) -> Result<(Image, Stored), ApiError> {
+        let found = async {
+            let mut connection = self.shared.database.connection().await?;
+            Ok::<_, DatabaseError>(images::find_for_update(&mut connection, self.image).await?)
+        };
+        match found.await {
+            Ok(Some(image)) if image.media_key.as_ref() == Some(&self.media_key) => {
+                Ok((self.committed(image).await, stored))
+            }
+            Ok(_) => {
+                self.delete_object(&self.media_key).await;
+                self.release().await;
+                Err(error.into())
+            }
+            Err(second) => {
+                warn!(image.id = %self.image, error = &second as &dyn Error, "left to the sweep: the database does not answer");
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn finish(&self, stored: &Stored) -> Result<Option<Image>, DatabaseError> {
+        let mut connection = self.shared.database.connection().await?;
+        let finished = FinishedUpload {
+            id: self.image,
+            attempt: self.attempt,
+            media_key: &self.media_key,
+            byte_size: stored.byte_size,
+            dimensions: stored.dimensions,
+        };
+        Ok(images::finish_upload(&mut connection, &finished).await?)
+    }
+
+    /// The row names the new object: the one before it is no longer anybody's.
+    async fn committed(&self, image: Image) -> Image {
+        if let Some(key) = &self.previous_key {
+            self.delete_object(key).await;
+        }
+        image
+    }
+
+    async fn delete_object(&self, key: &str) {
+        for attempt in 1..=DELETE_TRIES {
+            match self.shared.storage.delete(key).await {
+                Ok(()) => return,
+                Err(error) if attempt < DELETE_TRIES => drop(error),
+                Err(error) => {
+                    warn!(image.id = %self.image, error = &error as &dyn Error, "an object of no row stays in the bucket");
+                }
+            }
+        }
+    }
+}

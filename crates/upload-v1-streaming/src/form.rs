@@ -1,0 +1,210 @@
+//! A multipart form as V1 takes it: small fields, then the file, then nothing.
+//!
+//! actix-multipart parses and is the authority. What this module adds are the bounds that it does not have (parts,
+//! names, fields) and the prediction of the file's length from the form's head.
+
+use actix_multipart::{Field, Multipart, MultipartError};
+use actix_web::{
+    HttpRequest,
+    error::PayloadError,
+    http::{StatusCode, header},
+    web,
+};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use upload_http::ApiError;
+
+use crate::{
+    client_body::{BodyFault, BodyLimits, ClientBody, FaultCell},
+    form_head::{self, FormHead, HeadError, MAX_PART_HEADER_BYTES},
+};
+
+/// What a form may weigh beyond its file, in bytes: its fields, headers and delimiters.
+pub const FORM_OVERHEAD_BYTES: u64 = 64 * 1024;
+/// The longest boundary, in bytes (RFC 2046, section 5.1.1).
+const MAX_BOUNDARY_BYTES: usize = 70;
+const MAX_PARTS: usize = 16;
+const MAX_NAME_BYTES: usize = 64;
+const MAX_FIELD_BYTES: usize = 4 * 1024;
+
+/// What a request's headers say about its form, before anything of the body is read.
+pub struct FormRequest {
+    boundary: String,
+    /// The request's Content-Length; none for a chunked request.
+    body_bytes: Option<u64>,
+}
+
+/// Where a form's file stands, as its head tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FilePlace {
+    body_bytes: u64,
+    file_offset: u64,
+    /// The file's length, if a line end follows the closing delimiter.
+    implied_bytes: u64,
+}
+
+/// A form whose parts are read in order.
+pub struct Form {
+    multipart: Multipart,
+    fault: FaultCell,
+    boundary: String,
+    body_bytes: Option<u64>,
+    place: Option<FilePlace>,
+    parts: usize,
+}
+
+impl FormRequest {
+    /// Refuses what cannot be a form, or is declared larger than `max_image_bytes` allows.
+    pub fn check(request: &HttpRequest, max_image_bytes: u64) -> Result<Self, ApiError> {
+        let headers = request.headers();
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let media_type = content_type.and_then(|text| text.parse::<mime::Mime>().ok());
+        let boundary = media_type
+            .filter(|media_type| {
+                *media_type == mime::MULTIPART_FORM_DATA || media_type.essence_str() == "multipart/form-data"
+            })
+            .and_then(|media_type| media_type.get_param(mime::BOUNDARY).map(|boundary| boundary.as_str().to_owned()))
+            .filter(|boundary| (1..=MAX_BOUNDARY_BYTES).contains(&boundary.len()))
+            .ok_or_else(|| {
+                malformed("Content-Type must be multipart/form-data with a boundary of 1 to 70 characters")
+            })?;
+        let body_bytes = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| text.parse::<u64>().ok());
+        if body_bytes.is_some_and(|bytes| bytes > max_image_bytes + FORM_OVERHEAD_BYTES) {
+            return Err(ApiError::payload_too_large(max_image_bytes));
+        }
+        Ok(Self { boundary, body_bytes })
+    }
+
+    /// Reads the form's head and gives its parts.
+    pub async fn open(
+        self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        limits: BodyLimits,
+    ) -> Result<Form, ApiError> {
+        let mut body = ClientBody::new(payload, limits);
+        let fault = body.fault();
+        let head = match form_head::read_form_head(&mut body, &self.boundary).await {
+            Ok(head) => head,
+            Err(HeadError::Body(error)) => return Err(body_error(MultipartError::Payload(error), fault.get())),
+            Err(error @ (HeadError::NoBoundary | HeadError::HeaderTooLong)) => {
+                return Err(malformed(&error.to_string()));
+            }
+        };
+        let FormHead { chunks, file_offset } = head;
+        let place = self.body_bytes.zip(file_offset).map(|(body_bytes, file_offset)| FilePlace {
+            body_bytes,
+            file_offset,
+            implied_bytes: form_head::implied_file_bytes(body_bytes, file_offset, &self.boundary),
+        });
+        let replayed = stream::iter(chunks.into_iter().map(Ok)).chain(body);
+        let multipart = Multipart::new(request.headers(), replayed);
+        Ok(Form { multipart, fault, boundary: self.boundary, body_bytes: self.body_bytes, place, parts: 0 })
+    }
+}
+
+impl Form {
+    /// The request's Content-Length in bytes; none for a chunked request.
+    pub fn body_bytes(&self) -> Option<u64> {
+        self.body_bytes
+    }
+
+    /// The next part, or none at the end of the form.
+    pub async fn next_part(&mut self) -> Result<Option<Field>, ApiError> {
+        let Some(field) = self.multipart.next().await else { return Ok(None) };
+        let field = field.map_err(|error| body_error(error, self.fault.get()))?;
+        self.parts += 1;
+        if self.parts > MAX_PARTS {
+            let detail = format!("a form has at most {MAX_PARTS} parts");
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, "too_many_parts", detail));
+        }
+        let header_bytes: usize =
+            field.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if header_bytes > MAX_PART_HEADER_BYTES {
+            return Err(malformed("a part's headers are too long"));
+        }
+        if field.name().is_none_or(|name| name.len() > MAX_NAME_BYTES) {
+            return Err(malformed("a part's name has at most 64 bytes"));
+        }
+        Ok(Some(field))
+    }
+
+    /// The value of a small field.
+    pub async fn text(&self, field: &mut Field) -> Result<String, ApiError> {
+        let bytes = field
+            .bytes(MAX_FIELD_BYTES)
+            .await
+            .map_err(|_exceeded| malformed("a field other than the file has at most 4096 bytes"))?
+            .map_err(|error| body_error(error, self.fault.get()))?;
+        String::from_utf8(bytes.to_vec()).map_err(|error| malformed("a field is not UTF-8").cause(error))
+    }
+
+    /// How long the file will be, in bytes, if the form is well-formed: to be proven by the parser. The declared length
+    /// where the request's own length allows it, else what that length implies; none where only reading will tell.
+    pub fn file_bytes(&self, declared_bytes: Option<u64>) -> Option<u64> {
+        let place = self.place?;
+        let fits = |bytes: &u64| form_head::fits(*bytes, place.body_bytes, place.file_offset, &self.boundary);
+        match declared_bytes {
+            Some(_) => declared_bytes.filter(fits).or(Some(place.implied_bytes)),
+            None => form_head::ends_with_line_end(&self.boundary).then_some(place.implied_bytes),
+        }
+    }
+
+    /// The file's next bytes; none where the parser says that the part has ended.
+    pub async fn next_chunk(&self, file: &mut Field) -> Result<Option<Bytes>, ApiError> {
+        match file.next().await {
+            None => Ok(None),
+            Some(Ok(chunk)) => Ok(Some(chunk)),
+            Some(Err(error)) => Err(body_error(error, self.fault.get())),
+        }
+    }
+
+    /// Proves that nothing follows the file.
+    pub async fn end(&mut self) -> Result<(), ApiError> {
+        match self.next_part().await? {
+            None => Ok(()),
+            Some(_part) => Err(unexpected_field("the file must be the form's only file and its last part")),
+        }
+    }
+}
+
+/// A form that breaks the rules of RFC 7578 or of this server.
+pub fn malformed(detail: &str) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "malformed_multipart", detail.to_owned())
+}
+
+/// A part that may not be where it is.
+pub fn unexpected_field(detail: &str) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, "unexpected_field", detail.to_owned())
+}
+
+/// What a failure to read the form means. The parser's errors are not `Send`, so the log gets their words.
+fn body_error(error: MultipartError, fault: Option<BodyFault>) -> ApiError {
+    let cause = match &error {
+        MultipartError::Payload(payload) => format!("{error}: {payload}"),
+        MultipartError::Parse(parse) => format!("{error}: {parse}"),
+        _ => error.to_string(),
+    };
+    let failure = match (fault, error) {
+        (Some(BodyFault::Timeout), _) => {
+            let detail = "The form came too slowly; send it again over a faster connection.";
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, "upload_timeout", detail)
+        }
+        (Some(BodyFault::TooLarge), _) => {
+            let detail = "The form is larger than any may be; GET /limits says how large.";
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+        }
+        (
+            None,
+            MultipartError::Incomplete | MultipartError::Payload(PayloadError::Incomplete(_) | PayloadError::Io(_)),
+        ) => {
+            let detail = "The form ended before its last boundary.";
+            ApiError::new(StatusCode::BAD_REQUEST, "incomplete_body", detail)
+        }
+        (None, _) => malformed("The form does not follow RFC 7578."),
+    };
+    failure.cause(cause)
+}

@@ -1,0 +1,58 @@
+//! V1's own settings, beside those that both servers share.
+
+use std::time::Duration;
+
+use clap::Args;
+use secrecy::{ExposeSecret as _, SecretString};
+use upload_http::SettingsError;
+
+use crate::admission::AdmissionLimits;
+
+/// How many uploads at once, and how long each may take to move.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Streaming")]
+pub struct StreamingSettings {
+    /// Secret that signs the forms for /uploads, at least 32 bytes; all servers behind one URL share it
+    #[arg(long, env, hide_env_values = true)]
+    pub ticket_secret: SecretString,
+    /// Uploads whose bodies are read at once
+    #[arg(long, env, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub uploads_active: u32,
+    /// Uploads that may wait for their turn; each costs about 0.3 MB of memory
+    #[arg(long, env, default_value_t = 1200)]
+    pub uploads_waiting: u32,
+    /// Seconds that an upload may wait for its turn
+    #[arg(long, env, default_value_t = 60)]
+    pub uploads_wait_seconds: u64,
+    /// Bytes of memory that forms of unknown length may take together
+    #[arg(long, env, default_value_t = 128 * 1024 * 1024)]
+    pub buffer_budget_bytes: u64,
+    /// Seconds over which a client must send at least 8 KiB a second
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub client_rate_window_seconds: u64,
+    /// Seconds that the store may take nothing of an upload, or keep back its answer after the last byte
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub storage_stall_seconds: u64,
+}
+
+impl StreamingSettings {
+    /// Refuses a secret that could be guessed.
+    pub(crate) fn check(&self) -> Result<(), SettingsError> {
+        const LEAST_BYTES: usize = 32;
+        if self.ticket_secret.expose_secret().len() < LEAST_BYTES {
+            let sentence = "TICKET_SECRET is too short: it must have at least 32 random bytes";
+            return Err(SettingsError(sentence.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// What the doors are built with.
+    pub(crate) fn admission_limits(&self) -> AdmissionLimits {
+        AdmissionLimits {
+            active: self.uploads_active as usize,
+            waiting: self.uploads_waiting as usize,
+            wait: Duration::from_secs(self.uploads_wait_seconds),
+            buffer_bytes: self.buffer_budget_bytes,
+        }
+    }
+}

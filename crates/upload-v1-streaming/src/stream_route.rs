@@ -1,0 +1,127 @@
+//! `POST /user/images/upload`: a form with `path`, optionally `byteSize`, then `file`; the answer is the image.
+
+use actix_multipart::Field;
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use upload_domain::{AttemptId, ImageFormat, ImageId, ImageLimits, ImagePath, Refusal};
+use upload_http::{ApiError, Caller, ImageEntity, Shared};
+use upload_persistence::images::{self, NewImage, UploadAttempt};
+use upload_storage::Storage;
+use uuid::Uuid;
+
+use crate::{
+    V1,
+    attempt::Attempt,
+    form::{Form, FormRequest, unexpected_field},
+    receive::{Reception, receive},
+};
+
+#[derive(Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Uploaded {
+    image_entity: ImageEntity,
+}
+
+/// What the form says before its file.
+struct Fields {
+    path: ImagePath,
+    byte_size: Option<u64>,
+    format: ImageFormat,
+    file: Field,
+}
+
+/// Takes one image. The caller's token is judged before anything of the body is read.
+pub async fn stream_upload(
+    request: HttpRequest,
+    caller: Caller,
+    payload: web::Payload,
+    shared: web::Data<Shared>,
+    v1: web::Data<V1>,
+    storage: web::Data<Storage>,
+) -> Result<HttpResponse, ApiError> {
+    let limits = shared.limits;
+    let form = FormRequest::check(&request, limits.max_image_bytes)?;
+    let _turn = v1.enter(&shared).await?;
+    let mut form = form.open(&request, payload, v1.body_limits(&shared)).await?;
+    let Fields { path, byte_size, format, mut file } = Fields::read(&mut form, &limits).await?;
+    let check_length = |bytes| check_length(bytes, byte_size, &limits);
+    let file_bytes = form.file_bytes(byte_size);
+    file_bytes.map_or(Ok(()), check_length)?;
+
+    let attempt = AttemptId::from(Uuid::now_v7());
+    let new = NewImage {
+        id: ImageId::from(Uuid::now_v7()),
+        user_id: caller.user_id,
+        path,
+        format,
+        byte_size,
+        checksum_sha256: None,
+        upload: Some(UploadAttempt { attempt, lasts: v1.attempt_time(&shared) }),
+    };
+    let image = {
+        let mut connection = shared.database.connection().await?;
+        images::insert_pending(&mut connection, &new).await?
+    };
+    let image = image.ok_or_else(ApiError::forbidden)?;
+    let reception = Reception {
+        attempt: Attempt::new(shared.get_ref().clone(), &image, attempt),
+        format,
+        declared_bytes: byte_size,
+        checksum_sha256: None,
+        check_length: &check_length,
+    };
+    let (image, _stored) = receive(reception, &mut form, &mut file, file_bytes, &shared, &v1, &storage).await?;
+    Ok(HttpResponse::Created().json(Uploaded { image_entity: ImageEntity::from(&image) }))
+}
+
+impl Fields {
+    /// Reads up to the file's first byte.
+    async fn read(form: &mut Form, limits: &ImageLimits) -> Result<Self, ApiError> {
+        let (mut path, mut byte_size) = (None, None);
+        while let Some(mut field) = form.next_part().await? {
+            let name = field.name().unwrap_or_default().to_owned();
+            match name.as_str() {
+                "path" if path.is_none() => path = Some(parse_path(&form.text(&mut field).await?)?),
+                "byteSize" if byte_size.is_none() => {
+                    byte_size = Some(parse_byte_size(&form.text(&mut field).await?, limits)?);
+                }
+                "file" => {
+                    let Some(path) = path else {
+                        return Err(unexpected_field("the file came before the field `path`"));
+                    };
+                    let format = file_format(&field)?;
+                    return Ok(Self { path, byte_size, format, file: field });
+                }
+                _ => return Err(unexpected_field("the fields are `path`, `byteSize` and last `file`, each once")),
+            }
+        }
+        Err(ApiError::new(StatusCode::BAD_REQUEST, "missing_file", "the form has no part named `file`"))
+    }
+}
+
+fn parse_path(text: &str) -> Result<ImagePath, ApiError> {
+    text.parse().map_err(|unknown: upload_domain::UnknownWord| {
+        ApiError::invalid_request(format!("path must be one of {}", unknown.expected))
+    })
+}
+
+fn parse_byte_size(text: &str, limits: &ImageLimits) -> Result<u64, ApiError> {
+    let bytes = text.parse().map_err(|_not_a_number: std::num::ParseIntError| {
+        ApiError::invalid_request("byteSize must be a whole number of bytes")
+    })?;
+    check_length(bytes, None, limits).map(|()| bytes)
+}
+
+/// The format that the file's part declares.
+fn file_format(file: &Field) -> Result<ImageFormat, ApiError> {
+    let declared = file.content_type().map(|media_type| media_type.essence_str());
+    declared.and_then(|media_type| media_type.parse().ok()).ok_or_else(ApiError::unsupported_format)
+}
+
+fn check_length(bytes: u64, declared_bytes: Option<u64>, limits: &ImageLimits) -> Result<(), ApiError> {
+    match declared_bytes {
+        _ if bytes > limits.max_image_bytes => Err(ApiError::payload_too_large(limits.max_image_bytes)),
+        _ if bytes == 0 => Err(Refusal::EmptyFile.into()),
+        Some(declared) if declared != bytes => Err(Refusal::SizeMismatch.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,49 @@
+//! How V1 answers `POST /user/images`: with a form for its own `/uploads`.
+
+use chrono::{DateTime, Utc};
+use upload_domain::ImageLimits;
+use upload_http::{ApiError, FormMethod, FormParts, IssueForm, PresignedForm};
+use upload_persistence::images::Image;
+use url::Url;
+
+use crate::{
+    ticket::{Ticket, TicketKey},
+    ticket_route::form_fields,
+};
+
+/// Issues forms whose ticket is signed here.
+pub struct TicketForms {
+    key: TicketKey,
+    uploads_url: String,
+    limits: ImageLimits,
+}
+
+impl TicketForms {
+    /// Forms for the `/uploads` of the server at `public_api_url`.
+    pub fn new(key: TicketKey, public_api_url: &Url, limits: ImageLimits) -> Self {
+        Self { key, uploads_url: format!("{}/uploads", public_api_url.as_str().trim_end_matches('/')), limits }
+    }
+}
+
+impl IssueForm for TicketForms {
+    /// Always a POST: a wish for PUT is heard, but the answer's method rules.
+    fn issue(
+        &self,
+        image: &Image,
+        _wish: FormMethod,
+        _now: DateTime<Utc>,
+        expires_at: DateTime<Utc>,
+    ) -> Result<PresignedForm, ApiError> {
+        let checksum = image.checksum_sha256;
+        let ticket = Ticket::new(image.id, image.format, image.byte_size, checksum, &self.limits, expires_at);
+        let signed = self.key.sign(&ticket).map_err(ApiError::internal)?;
+        let fields = form_fields(&ticket).into_iter().chain([("x-ticket", signed)]);
+        let fields = fields.map(|(name, value)| (name.to_owned(), value)).collect();
+        Ok(PresignedForm {
+            method: FormMethod::Post,
+            url: self.uploads_url.clone(),
+            parts: FormParts::Fields(fields),
+            expires_at,
+        })
+    }
+}

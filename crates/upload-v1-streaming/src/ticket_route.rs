@@ -1,0 +1,144 @@
+//! `POST /uploads`: what V1's own form posts to, answering as an S3 POST Object does
+//! (<https://docs.aws.amazon.com/AmazonS3/latest/API/RESTObjectPOST.html>), so that one client serves both servers.
+//!
+//! Errors are problem documents with the status that S3 gives, where S3 has one. One rule differs: a part after the
+//! file is refused, where S3 ignores it.
+
+use actix_multipart::Field;
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header},
+    web,
+};
+use upload_domain::{AttemptId, Refusal};
+use upload_http::{ApiError, Shared, refused_claim};
+use upload_persistence::images::{self, Image};
+use upload_storage::Storage;
+use uuid::Uuid;
+
+use crate::{
+    V1,
+    attempt::Attempt,
+    form::{Form, FormRequest},
+    receive::{Reception, receive},
+    ticket::{Ticket, TicketError, TicketKey},
+};
+
+/// The status that every form asks for.
+pub const SUCCESS_STATUS: &str = "201";
+
+/// Takes the file of one form. There is no caller: whoever holds the form may upload, as in S3.
+pub async fn ticket_upload(
+    request: HttpRequest,
+    payload: web::Payload,
+    shared: web::Data<Shared>,
+    v1: web::Data<V1>,
+    storage: web::Data<Storage>,
+) -> Result<HttpResponse, ApiError> {
+    let form = FormRequest::check(&request, shared.limits.max_image_bytes)?;
+    let _turn = v1.enter(&shared).await?;
+    let mut form = form.open(&request, payload, v1.body_limits(&shared)).await?;
+    let (ticket, mut file) = read_fields(&mut form, &v1.ticket_key).await?;
+    let check_length = |bytes| check_length(bytes, &ticket);
+    let file_bytes = form.file_bytes(ticket.exact_bytes());
+    file_bytes.map_or(Ok(()), check_length)?;
+
+    let attempt = AttemptId::from(Uuid::now_v7());
+    let image = claim(&ticket, attempt, &shared, &v1).await?;
+    let reception = Reception {
+        attempt: Attempt::new(shared.get_ref().clone(), &image, attempt),
+        format: ticket.format,
+        declared_bytes: ticket.exact_bytes(),
+        checksum_sha256: ticket.checksum_sha256,
+        check_length: &check_length,
+    };
+    let (_image, stored) = receive(reception, &mut form, &mut file, file_bytes, &shared, &v1, &storage).await?;
+    Ok(post_response(&ticket, &stored.etag, &shared))
+}
+
+/// Takes the image's row for this upload, or says why it cannot be had.
+async fn claim(ticket: &Ticket, attempt: AttemptId, shared: &Shared, v1: &V1) -> Result<Image, ApiError> {
+    let mut connection = shared.database.connection().await?;
+    let (lasts, cutoff) = (v1.attempt_time(shared), shared.timing.link_cutoff());
+    match images::claim_upload(&mut connection, ticket.image, attempt, lasts, cutoff).await? {
+        Some(image) => Ok(image),
+        None => Err(refused_claim(images::standing(&mut connection, ticket.image, None, cutoff).await?)),
+    }
+}
+
+/// Reads the form's fields, up to the file's first byte, and checks them against the ticket.
+async fn read_fields(form: &mut Form, key: &TicketKey) -> Result<(Ticket, Field), ApiError> {
+    let (mut fields, mut file) = (Vec::new(), None);
+    while let Some(mut field) = form.next_part().await? {
+        let name = field.name().unwrap_or_default().to_owned();
+        if name == "file" {
+            file = Some(field);
+            break;
+        }
+        if fields.iter().any(|(known, _value)| *known == name) {
+            return Err(forbidden("unexpected_field", "a field of the form stands in it twice"));
+        }
+        let value = form.text(&mut field).await?;
+        fields.push((name, value));
+    }
+    let file = file.ok_or_else(|| {
+        ApiError::new(StatusCode::BAD_REQUEST, "missing_file", "the form has no part named `file`, or it came first")
+    })?;
+    let value = |name: &str| fields.iter().find(|(known, _value)| known == name).map(|(_name, value)| value.as_str());
+    let ticket = key.check(value("x-ticket").unwrap_or_default()).map_err(|error| match error {
+        TicketError::Expired => forbidden("form_expired", "the form has expired; ask for a new one"),
+        TicketError::Invalid(cause) => {
+            forbidden("invalid_form", "the form's ticket is not one of this server's").cause(cause)
+        }
+    })?;
+    let expected = form_fields(&ticket);
+    if let Some((name, _value)) = expected.iter().find(|(name, expected)| value(name) != Some(expected.as_str())) {
+        return Err(forbidden("invalid_form", &format!("the field `{name}` is not as the form was given out")));
+    }
+    let known = |name: &str| name == "x-ticket" || expected.iter().any(|(known, _value)| *known == name);
+    if fields.iter().any(|(name, _value)| !known(name)) {
+        return Err(forbidden("unexpected_field", "the form has a field that it was not given out with"));
+    }
+    Ok((ticket, file))
+}
+
+/// The fields of a ticket's form, the ticket itself left out.
+pub fn form_fields(ticket: &Ticket) -> [(&'static str, String); 3] {
+    [
+        ("key", ticket.key()),
+        ("Content-Type", ticket.format.to_string()),
+        ("success_action_status", SUCCESS_STATUS.to_owned()),
+    ]
+}
+
+/// S3 answers a length outside of the policy's range with 400 (EntityTooLarge, EntityTooSmall).
+fn check_length(bytes: u64, ticket: &Ticket) -> Result<(), ApiError> {
+    let code = match bytes {
+        0 => Refusal::EmptyFile.as_str(),
+        _ if (ticket.min_bytes..=ticket.max_bytes).contains(&bytes) => return Ok(()),
+        _ if ticket.exact_bytes().is_none() => "payload_too_large",
+        _ => Refusal::SizeMismatch.as_str(),
+    };
+    let detail = format!("the form allows {} to {} bytes", ticket.min_bytes, ticket.max_bytes);
+    Err(ApiError::new(StatusCode::BAD_REQUEST, code, detail))
+}
+
+/// S3 answers a policy's unmet condition with 403.
+fn forbidden(code: &'static str, detail: &str) -> ApiError {
+    ApiError::new(StatusCode::FORBIDDEN, code, detail.to_owned())
+}
+
+fn post_response(ticket: &Ticket, etag: &str, shared: &Shared) -> HttpResponse {
+    let key = ticket.key();
+    let location = format!("{}/uploads/{key}", shared.public_api_url.as_str().trim_end_matches('/'));
+    let [etag_text, location_text] = [etag, &location].map(|text| text.replace('&', "&amp;").replace('"', "&quot;"));
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<PostResponse><Location>{location_text}</Location>\
+         <Bucket>uploads</Bucket><Key>{key}</Key><ETag>{etag_text}</ETag></PostResponse>"
+    );
+    HttpResponse::Created()
+        .insert_header((header::ETAG, etag))
+        .insert_header((header::LOCATION, location))
+        .content_type("application/xml")
+        .body(body)
+}

@@ -1,0 +1,316 @@
+//! How a file's bytes travel from a form to the store: streamed where the length is known, buffered where it is not.
+//!
+//! Streaming is one PUT of exact length with a window between client and store. Its last bytes leave only when the
+//! parser has proven that the file ended where it was predicted to, and that the form ends with it: a PUT that lacks
+//! its last byte stores nothing. A file within the inspected head needs no prediction, and a form whose end
+//! cannot be predicted is held in memory, under a budget of its own.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use actix_multipart::Field;
+use actix_web::http::StatusCode;
+use bytes::{Bytes, BytesMut};
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+use upload_domain::{Dimensions, HEAD_BYTES, ImageFormat, ImageLimits, Refusal, Sha256Checksum, inspect};
+use upload_http::ApiError;
+use upload_storage::{Storage, StorageError};
+
+use crate::{
+    admission::Admission,
+    form::Form,
+    upload_body::{UploadWriter, WriteError, upload_body},
+};
+
+/// The blocks in which a form of unknown length is held, in bytes: small chunks are packed, so that a client cannot
+/// make the bookkeeping larger than its file.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// What a transfer needs besides the form.
+pub struct Transfer<'a> {
+    /// The worker's own connections to the store.
+    pub storage: &'a Storage,
+    /// The budget for forms of unknown length.
+    pub admission: &'a Admission,
+    /// What any image may measure.
+    pub limits: &'a ImageLimits,
+    /// The route's own answer to a file of a length that it does not take.
+    pub check_length: &'a dyn Fn(u64) -> Result<(), ApiError>,
+    /// The longest that the store may take nothing, or keep its answer back.
+    pub storage_timeout: Duration,
+    /// The key to write.
+    pub media_key: &'a str,
+    /// Raised before the store is given the last of the file: from then on it may keep it.
+    pub handed_over: &'a AtomicBool,
+    /// The declared format.
+    pub format: ImageFormat,
+    /// The declared length, in bytes.
+    pub declared_bytes: Option<u64>,
+    /// The declared digest.
+    pub checksum_sha256: Option<Sha256Checksum>,
+}
+
+/// A file that the store has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its length.
+    pub byte_size: u64,
+    /// Its size in pixels.
+    pub dimensions: Dimensions,
+    /// The store's ETag, with its quotation marks.
+    pub etag: String,
+}
+
+/// Why a file was not stored, or is not known to be.
+#[derive(Debug)]
+pub enum TransferError {
+    /// Its content may not be kept.
+    Refused(Refusal),
+    /// Something else; nothing was stored.
+    Failed(ApiError),
+    /// The store had the whole file but did not say that it kept it.
+    Unknown {
+        /// What the store said instead.
+        error: StorageError,
+        /// What it would have kept.
+        stored: Stored,
+    },
+}
+
+impl From<ApiError> for TransferError {
+    fn from(error: ApiError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Refusal> for TransferError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// The beginning of a file.
+struct Head {
+    bytes: Bytes,
+    /// What came with the head's last chunk but lies beyond it.
+    rest: Bytes,
+    /// The head is the whole file.
+    whole: bool,
+}
+
+impl Transfer<'_> {
+    /// Brings the file to the store; `file_bytes` is its length as the form implies it, if it does.
+    pub async fn run(
+        &self,
+        form: &mut Form,
+        file: &mut Field,
+        file_bytes: Option<u64>,
+    ) -> Result<Stored, TransferError> {
+        let head = read_head(form, file).await?;
+        if head.whole {
+            form.end().await?;
+            return self.store_buffered(vec![head.bytes]).await;
+        }
+        match file_bytes {
+            Some(bytes) => self.stream(form, file, head, bytes).await,
+            None => self.buffer(form, file, head).await,
+        }
+    }
+
+    /// Streams a file that is longer than its head, and `length` bytes long if the form keeps its word.
+    async fn stream(
+        &self,
+        form: &mut Form,
+        file: &mut Field,
+        head: Head,
+        length: u64,
+    ) -> Result<Stored, TransferError> {
+        let dimensions = inspect(&head.bytes, length, self.declared_bytes, self.format, self.limits)?;
+        let (writer, body) = upload_body(length, self.storage_timeout);
+        let mut put = std::pin::pin!(self.storage.put_stream(self.media_key, self.format, length, body));
+        let fed = tokio::select! {
+            biased;
+            fed = self.feed(form, file, head, length, writer) => fed,
+            answer = &mut put => return Err(TransferError::Failed(early_answer(answer))),
+        };
+        match fed {
+            Ok(()) => {}
+            Err(FeedError::Closed) => return Err(TransferError::Failed(early_answer(put.await))),
+            Err(FeedError::Transfer(error)) => return Err(error),
+        }
+        let answer =
+            timeout(self.storage_timeout, put).await.unwrap_or_else(|elapsed| Err(StorageError::timeout(elapsed)));
+        settle(answer, Stored { byte_size: length, dimensions, etag: String::new() })
+    }
+
+    /// Hands the file on as it comes, and vouches for it only when the form has ended as predicted. Dropping `writer`
+    /// before that fails the PUT.
+    async fn feed(
+        &self,
+        form: &mut Form,
+        file: &mut Field,
+        head: Head,
+        length: u64,
+        writer: UploadWriter,
+    ) -> Result<(), FeedError> {
+        let mut digest = self.checksum_sha256.map(|_declared| Sha256::new());
+        let mut seen_bytes = 0;
+        let mut begun = [head.bytes, head.rest].into_iter();
+        loop {
+            let bytes = match begun.next() {
+                Some(bytes) => bytes,
+                None => match form.next_chunk(file).await? {
+                    Some(bytes) => bytes,
+                    None => break,
+                },
+            };
+            seen_bytes += bytes.len() as u64;
+            if seen_bytes > length {
+                return Err(length_mismatch().into());
+            }
+            if let Some(digest) = &mut digest {
+                digest.update(&bytes);
+            }
+            writer.write(bytes).await?;
+        }
+        if seen_bytes != length {
+            return Err(length_mismatch().into());
+        }
+        form.end().await?;
+        self.check_digest(digest)?;
+        self.handed_over.store(true, Ordering::Release);
+        writer.finish().await?;
+        Ok(())
+    }
+
+    /// Holds a file whose length nobody knows until it has ended.
+    async fn buffer(&self, form: &mut Form, file: &mut Field, head: Head) -> Result<Stored, TransferError> {
+        let max_bytes = self.limits.max_image_bytes;
+        let most_bytes = form.body_bytes().unwrap_or(max_bytes).min(max_bytes);
+        let _budget = self.admission.buffer(most_bytes).await.map_err(crate::overloaded)?;
+        let mut total_bytes = head.bytes.len() as u64;
+        let mut blocks = vec![head.bytes];
+        let mut block = BytesMut::with_capacity(BLOCK_BYTES);
+        let mut chunk = head.rest;
+        loop {
+            total_bytes += chunk.len() as u64;
+            if total_bytes > max_bytes {
+                return Err(TransferError::Failed(ApiError::payload_too_large(max_bytes)));
+            }
+            while !chunk.is_empty() {
+                let taken = chunk.split_to(chunk.len().min(BLOCK_BYTES - block.len()));
+                block.extend_from_slice(&taken);
+                if block.len() == BLOCK_BYTES {
+                    blocks.push(std::mem::replace(&mut block, BytesMut::with_capacity(BLOCK_BYTES)).freeze());
+                }
+            }
+            match form.next_chunk(file).await? {
+                Some(next) => chunk = next,
+                None => break,
+            }
+        }
+        form.end().await?;
+        if !block.is_empty() {
+            blocks.push(block.freeze());
+        }
+        self.store_buffered(blocks).await
+    }
+
+    /// Stores a file that is here as a whole; its first block is the head.
+    async fn store_buffered(&self, blocks: Vec<Bytes>) -> Result<Stored, TransferError> {
+        let byte_size = blocks.iter().map(|block| block.len() as u64).sum();
+        (self.check_length)(byte_size)?;
+        let head = blocks.first().map(Bytes::as_ref).unwrap_or_default();
+        let dimensions = inspect(head, byte_size, self.declared_bytes, self.format, self.limits)?;
+        self.check_digest(
+            self.checksum_sha256
+                .map(|_declared| blocks.iter().fold(Sha256::new(), |digest, block| digest.chain_update(block))),
+        )?;
+        self.handed_over.store(true, Ordering::Release);
+        let answer = self.storage.put_buffered(self.media_key, self.format, blocks).await;
+        settle(answer, Stored { byte_size, dimensions, etag: String::new() })
+    }
+
+    /// S3 answers a wrong digest with 400 and keeps nothing of it.
+    fn check_digest(&self, digest: Option<Sha256>) -> Result<(), ApiError> {
+        let found = digest.map(|digest| Sha256Checksum::from(<[u8; 32]>::from(digest.finalize())));
+        if found == self.checksum_sha256 {
+            return Ok(());
+        }
+        let detail = "the file's SHA-256 is not the declared one";
+        Err(ApiError::new(StatusCode::BAD_REQUEST, Refusal::ChecksumMismatch.as_str(), detail))
+    }
+}
+
+/// Why a body was not written to its end.
+enum FeedError {
+    Transfer(TransferError),
+    /// The PUT has ended: what it says is the reason.
+    Closed,
+}
+
+impl From<ApiError> for FeedError {
+    fn from(error: ApiError) -> Self {
+        Self::Transfer(TransferError::Failed(error))
+    }
+}
+
+impl From<TransferError> for FeedError {
+    fn from(error: TransferError) -> Self {
+        Self::Transfer(error)
+    }
+}
+
+impl From<WriteError> for FeedError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Closed => Self::Closed,
+            WriteError::Stalled => ApiError::from(StorageError::timeout(error)).into(),
+        }
+    }
+}
+
+/// Reads the file's first [`HEAD_BYTES`], or all of it where it is no longer.
+async fn read_head(form: &mut Form, file: &mut Field) -> Result<Head, ApiError> {
+    let mut head = BytesMut::new();
+    while head.len() < HEAD_BYTES {
+        let Some(mut chunk) = form.next_chunk(file).await? else {
+            return Ok(Head { bytes: head.freeze(), rest: Bytes::new(), whole: true });
+        };
+        let rest = chunk.split_off(chunk.len().min(HEAD_BYTES - head.len()));
+        head.extend_from_slice(&chunk);
+        if head.len() == HEAD_BYTES {
+            return Ok(Head { bytes: head.freeze(), rest, whole: false });
+        }
+    }
+    Ok(Head { bytes: head.freeze(), rest: Bytes::new(), whole: false })
+}
+
+/// A PUT that was answered before its last slice had left: nothing was stored, whatever the answer says.
+fn early_answer(answer: Result<String, StorageError>) -> ApiError {
+    match answer {
+        Err(error) => error.into(),
+        Ok(_etag) => {
+            let detail = "the store answered before it had the whole file";
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", detail).retry_after(1)
+        }
+    }
+}
+
+/// What the store's answer to a whole file means. Only a refusal is certain: after any other failure it may have the
+/// object all the same.
+fn settle(answer: Result<String, StorageError>, stored: Stored) -> Result<Stored, TransferError> {
+    match answer {
+        Ok(etag) => Ok(Stored { etag, ..stored }),
+        Err(error @ StorageError::Refused(_)) => Err(TransferError::Failed(error.into())),
+        Err(error) => Err(TransferError::Unknown { error, stored }),
+    }
+}
+
+fn length_mismatch() -> ApiError {
+    let detail = "the file did not end where the request's Content-Length says; declare byteSize before the file";
+    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "multipart_length_mismatch", detail)
+}
