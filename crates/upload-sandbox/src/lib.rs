@@ -1,7 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+pub mod client;
+pub mod env_example;
 pub mod port;
 pub mod postgres;
+pub mod process;
 pub mod s3;
 pub mod samples;
 pub mod tokens;

@@ -15,7 +15,7 @@ use url::Url;
 
 use crate::{
     postgres::Cluster,
-    s3::{EmbeddedS3, S3Connection},
+    s3::{self, EmbeddedS3, S3Connection},
     stand::Stand,
 };
 
@@ -33,6 +33,7 @@ pub(crate) struct Parts {
     /// A migrated database to copy; none on a given server, where it would be left behind.
     template: Option<&'static str>,
     store: S3Connection,
+    region: String,
     /// Whether something outside of this process would be left behind if nobody waited for its removal.
     given: bool,
     runtime: Option<Runtime>,
@@ -89,7 +90,9 @@ impl Sandbox {
             }
         };
         let template = cluster.as_ref().map(|_| TEMPLATE);
-        let parts = Parts { admin_url, template, store, given, runtime: Some(runtime), cluster, embedded };
+        let region = env::var("S3_REGION").ok().filter(|region| embedded.is_none() && !region.is_empty());
+        let region = region.unwrap_or_else(|| s3::REGION.to_owned());
+        let parts = Parts { admin_url, template, store, region, given, runtime: Some(runtime), cluster, embedded };
         if let Some(name) = template {
             parts.handle().block_on(parts.create_migrated(name))?;
         }
@@ -143,6 +146,10 @@ impl Parts {
 
     pub(crate) fn store(&self) -> &S3Connection {
         &self.store
+    }
+
+    pub(crate) fn region(&self) -> &str {
+        &self.region
     }
 
     pub(crate) fn embedded(&self) -> Option<&EmbeddedS3> {

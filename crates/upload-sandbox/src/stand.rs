@@ -1,16 +1,22 @@
 //! What one test has for itself: a database, a bucket, users and tokens.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc::RecvTimeoutError},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
+use secrecy::SecretString;
 use tokio::runtime::Handle;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 use upload_domain::{Role, UserId, UserStatus};
 use upload_persistence::{Database, DatabaseSettings, users};
+use upload_storage::{Addressing, ChecksumMode, SignerSettings, Storage, StorageSettings, bucket};
 use uuid::Uuid;
 
 use crate::{
-    s3::{Key, Traffic},
+    s3::{S3Connection, Traffic},
     sandbox::Parts,
     tokens,
 };
@@ -23,14 +29,18 @@ const LONGEST_REMOVAL: Duration = Duration::from_secs(20);
 pub struct Stand {
     /// The database's URL.
     pub database_url: String,
-    /// The bucket's name.
-    pub bucket: String,
     /// The secret that this stand's servers check tokens with.
     pub jwt_secret: String,
     /// How to reach the database.
     pub database_settings: DatabaseSettings,
+    /// How to reach the bucket.
+    pub storage_settings: StorageSettings,
+    /// The key that signs forms.
+    pub signer_settings: SignerSettings,
     /// The database.
     pub database: Database,
+    /// The bucket, with the server's key.
+    pub storage: Storage,
     parts: Arc<Parts>,
     database_name: String,
 }
@@ -51,19 +61,33 @@ impl Stand {
     pub(crate) async fn new(parts: Arc<Parts>) -> Result<Self> {
         let name = format!("{}_{}", chrono::Utc::now().timestamp(), Uuid::new_v4().simple());
         let database_name = format!("upload_sandbox_{name}");
-        parts.create_database(&database_name).await?;
+        // Together at most 63 characters, as a bucket's name may have (and a database's).
+        let bucket_name = format!("upload-sandbox-{}", name.replace('_', "-"));
         let database_url = parts.database_url(&database_name);
         let database_settings = DatabaseSettings::for_url(database_url.as_str());
-        let database = Database::new(&database_settings, parts.handle().clone())?;
-        Ok(Self {
+        let (storage_settings, signer_settings) = settings_of_store(parts.store(), parts.region(), bucket_name)?;
+        let stand = Self {
             database_url,
-            bucket: format!("upload-sandbox-{}", name.replace('_', "-")),
             jwt_secret: Uuid::new_v4().simple().to_string(),
+            database: Database::new(&database_settings, parts.handle().clone())?,
+            storage: Storage::new(&storage_settings)?,
             database_settings,
-            database,
+            storage_settings,
+            signer_settings,
             parts,
             database_name,
-        })
+        };
+        // From here on dropping the value removes what there is by then.
+        let (database, bucket) =
+            tokio::join!(stand.parts.create_database(&stand.database_name), bucket::create(&stand.storage));
+        database?;
+        bucket.with_context(|| format!("the bucket {} cannot be created", stand.bucket()))?;
+        Ok(stand)
+    }
+
+    /// The bucket's name.
+    pub fn bucket(&self) -> &str {
+        &self.storage_settings.bucket
     }
 
     /// The environment of a server on this stand: the whole of it, for either server and for `upload-ops`.
@@ -79,15 +103,16 @@ impl Stand {
         set("JWT_SECRET", &self.jwt_secret);
         set("JWT_ISSUER", tokens::ISSUER);
         set("JWT_AUDIENCE", tokens::AUDIENCE);
-        let store = self.parts.store();
-        set("S3_ENDPOINT", &store.endpoint);
-        set("S3_BUCKET", &self.bucket);
-        let keys =
-            [("S3_", &store.keys.server), ("S3_SIGNER_", &store.keys.signer), ("S3_READER_", &store.keys.reader)];
-        for (prefix, Key { id, secret, session_token }) in keys {
-            set(&format!("{prefix}ACCESS_KEY_ID"), id);
-            set(&format!("{prefix}SECRET_ACCESS_KEY"), secret);
-            if let Some(session_token) = session_token {
+        set("TICKET_SECRET", &self.jwt_secret.repeat(2));
+        let StorageSettings { endpoint, region, bucket, .. } = &self.storage_settings;
+        set("S3_ENDPOINT", endpoint.as_str());
+        set("S3_REGION", region);
+        set("S3_BUCKET", bucket);
+        let keys = &self.parts.store().keys;
+        for (prefix, key) in [("S3_", &keys.server), ("S3_SIGNER_", &keys.signer), ("S3_READER_", &keys.reader)] {
+            set(&format!("{prefix}ACCESS_KEY_ID"), &key.id);
+            set(&format!("{prefix}SECRET_ACCESS_KEY"), &key.secret);
+            if let Some(session_token) = &key.session_token {
                 set(&format!("{prefix}SESSION_TOKEN"), session_token);
             }
         }
@@ -137,7 +162,7 @@ impl Stand {
 
     /// What has reached the bucket so far, also while a body is on its way; `None` with a store that is not embedded.
     pub fn traffic(&self) -> Option<tokio::sync::watch::Receiver<Traffic>> {
-        self.parts.embedded().map(|embedded| embedded.traffic(&self.bucket))
+        self.parts.embedded().map(|embedded| embedded.traffic(self.bucket()))
     }
 
     /// The sandbox's runtime, which outlives this test's.
@@ -150,22 +175,54 @@ impl Drop for Stand {
     /// Throw-away servers take everything with them, so nobody waits; on a given server the removal is waited for.
     fn drop(&mut self) {
         let parts = Arc::clone(&self.parts);
-        let (sender, receiver) = std::sync::mpsc::channel::<()>();
-        let name = self.database_name.clone();
-        let given = parts.given();
+        let (until_removed, removed) = std::sync::mpsc::channel::<()>();
+        let database_name = self.database_name.clone();
+        let storage_settings = self.storage_settings.clone();
         self.parts.handle().spawn(async move {
-            if let Err(error) = parts.drop_database(&name).await {
+            let (database, bucket) =
+                tokio::join!(parts.drop_database(&database_name), remove_bucket(&storage_settings));
+            for error in [database.err(), bucket.err()].into_iter().flatten() {
                 tracing::warn!("{error:#}");
             }
-            // Blocks, where this is the last of the sandbox, until its cluster has stopped.
+            // Where this is the last of the sandbox, it waits until the cluster has stopped.
             drop(tokio::task::spawn_blocking(move || drop(parts)));
-            drop(sender);
+            drop(until_removed);
         });
-        if given {
-            // The sender never sends: its end is the answer.
-            if receiver.recv_timeout(LONGEST_REMOVAL) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                tracing::warn!(database = self.database_name, bucket = self.bucket, "a removal takes too long");
-            }
+        if self.parts.given() && removed.recv_timeout(LONGEST_REMOVAL) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!(database = self.database_name, bucket = self.bucket(), "a removal takes too long");
         }
     }
+}
+
+/// With a client of its own: the stand's may have connections on the test's runtime, which may be waiting for this.
+async fn remove_bucket(settings: &StorageSettings) -> Result<()> {
+    let removed = bucket::empty_and_remove(&Storage::new(settings)?).await;
+    removed.with_context(|| format!("the bucket {} is left behind", settings.bucket))
+}
+
+fn settings_of_store(store: &S3Connection, region: &str, bucket: String) -> Result<(StorageSettings, SignerSettings)> {
+    let secret = |text: &String| SecretString::from(text.as_str());
+    let S3Connection { endpoint, keys } = store;
+    let storage = StorageSettings {
+        endpoint: endpoint.parse().context("S3_ENDPOINT is no URL")?,
+        public_endpoint: None,
+        region: region.to_owned(),
+        bucket,
+        addressing: Addressing::Path,
+        checksums: ChecksumMode::WhenRequired,
+        access_key_id: keys.server.id.clone(),
+        secret_access_key: secret(&keys.server.secret),
+        session_token: keys.server.session_token.as_ref().map(secret),
+        reader_access_key_id: Some(keys.reader.id.clone()),
+        reader_secret_access_key: Some(secret(&keys.reader.secret)),
+        reader_session_token: keys.reader.session_token.as_ref().map(secret),
+        allow_one_key: false,
+        media_public_base_url: None,
+    };
+    let signer = SignerSettings {
+        access_key_id: keys.signer.id.clone(),
+        secret_access_key: secret(&keys.signer.secret),
+        session_token: keys.signer.session_token.as_ref().map(secret),
+    };
+    Ok((storage, signer))
 }

@@ -8,5 +8,5 @@ async fn each_stand_has_a_database_of_its_own_with_every_table() {
     one.add_user(Role::User, UserStatus::Active).await.unwrap();
     assert_eq!(one.count("\"user\" WHERE role = 'USER' AND status = 'ACTIVE'").await.unwrap(), 1);
     assert_eq!(other.count("\"user\"").await.unwrap(), 0);
-    assert_ne!(one.bucket, other.bucket);
+    assert_ne!(one.bucket(), other.bucket());
 }
