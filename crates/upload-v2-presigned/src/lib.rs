@@ -32,3 +32,13 @@ pub fn strategy(settings: &Settings, _start: &mut Start<'_>) -> Result<Strategy,
     let forms = SignedForms::new(signer, settings.common.http.max_image_bytes);
     Ok(Strategy::new("presigned", Arc::new(forms), |_config| {}))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_example_environment_names_every_variable() {
+        upload_sandbox::env_example::assert_complete(&super::Settings::command());
+    }
+}
