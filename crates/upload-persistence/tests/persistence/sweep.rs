@@ -1,0 +1,91 @@
+//! Which rows a sweep takes, and which it leaves.
+
+use std::time::Duration;
+
+use upload_domain::ImagePath;
+use upload_persistence::{
+    images::{self, Doomed},
+    profile_images,
+};
+
+use crate::world::{CUTOFF, PENDING_TTL, World, finished, new_attempt, new_image};
+
+#[tokio::test]
+async fn a_sweep_takes_expired_pending_rows_and_nothing_else() {
+    let world = World::new().await;
+    let mut connection = world.connection().await;
+    let fresh = world.pending(world.user, ImagePath::Post).await;
+    world.age(fresh, 3590).await;
+    let bare = world.pending(world.user, ImagePath::Post).await;
+    let running = world.held(world.user, ImagePath::Post).await;
+    let died = world.held(world.user, ImagePath::Post).await;
+    world.run_out(died.image).await;
+    let uploaded = world.pending(world.user, ImagePath::Post).await;
+    let attempt = new_attempt();
+    let lasts = Duration::from_secs(180);
+    images::claim_upload(&mut connection, uploaded, attempt, lasts, CUTOFF).await.unwrap().unwrap();
+    images::finish_upload(&mut connection, &finished(uploaded, attempt, "media/x/1")).await.unwrap().unwrap();
+    let refused = world.held(world.user, ImagePath::Post).await;
+    let refusal = upload_domain::Refusal::EmptyFile;
+    images::refuse(&mut connection, refused.image, refused.attempt, refusal).await.unwrap();
+    let linked = world.held(world.user, ImagePath::UserProfile).await;
+    profile_images::link(&mut connection, &linked.verified()).await.unwrap().unwrap();
+    for image in [bare, running.image, died.image, uploaded, refused.image, linked.image] {
+        world.age(image, 3601).await;
+    }
+
+    let mut doomed = images::mark_expired(&mut connection, PENDING_TTL, 500).await.unwrap();
+    doomed.sort_by_key(|doomed| doomed.id);
+    assert_eq!(
+        doomed,
+        [
+            Doomed { id: bare, media_key: None, attempt: None },
+            Doomed { id: died.image, media_key: None, attempt: Some(died.attempt) },
+            Doomed { id: uploaded, media_key: Some("media/x/1".into()), attempt: None },
+            Doomed { id: refused.image, media_key: None, attempt: None },
+        ]
+    );
+    let again = images::mark_expired(&mut connection, PENDING_TTL, 500).await.unwrap();
+    assert_eq!(again, [], "they are left to the sweep that took them");
+
+    let mut ids: Vec<_> = doomed.iter().map(|doomed| doomed.id).collect();
+    ids.extend([fresh, running.image, linked.image]);
+    assert_eq!(images::delete_marked(&mut connection, &ids).await.unwrap(), 4, "only what is marked");
+    assert_eq!(images::delete_marked(&mut connection, &ids).await.unwrap(), 0);
+    assert_eq!(world.stand.count("image").await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn a_row_whose_sweep_died_is_taken_over_after_its_lease() {
+    let world = World::new().await;
+    let mut connection = world.connection().await;
+    let image = world.pending(world.user, ImagePath::Post).await;
+    world.age(image, 4000).await;
+    assert_eq!(images::mark_expired(&mut connection, PENDING_TTL, 500).await.unwrap().len(), 1);
+    for (age, taken) in [(44, 0), (46, 1), (0, 0)] {
+        world.sql(&format!("UPDATE image SET deleting_at = deleting_at - {age} * interval '1 s'")).await;
+        assert_eq!(
+            images::mark_expired(&mut connection, PENDING_TTL, 500).await.unwrap().len(),
+            taken,
+            "after {age} s"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_bounded_and_takes_the_oldest() {
+    let world = World::new().await;
+    let mut connection = world.connection().await;
+    let mut by_age = Vec::new();
+    for age in [5000, 4000, 4500] {
+        let image =
+            images::insert_pending(&mut connection, &new_image(world.user, ImagePath::Post)).await.unwrap().unwrap();
+        world.age(image.id, age).await;
+        by_age.push((age, image.id));
+    }
+    by_age.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
+    for (_, oldest) in by_age {
+        let doomed = images::mark_expired(&mut connection, PENDING_TTL, 1).await.unwrap();
+        assert_eq!(doomed.iter().map(|doomed| doomed.id).collect::<Vec<_>>(), [oldest]);
+    }
+}
