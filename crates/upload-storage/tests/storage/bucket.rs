@@ -1,0 +1,39 @@
+//! Preparing a bucket, which each store can do to a different degree.
+
+use upload_storage::bucket::{self, Outcome};
+
+use crate::stand::stand_without_bucket;
+
+#[tokio::test]
+async fn a_bucket_is_created_once_and_removed_with_everything_in_it() {
+    let stand = stand_without_bucket(|_settings| {}).await;
+    assert!(!bucket::exists(&stand.storage).await.unwrap());
+    bucket::empty_and_remove(&stand.storage).await.unwrap();
+    assert_eq!(bucket::create(&stand.storage).await.unwrap(), Outcome::Done);
+    assert!(bucket::exists(&stand.storage).await.unwrap());
+    // AWS's us-east-1 answers 200 to its owner, as if the bucket were new.
+    assert!(matches!(bucket::create(&stand.storage).await.unwrap(), Outcome::AlreadyThere | Outcome::Done));
+    stand.storage.put("incoming/1", "image/png", "x".into()).await.unwrap();
+    bucket::empty_and_remove(&stand.storage).await.unwrap();
+    assert!(!bucket::exists(&stand.storage).await.unwrap());
+}
+
+#[tokio::test]
+async fn cors_and_lifecycle_are_set_once_or_said_to_be_missing() {
+    let stand = crate::stand::stand().await;
+    let origins = ["https://app.example".to_owned()];
+    let first = bucket::set_cors(&stand.storage, &origins).await.unwrap();
+    let second = bucket::set_cors(&stand.storage, &origins).await.unwrap();
+    assert!(is_set_once(&first, &second), "{first:?}, {second:?}");
+    let first = bucket::set_lifecycle(&stand.storage).await.unwrap();
+    let second = bucket::set_lifecycle(&stand.storage).await.unwrap();
+    assert!(is_set_once(&first, &second), "{first:?}, {second:?}");
+}
+
+fn is_set_once(first: &Outcome, second: &Outcome) -> bool {
+    match first {
+        Outcome::Done => *second == Outcome::AlreadyThere,
+        Outcome::NotSupported(_) => second == first,
+        Outcome::AlreadyThere => false,
+    }
+}

@@ -1,0 +1,12 @@
+//! The store itself: what our operations do there, and what a form lets a client do. Against the embedded S3, or against the one that
+//! `S3_ENDPOINT` and its keys name.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod bucket;
+mod client_body;
+mod forms;
+mod objects;
+mod policy_matrix;
+mod put_matrix;
+mod stand;
+mod upload;

@@ -1,0 +1,92 @@
+//! One bucket for one test, with the three keys of its store. There is no database here, so this is not the sandbox's own stand.
+
+use std::thread;
+
+use secrecy::SecretString;
+use tokio::sync::OnceCell;
+use upload_sandbox::s3::{EmbeddedS3, Key, REGION, S3Connection};
+use upload_storage::{Addressing, ChecksumMode, Signer, SignerSettings, Storage, StorageSettings, bucket};
+use uuid::Uuid;
+
+/// A bucket of one's own; it is removed when this is dropped.
+pub struct Stand {
+    pub storage: Storage,
+    pub signer: Signer,
+    pub settings: StorageSettings,
+    pub signer_key: Key,
+    pub reader_key: Key,
+    pub server_key: Key,
+}
+
+/// The store that all tests of this process share.
+async fn connection() -> S3Connection {
+    static EMBEDDED: OnceCell<EmbeddedS3> = OnceCell::const_new();
+    if let Some(connection) = S3Connection::from_environment().unwrap() {
+        return connection;
+    }
+    let embedded = EMBEDDED.get_or_init(async || EmbeddedS3::start().await.unwrap()).await;
+    embedded.connection().clone()
+}
+
+pub async fn stand() -> Stand {
+    stand_with(|_settings| {}).await
+}
+
+pub async fn stand_with(change: impl FnOnce(&mut StorageSettings)) -> Stand {
+    let stand = stand_without_bucket(change).await;
+    bucket::create(&stand.storage).await.unwrap();
+    stand
+}
+
+pub async fn stand_without_bucket(change: impl FnOnce(&mut StorageSettings)) -> Stand {
+    let S3Connection { endpoint, keys } = connection().await;
+    let secret = |key: &Key| SecretString::from(key.secret.clone());
+    let token = |key: &Key| key.session_token.clone().map(SecretString::from);
+    let mut settings = StorageSettings {
+        endpoint: endpoint.parse().unwrap(),
+        public_endpoint: None,
+        region: REGION.to_owned(),
+        bucket: format!("storage-test-{}", Uuid::new_v4()),
+        addressing: Addressing::Path,
+        checksums: ChecksumMode::WhenRequired,
+        access_key_id: keys.server.id.clone(),
+        secret_access_key: secret(&keys.server),
+        session_token: token(&keys.server),
+        reader_access_key_id: Some(keys.reader.id.clone()),
+        reader_secret_access_key: Some(secret(&keys.reader)),
+        reader_session_token: token(&keys.reader),
+        allow_one_key: false,
+        media_public_base_url: None,
+    };
+    change(&mut settings);
+    let signer = SignerSettings {
+        access_key_id: keys.signer.id.clone(),
+        secret_access_key: secret(&keys.signer),
+        session_token: token(&keys.signer),
+    };
+    settings.check().unwrap();
+    Stand {
+        storage: Storage::new(&settings).unwrap(),
+        signer: Signer::new(&settings, &signer).unwrap(),
+        settings,
+        signer_key: keys.signer,
+        reader_key: keys.reader,
+        server_key: keys.server,
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        // A client of its own, on a runtime of its own: this test's may be about to end.
+        let settings = self.settings.clone();
+        let removal = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(bucket::empty_and_remove(&Storage::new(&settings).unwrap()))
+        });
+        match removal.join() {
+            Ok(Ok(())) => {}
+            outcome if thread::panicking() => eprintln!("the bucket is left behind: {outcome:?}"),
+            outcome => panic!("the bucket is left behind: {outcome:?}"),
+        }
+    }
+}
