@@ -22,15 +22,15 @@ pub enum Checksum {
 }
 
 impl Checksum {
-    /// The name of the algorithm as S3 spells it, the form field and its value: the digest in base64.
-    pub(crate) fn field(&self) -> (&'static str, &'static str, String) {
-        let (algorithm, name, digest): (_, _, &[u8]) = match self {
-            Self::Sha256(digest) => ("SHA256", "x-amz-checksum-sha256", digest),
-            Self::Sha1(digest) => ("SHA1", "x-amz-checksum-sha1", digest),
-            Self::Crc32(digest) => ("CRC32", "x-amz-checksum-crc32", digest),
-            Self::Crc32c(digest) => ("CRC32C", "x-amz-checksum-crc32c", digest),
-            Self::Crc64Nvme(digest) => ("CRC64NVME", "x-amz-checksum-crc64nvme", digest),
+    /// The form field and its value: the digest in base64.
+    pub(crate) fn field(&self) -> (&'static str, String) {
+        let (name, digest): (_, &[u8]) = match self {
+            Self::Sha256(digest) => ("x-amz-checksum-sha256", digest),
+            Self::Sha1(digest) => ("x-amz-checksum-sha1", digest),
+            Self::Crc32(digest) => ("x-amz-checksum-crc32", digest),
+            Self::Crc32c(digest) => ("x-amz-checksum-crc32c", digest),
+            Self::Crc64Nvme(digest) => ("x-amz-checksum-crc64nvme", digest),
         };
-        (algorithm, name, base64::encode(digest))
+        (name, base64::encode(digest))
     }
 }

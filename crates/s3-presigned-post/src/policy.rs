@@ -40,7 +40,7 @@ pub struct PostPolicy {
     expires_at: SystemTime,
     conditions: Vec<Condition>,
     fields: Vec<(String, String)>,
-    checksums: Vec<Checksum>,
+    checksum: Option<Checksum>,
     range_bytes: Option<(u64, u64)>,
 }
 
@@ -61,7 +61,7 @@ enum Operator {
 impl PostPolicy {
     /// A policy that expires at the given time, rounded down to a whole second; the store's clock is the judge.
     pub fn new(expires_at: SystemTime) -> Self {
-        Self { expires_at, conditions: Vec::new(), fields: Vec::new(), checksums: Vec::new(), range_bytes: None }
+        Self { expires_at, conditions: Vec::new(), fields: Vec::new(), checksum: None, range_bytes: None }
     }
 
     /// The field must have exactly this value; the form carries it. `key` and `Content-Type` are fields like any other.
@@ -91,9 +91,10 @@ impl PostPolicy {
         self
     }
 
-    /// The file must have this digest; adds `x-amz-checksum-…` and `x-amz-checksum-algorithm`. S3 takes one checksum for an object.
+    /// The file must have this digest; adds a field `x-amz-checksum-…`, last of all, and its condition. S3 takes one checksum for an
+    /// object: a second call replaces the first.
     pub fn checksum(mut self, checksum: Checksum) -> Self {
-        self.checksums.push(checksum);
+        self.checksum = Some(checksum);
         self
     }
 
@@ -116,10 +117,16 @@ impl PostPolicy {
         if expires.abs_diff(current) > MAX_LIFE.as_secs() {
             return Err(PolicyError::TooLong);
         }
-        let (fields, conditions) = self.with_checksums();
+        let checksum = self.checksum.map(|checksum| checksum.field());
+        let mut conditions = self.conditions.clone();
+        conditions.extend(checksum.iter().map(|(name, digest)| Condition {
+            operator: Operator::Exact,
+            field: (*name).to_owned(),
+            value: digest.clone(),
+        }));
         check_names(conditions.iter().map(|condition| condition.field.as_str()))?;
-        check_names(fields.iter().map(|(name, _value)| name.as_str()))?;
-        check_coverage(&fields, &conditions)?;
+        check_names(self.fields.iter().map(|(name, _value)| name.as_str()))?;
+        check_coverage(&self.fields, &conditions)?;
 
         let scope = Scope::new(credentials, bucket.region(), now)?;
         let mut signing = vec![
@@ -137,21 +144,12 @@ impl PostPolicy {
 
         // Garage wants a field for every condition, so `bucket` is one too; the others accept it.
         let mut form = vec![("bucket".to_owned(), bucket.name().to_owned())];
-        form.extend(fields);
+        form.extend(self.fields.iter().cloned());
         form.push(("policy".to_owned(), policy));
         form.extend(signing.into_iter().map(|(name, value)| (name.to_owned(), value)));
         form.push(("x-amz-signature".to_owned(), signature));
+        form.extend(checksum.map(|(name, digest)| (name.to_owned(), digest)));
         Ok(PresignedPost { url: bucket.url().to_owned(), fields: form })
-    }
-
-    /// The caller's fields and conditions, and those that the checksums stand for.
-    fn with_checksums(&self) -> (Vec<(String, String)>, Vec<Condition>) {
-        let mut whole = self.clone();
-        for checksum in &self.checksums {
-            let (algorithm, name, digest) = checksum.field();
-            whole = whole.exact("x-amz-checksum-algorithm", algorithm).exact(name, digest);
-        }
-        (whole.fields, whole.conditions)
     }
 
     /// The policy document, <https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html>.

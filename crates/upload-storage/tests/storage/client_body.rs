@@ -191,3 +191,50 @@ async fn an_attempt_that_fails_after_the_first_byte_is_final() {
     };
     assert!(matches!(refused, Err(StorageError::Unavailable(_))), "{refused:?}");
 }
+
+#[tokio::test]
+async fn a_client_may_take_longer_than_any_other_call() {
+    let stand = stand().await;
+    let (sender, receiver) = mpsc::unbounded();
+    let put = stand.storage.put_stream(KEY, ImageFormat::Jpeg, LENGTH as u64, ChannelBody(receiver));
+    let mut put = std::pin::pin!(put);
+    let bytes = pattern(LENGTH);
+    sender.unbounded_send(Ok(bytes.slice(..LENGTH / 2))).unwrap();
+    // The upload is under way when an hour passes at once.
+    let existing = async { stand.storage.size(KEY).await };
+    tokio::select! {
+        biased;
+        put = &mut put => panic!("{put:?}"),
+        size = existing => assert_eq!(size.unwrap(), None),
+    }
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(3600)).await;
+    tokio::time::resume();
+    tokio::select! {
+        biased;
+        put = &mut put => panic!("{put:?}"),
+        () = tokio::task::yield_now() => {}
+    }
+    sender.unbounded_send(Ok(bytes.slice(LENGTH / 2..))).unwrap();
+    drop(sender);
+    put.await.unwrap();
+    assert_eq!(stand.storage.read(KEY).await.unwrap(), Some(bytes));
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_is_a_timeout() {
+    let stand = stand().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = stand.settings.clone();
+    settings.endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let storage = upload_storage::Storage::new(&settings).unwrap();
+    let mut silent = Vec::new();
+    let call = storage.read_head(KEY, 10);
+    let mut call = std::pin::pin!(call);
+    tokio::select! {
+        answer = &mut call => panic!("{answer:?}"),
+        connection = listener.accept() => silent.push(connection.unwrap()),
+    }
+    tokio::time::pause();
+    assert!(matches!(call.await, Err(StorageError::Timeout(_))));
+}

@@ -33,14 +33,13 @@ async fn a_post_form_has_the_portable_fields_in_their_order() {
         "key",
         "Content-Type",
         "success_action_status",
-        "x-amz-checksum-algorithm",
-        "x-amz-checksum-sha256",
         "policy",
         "x-amz-algorithm",
         "x-amz-credential",
         "x-amz-date",
         "x-amz-security-token",
         "x-amz-signature",
+        "x-amz-checksum-sha256",
     ];
     if stand.signer_key.session_token.is_none() {
         expected.retain(|name| *name != "x-amz-security-token");
@@ -55,7 +54,7 @@ async fn a_post_form_has_the_portable_fields_in_their_order() {
     let policy: serde_json::Value = serde_json::from_slice(&policy).unwrap();
     let conditions = policy["conditions"].as_array().unwrap();
     assert_eq!(conditions.last().unwrap(), &serde_json::json!(["content-length-range", 5, 10]));
-    let equalities: Vec<&str> = conditions[..conditions.len() - 1]
+    let mut equalities: Vec<&str> = conditions[..conditions.len() - 1]
         .iter()
         .map(|condition| {
             assert_eq!(condition[0], "eq");
@@ -63,6 +62,8 @@ async fn a_post_form_has_the_portable_fields_in_their_order() {
         })
         .collect();
     expected.retain(|name| !["policy", "x-amz-signature"].contains(name));
+    expected.sort_unstable();
+    equalities.sort_unstable();
     assert_eq!(equalities, expected);
 
     let shown = format!("{form:?}");
