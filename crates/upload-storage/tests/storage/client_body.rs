@@ -238,3 +238,29 @@ async fn a_store_that_never_answers_is_a_timeout() {
     tokio::time::pause();
     assert!(matches!(call.await, Err(StorageError::Timeout(_))));
 }
+
+#[tokio::test]
+async fn a_streamed_body_travels_as_it_is() {
+    let stand = stand().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = stand.settings.clone();
+    settings.endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let storage = upload_storage::Storage::new(&settings).unwrap();
+    let bytes = pattern(1000);
+    let put = storage.put_stream(KEY, ImageFormat::Jpeg, 1000, body([Ok(bytes.clone())]));
+    let store = async {
+        let (mut connection, _address) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(&bytes) {
+            assert_ne!(connection.read_buf(&mut seen).await.unwrap(), 0);
+        }
+        connection.write_all(b"HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        String::from_utf8_lossy(&seen[..seen.len() - bytes.len()]).to_ascii_lowercase()
+    };
+    let (stored, head) = tokio::join!(put, store);
+    assert_eq!(stored.unwrap(), "\"1\"");
+    // Nothing framed, hashed or signed chunk by chunk: that is what `WhenRequired` is for.
+    assert!(head.contains("\r\ncontent-length: 1000\r\n"), "{head}");
+    assert!(head.contains("\r\nx-amz-content-sha256: unsigned-payload\r\n"), "{head}");
+    assert!(!head.contains("aws-chunked") && !head.contains("checksum"), "{head}");
+}
