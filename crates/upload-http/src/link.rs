@@ -190,7 +190,7 @@ pub(crate) async fn why_lost(shared: &Shared, connection: &mut Connection, calle
     }
 }
 
-/// The commit failed in a way that leaves open whether it happened: the row knows.
+/// The commit failed in a way that leaves open whether it happened, or even whether it still runs: the row knows.
 async fn settle<T: Target>(
     shared: &Shared,
     to: T,
@@ -200,11 +200,11 @@ async fn settle<T: Target>(
     let id = prepared.image.id;
     let read = async {
         let mut connection = shared.database.connection().await?;
+        if give_up(&mut connection, prepared).await? {
+            return Ok((None, None));
+        }
         let row = images::find_for_update(&mut connection, id).await?.filter(|row| row.linked_at.is_some());
-        let attachment = match row {
-            Some(_) => to.find(&mut connection, id).await?,
-            None => None,
-        };
+        let attachment = to.find(&mut connection, id).await?;
         Ok::<_, DatabaseError>((row, attachment))
     };
     match read.await {
@@ -220,6 +220,12 @@ async fn settle<T: Target>(
             Err(failure.into())
         }
     }
+}
+
+/// Ends the attempt. This waits for a commit that has the row's lock, and shuts out one that has not come so far: `true`
+/// says that the commit will never happen, `false` that it has, or that the lease was lost.
+pub(crate) async fn give_up(connection: &mut Connection, prepared: &Prepared) -> Result<bool, DatabaseError> {
+    Ok(images::end_attempt(connection, prepared.image.id, prepared.attempt).await?)
 }
 
 /// Takes back what an attempt did that is known not to have been committed, and hands on why.

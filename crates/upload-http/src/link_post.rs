@@ -10,7 +10,7 @@ use tracing::warn;
 use upload_domain::{ImageId, LinkTarget, PostId};
 use upload_persistence::{
     DatabaseError, Verified,
-    images::{self, Image},
+    images::Image,
     posts::{self, CreateError, NewPost, Post},
 };
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     ApiError, Caller, Shared,
     error::chain,
-    link::{Claim, already_linked, claim, linked, undo, why_lost},
+    link::{Claim, already_linked, claim, give_up, linked, undo, why_lost},
     prepare::{Claimed, Prepared, prepare, release},
 };
 
@@ -139,13 +139,14 @@ async fn commit(
     Err(undo_all(shared, prepared, failure).await)
 }
 
-/// The commit failed in a way that leaves open whether it happened: the rows know. The images' rows are locked first, so
-/// that a commit that still runs is waited for.
+/// The commit failed in a way that leaves open whether it happened, or even whether it still runs: the rows know.
 async fn settle(shared: &Shared, post: PostId, prepared: &[Prepared], failure: DatabaseError) -> Result<(), ApiError> {
     let read = async {
         let mut connection = shared.database.connection().await?;
         for one in prepared {
-            images::find_for_update(&mut connection, one.image.id).await?;
+            if give_up(&mut connection, one).await? {
+                return Ok(false);
+            }
         }
         Ok::<_, DatabaseError>(posts::find_live(&mut connection, post).await?.is_some())
     };

@@ -222,13 +222,13 @@ impl HttpSettings {
 /// Reads settings from `arguments` (the first is the program's name) and the environment. An empty variable counts as
 /// one that is not set. Help and version are printed, and clap's own usage errors too; both end the process.
 pub fn parse<S: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<S, SettingsError> {
-    let mut command = S::command().mut_args(|argument| {
+    let all = S::command();
+    let command = all.clone().mut_args(|argument| {
         let empty = argument.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
         if empty { argument.env(None::<&'static str>) } else { argument }
     });
-    let parsed =
-        command.try_get_matches_from_mut(arguments).and_then(|mut matches| S::from_arg_matches_mut(&mut matches));
-    parsed.map_err(|error| match sentence(&error, &command) {
+    let parsed = command.try_get_matches_from(arguments).and_then(|mut matches| S::from_arg_matches_mut(&mut matches));
+    parsed.map_err(|error| match sentence(&error, &all) {
         Some(sentence) => SettingsError(sentence),
         None => error.exit(),
     })

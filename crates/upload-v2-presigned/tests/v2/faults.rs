@@ -1,0 +1,156 @@
+//! What clients are told when Postgres or the store fails, and that nothing is lost or left behind.
+
+use serde_json::json;
+use upload_domain::{ImageFormat, ImagePath};
+use upload_sandbox::{port, samples};
+
+use crate::{Setup, relay::Relay};
+
+/// An address that nothing listens on.
+fn dead_address() -> String {
+    format!("127.0.0.1:{}", port::reserve().unwrap())
+}
+
+async fn uploaded(setup: &Setup) -> String {
+    let image = samples::of_format(ImageFormat::Jpeg, 5);
+    setup.client.create_and_upload(ImagePath::UserProfile, ImageFormat::Jpeg, image).await.unwrap()
+}
+
+#[tokio::test]
+async fn while_the_store_is_down_images_stay_linkable() {
+    let setup = Setup::start(&[]).await;
+    let id = uploaded(&setup).await;
+    let dead = format!("http://{}", dead_address());
+    let (server, client) = setup.another(&[("S3_ENDPOINT", &dead), ("LOG_FORMAT", "human")]).await;
+
+    let refused = client.link_profile(&id).await.unwrap();
+    assert_eq!(refused.refusal(), (503, "storage_unavailable"), "{}", refused.json);
+    assert_eq!(refused.json["retryable"], true);
+    assert_ne!(refused.header("retry-after"), "");
+    let ready = client.get("/health/ready").await.unwrap();
+    assert_eq!(
+        (ready.status, &ready.json["checks"]),
+        (503, &json!({ "server": "ok", "postgres": "ok", "store": "failing" }))
+    );
+    server.wait_for_log(|line| line.contains("ERROR") && line.contains("storage_unavailable")).await.unwrap();
+
+    // The lease was given back: another server need not wait for its end.
+    setup.client.link_profile(&id).await.unwrap().expect_status(201).unwrap();
+}
+
+#[tokio::test]
+async fn without_postgres_the_server_starts_and_says_so() {
+    let setup = Setup::start(&[]).await;
+    let dead = format!("postgres://nobody@{}/nothing", dead_address());
+    let (mut server, client) = setup.another(&[("DATABASE_URL", &dead)]).await;
+
+    let created = client.create_image(ImagePath::UserProfile, ImageFormat::Png).await.unwrap();
+    assert_eq!(created.refusal(), (503, "database_unavailable"), "{}", created.json);
+    assert_ne!(created.header("retry-after"), "");
+    let ready = client.get("/health/ready").await.unwrap();
+    assert_eq!((ready.status, &ready.json["checks"]["postgres"]), (503, &json!("failing")), "{}", ready.json);
+    assert_eq!(client.get("/health/live").await.unwrap().status, 200);
+    assert_eq!(server.terminate().await.unwrap(), Some(0));
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_is_named() {
+    let setup = Setup::start(&[]).await;
+    let (_server, client) = setup.another(&[("S3_BUCKET", "there-is-no-such-bucket")]).await;
+    let ready = client.get("/health/ready").await.unwrap();
+    assert_eq!(ready.status, 503);
+    assert_ne!(ready.json["checks"]["store"], "ok");
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_found_again() {
+    let setup = Setup::start(&[]).await;
+    let id = uploaded(&setup).await;
+    // The media key is in the commit alone.
+    let mut url = url::Url::parse(&setup.stand.database_url).unwrap();
+    let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let relay = Relay::losing_answers_to("media/", target).await;
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(relay.address.port())).unwrap();
+    let (server, client) = setup.another(&[("DATABASE_URL", url.as_str())]).await;
+
+    let linked = client.link_profile(&id).await.unwrap();
+    assert_eq!(linked.status, 201, "{}", linked.json);
+    assert_eq!(*relay.lost.borrow(), 1);
+    server.wait_for_log(|line| line.contains("the commit's answer was lost")).await.unwrap();
+    assert_eq!(setup.client.download(&id).await.unwrap().body, samples::of_format(ImageFormat::Jpeg, 5));
+
+    // A post, likewise.
+    let image = samples::of_format(ImageFormat::Jpeg, 6);
+    let id = setup.client.create_and_upload(ImagePath::Post, ImageFormat::Jpeg, image).await.unwrap();
+    let created = client.create_post("title", "content", &[&id]).await.unwrap();
+    assert_eq!(created.status, 201, "{}", created.json);
+    assert_eq!(*relay.lost.borrow(), 2);
+    assert_eq!(setup.stand.count("post").await.unwrap(), 1);
+    assert_eq!(setup.keys("media/").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_copy_whose_answer_is_lost_is_found_again() {
+    let setup = Setup::start(&[]).await;
+    let id = uploaded(&setup).await;
+    let endpoint = setup.stand.storage_settings.endpoint.clone();
+    let target = format!("{}:{}", endpoint.host_str().unwrap(), endpoint.port_or_known_default().unwrap());
+    let relay = Relay::losing_answers_to("x-amz-copy-source-if-match", target).await;
+    let relayed = format!("http://{}", relay.address);
+    let (server, client) = setup.another(&[("S3_ENDPOINT", &relayed), ("S3_PUBLIC_ENDPOINT", endpoint.as_str())]).await;
+
+    let linked = client.link_profile(&id).await.unwrap();
+    assert_eq!(linked.status, 201, "{}", linked.json);
+    assert!(*relay.lost.borrow() > 0);
+    server.wait_for_log(|line| line.contains("the copy's answer was lost")).await.unwrap();
+    assert_eq!(setup.client.download(&id).await.unwrap().body, samples::of_format(ImageFormat::Jpeg, 5));
+    assert_eq!(setup.keys("media/").await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_leaves_no_copy_and_a_linkable_image() {
+    let setup = Setup::start(&[]).await;
+    let id = uploaded(&setup).await;
+    // Postgres itself refuses, as it would on a full disk.
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON user_profile_image FOR EACH ROW EXECUTE FUNCTION refuse()";
+    setup.stand.sql(refuse).await.unwrap();
+    let failed = setup.client.link_profile(&id).await.unwrap();
+    assert_eq!(failed.refusal(), (500, "internal_error"), "{}", failed.json);
+    assert!(!failed.json.to_string().contains("no room"), "the log's, not the client's: {}", failed.json);
+    setup.server.wait_for_log(|line| line.contains("no room")).await.unwrap();
+    assert_eq!(setup.keys("media/").await, Vec::<String>::new());
+    assert_eq!(setup.keys("incoming/").await.len(), 1);
+
+    setup.stand.sql("DROP TRIGGER refuse ON user_profile_image").await.unwrap();
+    setup.client.link_profile(&id).await.unwrap().expect_status(201).unwrap();
+}
+
+#[tokio::test]
+async fn a_post_whose_images_are_not_all_there_leaves_the_others_linkable() {
+    let setup = Setup::start(&[]).await;
+    let mut ids = Vec::new();
+    for seed in 0..3 {
+        let image = samples::of_format(ImageFormat::Png, seed);
+        ids.push(setup.client.create_and_upload(ImagePath::Post, ImageFormat::Png, image).await.unwrap());
+    }
+    let missing = setup.client.create_image(ImagePath::Post, ImageFormat::Png).await.unwrap().image_id().to_owned();
+    let all = [&ids[2], &missing, &ids[0], &ids[1]];
+    let refused = setup.client.create_post("title", "", &all).await.unwrap();
+    assert_eq!(refused.refusal(), (409, "not_uploaded"), "{}", refused.json);
+    assert_eq!(refused.json["imageEntityId"], missing);
+    assert_eq!(setup.keys("media/").await, Vec::<String>::new());
+    assert_eq!(setup.stand.count("post").await.unwrap(), 0);
+    assert_eq!(setup.stand.count("image WHERE attempt_until IS NOT NULL").await.unwrap(), 0);
+
+    let order = [&ids[2], &ids[0], &ids[1]];
+    let created = setup.client.create_post("title", "", &order).await.unwrap().expect_status(201).unwrap();
+    let shown: Vec<&str> = created.json["post"]["postImages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| image["imageEntity"]["id"].as_str().unwrap())
+        .collect();
+    assert_eq!(shown, order);
+}
