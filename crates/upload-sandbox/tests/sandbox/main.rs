@@ -1,4 +1,9 @@
 //! What the sandbox promises to the tests, the demo and whoever else starts one.
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
+mod clients;
+#[cfg(target_os = "linux")] // What is left is looked for in /proc.
+mod endings;
+mod processes;
+mod samples;
 mod stands;
