@@ -107,7 +107,7 @@ impl Front {
 fn check(head: &hyper::http::request::Parts) -> S3Result<()> {
     let query: Vec<(String, String)> = match head.uri.query() {
         // Any base does; only the query is wanted.
-        Some(query) => reqwest::Url::parse(&format!("http://s3/?{query}"))
+        Some(query) => url::Url::parse(&format!("http://s3/?{query}"))
             .map(|url| url.query_pairs().into_owned().collect())
             .map_err(|_| s3_error!(InvalidURI))?,
         None => Vec::new(),

@@ -5,5 +5,6 @@ mod clients;
 #[cfg(target_os = "linux")] // What is left is looked for in /proc.
 mod endings;
 mod processes;
+mod s3;
 mod samples;
 mod stands;
