@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use actix_web::http::StatusCode;
 use tracing::{info, warn};
-use upload_domain::{CompetitionId, ImageId, LinkTarget, UserId, incoming_key};
+use upload_domain::{AttemptId, CompetitionId, ImageId, LinkTarget, UserId, incoming_key};
 use upload_persistence::{
     Connection, DatabaseError, QueryResult, Verified,
     images::{self, Standing},
@@ -170,7 +170,7 @@ async fn commit<T: Target>(
         Ok(None) => {
             let error = match to.permit(&mut connection, caller.user_id).await {
                 Err(error) => error,
-                Ok(()) => why_lost(shared, &mut connection, caller, prepared.image.id).await,
+                Ok(()) => why_lost(shared, &mut connection, caller, (prepared.image.id, prepared.attempt)).await,
             };
             drop(connection);
             Err(undo(shared, prepared, error).await)
@@ -182,9 +182,19 @@ async fn commit<T: Target>(
     }
 }
 
-/// What took the image away while it was being verified.
-pub(crate) async fn why_lost(shared: &Shared, connection: &mut Connection, caller: Caller, image: ImageId) -> ApiError {
-    match images::standing(connection, image, Some(caller.user_id), shared.timing.link_cutoff()).await {
+/// What took the image away while it was being verified. The attempt is ended first, so that it is not itself the answer.
+pub(crate) async fn why_lost(
+    shared: &Shared,
+    connection: &mut Connection,
+    caller: Caller,
+    claimed: (ImageId, AttemptId),
+) -> ApiError {
+    let (image, attempt) = claimed;
+    let read = async {
+        images::end_attempt(connection, image, attempt).await?;
+        images::standing(connection, image, Some(caller.user_id), shared.timing.link_cutoff()).await
+    };
+    match read.await {
         Ok(standing) => refused_claim(standing),
         Err(error) => error.into(),
     }

@@ -129,7 +129,13 @@ async fn commit(
     let failure = match posts::create(&mut connection, &new, &verified).await {
         Ok(_post) => return Ok(()),
         Err(CreateError::Forbidden) => ApiError::forbidden(),
-        Err(CreateError::LeaseLost(image)) => why_lost(shared, &mut connection, caller, image).await.image(image),
+        Err(CreateError::LeaseLost(image)) => {
+            let attempt = prepared.iter().find(|one| one.image.id == image).map(|one| one.attempt);
+            match attempt {
+                Some(attempt) => why_lost(shared, &mut connection, caller, (image, attempt)).await.image(image),
+                None => ApiError::internal("an image was lost that was never held"),
+            }
+        }
         Err(CreateError::Query(error)) => {
             drop(connection);
             return settle(shared, post, prepared, error.into()).await;

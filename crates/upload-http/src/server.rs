@@ -328,3 +328,7 @@ fn cors(origins: &[String]) -> Cors {
     }
     origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@ use serde_json::json;
 use upload_domain::{ImageFormat, ImagePath};
 use upload_sandbox::{port, samples};
 
-use crate::{Setup, relay::Relay};
+use crate::{COPY, Setup, relay::Relay};
 
 /// An address that nothing listens on.
 fn dead_address() -> String {
@@ -68,7 +68,7 @@ async fn a_commit_whose_answer_is_lost_is_found_again() {
     let id = uploaded(&setup).await;
     // The media key is in the commit alone.
     let mut url = url::Url::parse(&setup.stand.database_url).unwrap();
-    let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
     let relay = Relay::losing_answers_to("media/", target).await;
     url.set_host(Some("127.0.0.1")).unwrap();
     url.set_port(Some(relay.address.port())).unwrap();
@@ -76,7 +76,7 @@ async fn a_commit_whose_answer_is_lost_is_found_again() {
 
     let linked = client.link_profile(&id).await.unwrap();
     assert_eq!(linked.status, 201, "{}", linked.json);
-    assert_eq!(*relay.lost.borrow(), 1);
+    assert_eq!(relay.said(), 1);
     server.wait_for_log(|line| line.contains("the commit's answer was lost")).await.unwrap();
     assert_eq!(setup.client.download(&id).await.unwrap().body, samples::of_format(ImageFormat::Jpeg, 5));
 
@@ -85,7 +85,7 @@ async fn a_commit_whose_answer_is_lost_is_found_again() {
     let id = setup.client.create_and_upload(ImagePath::Post, ImageFormat::Jpeg, image).await.unwrap();
     let created = client.create_post("title", "content", &[&id]).await.unwrap();
     assert_eq!(created.status, 201, "{}", created.json);
-    assert_eq!(*relay.lost.borrow(), 2);
+    assert_eq!(relay.said(), 2);
     assert_eq!(setup.stand.count("post").await.unwrap(), 1);
     assert_eq!(setup.keys("media/").await.len(), 2);
 }
@@ -94,15 +94,13 @@ async fn a_commit_whose_answer_is_lost_is_found_again() {
 async fn a_copy_whose_answer_is_lost_is_found_again() {
     let setup = Setup::start(&[]).await;
     let id = uploaded(&setup).await;
-    let endpoint = setup.stand.storage_settings.endpoint.clone();
-    let target = format!("{}:{}", endpoint.host_str().unwrap(), endpoint.port_or_known_default().unwrap());
-    let relay = Relay::losing_answers_to("x-amz-copy-source-if-match", target).await;
-    let relayed = format!("http://{}", relay.address);
+    let relay = Relay::losing_answers_to(COPY, setup.store_address()).await;
+    let (endpoint, relayed) = (setup.stand.storage_settings.endpoint.clone(), format!("http://{}", relay.address));
     let (server, client) = setup.another(&[("S3_ENDPOINT", &relayed), ("S3_PUBLIC_ENDPOINT", endpoint.as_str())]).await;
 
     let linked = client.link_profile(&id).await.unwrap();
     assert_eq!(linked.status, 201, "{}", linked.json);
-    assert!(*relay.lost.borrow() > 0);
+    assert!(relay.said() > 0);
     server.wait_for_log(|line| line.contains("the copy's answer was lost")).await.unwrap();
     assert_eq!(setup.client.download(&id).await.unwrap().body, samples::of_format(ImageFormat::Jpeg, 5));
     assert_eq!(setup.keys("media/").await.len(), 1);

@@ -6,16 +6,21 @@
 mod boundary;
 mod faults;
 mod forms;
+mod races;
 mod relay;
 mod secrets;
 mod settings;
 mod start_stop;
+mod verify;
 
 use upload_domain::Role;
 use upload_sandbox::{Person, Sandbox, Stand, client::Client, process::Server};
 
 /// The server under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_upload-v2-presigned");
+
+/// What only a request to copy says.
+const COPY: &str = "x-amz-copy-source-if-match";
 
 /// A server on its own stand, with a member and their client.
 struct Setup {
@@ -43,6 +48,12 @@ impl Setup {
         let server = Server::start(BINARY, &self.stand, extra_environment).await.unwrap();
         let client = self.client.at(&server.url);
         (server, client)
+    }
+
+    /// The store's host and port.
+    fn store_address(&self) -> String {
+        let endpoint = &self.stand.storage_settings.endpoint;
+        format!("{}:{}", endpoint.host_str().unwrap(), endpoint.port_or_known_default().unwrap())
     }
 
     /// The keys of the bucket under a prefix.

@@ -1,0 +1,118 @@
+//! What happens to an image between a link's first look at it and its commit.
+
+use serde_json::json;
+use tokio::task::JoinHandle;
+use upload_domain::{ImageFormat, ImagePath};
+use upload_sandbox::{
+    client::{Answer, Client},
+    process::Server,
+    samples,
+};
+
+use crate::{COPY, Setup, relay::Relay};
+
+/// A link that stands still after it has verified the image and before it copies it.
+struct Verified {
+    setup: Setup,
+    id: String,
+    form: serde_json::Value,
+    relay: Relay,
+    link: JoinHandle<Answer>,
+    _server: Server,
+    client: Client,
+}
+
+impl Verified {
+    async fn reach() -> Self {
+        let setup = Setup::start(&[]).await;
+        let created = setup.client.create_image(ImagePath::UserProfile, ImageFormat::Jpeg).await.unwrap();
+        let (id, form) = (created.image_id().to_owned(), created.form().clone());
+        setup.client.upload(&form, samples::jpeg_of_exactly(3_000, 1)).await.unwrap().expect_status(201).unwrap();
+        let relay = Relay::holding(COPY, setup.store_address()).await;
+        let relayed = format!("http://{}", relay.address);
+        let direct = setup.stand.storage_settings.endpoint.to_string();
+        let (server, client) = setup.another(&[("S3_ENDPOINT", &relayed), ("S3_PUBLIC_ENDPOINT", &direct)]).await;
+        let (linking, image) = (client.clone(), id.clone());
+        let link = tokio::spawn(async move { linking.link_profile(&image).await.unwrap() });
+        relay.wait_for_the_word().await;
+        Self { setup, id, form, relay, link, _server: server, client }
+    }
+
+    /// Lets the link go on; returns its answer and the stand.
+    async fn go_on(self) -> (Setup, String, Answer) {
+        self.relay.release();
+        (self.setup, self.id, self.link.await.unwrap())
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_change_after_they_were_verified_are_not_linked() {
+    let verified = Verified::reach().await;
+    let replay = samples::jpeg_of_exactly(4_000, 2);
+    verified.setup.client.upload(&verified.form, replay.clone()).await.unwrap().expect_status(201).unwrap();
+    let (setup, id, answer) = verified.go_on().await;
+    assert_eq!(answer.refusal(), (409, "upload_changed"), "{}", answer.json);
+    assert_eq!(answer.json["retryable"], true);
+    assert_eq!(setup.keys("media/").await, Vec::<String>::new());
+    // The last upload wins, and is verified anew.
+    setup.client.link_profile(&id).await.unwrap().expect_status(201).unwrap();
+    assert_eq!(setup.client.download(&id).await.unwrap().body, replay);
+}
+
+#[tokio::test]
+async fn a_replay_after_the_link_changes_nothing() {
+    let verified = Verified::reach().await;
+    let form = verified.form.clone();
+    let (setup, id, answer) = verified.go_on().await;
+    assert_eq!(answer.status, 201, "{}", answer.json);
+    setup.client.upload(&form, samples::jpeg_of_exactly(4_000, 2)).await.unwrap().expect_status(201).unwrap();
+    assert_eq!(setup.client.download(&id).await.unwrap().body, samples::jpeg_of_exactly(3_000, 1));
+    let again = setup.client.link_profile(&id).await.unwrap();
+    assert_eq!((again.status, again.json), (200, answer.json));
+    assert_eq!(setup.client.download(&id).await.unwrap().body, samples::jpeg_of_exactly(3_000, 1));
+}
+
+#[tokio::test]
+async fn a_second_link_is_told_of_the_first() {
+    let verified = Verified::reach().await;
+    for client in [&verified.client, &verified.setup.client] {
+        let refused = client.link_profile(&verified.id).await.unwrap();
+        assert_eq!(refused.refusal(), (409, "link_in_progress"), "{}", refused.json);
+        assert_eq!((refused.header("retry-after"), &refused.json["retryable"]), ("1", &json!(true)));
+        let refused = client.create_post("title", "", &[&verified.id]).await.unwrap();
+        assert_eq!(refused.refusal(), (409, "link_in_progress"), "{}", refused.json);
+        assert_eq!(refused.json["imageEntityId"], verified.id);
+    }
+    let (setup, id, answer) = verified.go_on().await;
+    assert_eq!(answer.status, 201, "{}", answer.json);
+    assert_eq!(setup.client.link_profile(&id).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn whoever_lost_the_image_meanwhile_links_nothing_and_leaves_nothing() {
+    let changes = [
+        ("UPDATE image SET deleting_at = now()", (410, "image_expired")),
+        ("UPDATE image SET attempt_until = now() - interval '1 second'", (409, "link_in_progress")),
+        ("UPDATE image SET attempt = gen_random_uuid()", (409, "link_in_progress")),
+        ("UPDATE \"user\" SET status = 'INACTIVE'", (403, "forbidden")),
+    ];
+    for (change, expected) in changes {
+        let verified = Verified::reach().await;
+        verified.setup.stand.sql(change).await.unwrap();
+        let (setup, _id, answer) = verified.go_on().await;
+        assert_eq!(answer.refusal(), expected, "{change}: {}", answer.json);
+        assert_eq!(setup.keys("media/").await, Vec::<String>::new(), "{change}");
+        assert_eq!(setup.stand.count("user_profile_image").await.unwrap(), 0, "{change}");
+        assert_eq!(setup.stand.count("image WHERE linked_at IS NOT NULL").await.unwrap(), 0, "{change}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_does_not_stop_its_link() {
+    let verified = Verified::reach().await;
+    verified.link.abort();
+    let Verified { setup, id, relay, .. } = &verified;
+    relay.release();
+    verified._server.wait_for_log(|line| line.contains("image linked") && line.contains(id.as_str())).await.unwrap();
+    assert_eq!(setup.client.link_profile(id).await.unwrap().status, 200);
+}
