@@ -7,6 +7,7 @@
 //! What is deliberately absent: multipart uploads, versions, ACLs, virtual-host addressing, `${filename}` in POST keys, and
 //! session tokens (embedded keys have none). `s3s` holds the whole file of a POST in memory before the backend sees it, and it
 //! refuses a POST whose `x-amz-date` is more than 15 minutes old even where the policy lives longer (AWS asks the policy only).
+//! It logs every refusal as an error: whoever installs a subscriber in this process should silence the target `s3s`.
 
 mod access;
 mod backend;
