@@ -1,0 +1,329 @@
+//! Everything that runs: Postgres and the store of the sandbox, both servers in this process, and the relays between them.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use upload_domain::Role;
+use upload_http::{Background, CommonSettings, Server, Start, StartError, Stopped, Strategy};
+use upload_sandbox::{Person, Sandbox, Stand, client::Client, postgres::Source};
+use url::Url;
+
+use crate::{
+    relay::{Entrance, Meter, Reading, Relay},
+    say, settings,
+    stop::Stop,
+};
+
+/// How long uploads in flight may go on at the end, in seconds.
+const SHUTDOWN_SECONDS: u64 = 5;
+/// How long what a server does after its answer may take.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
+/// How long the throw-away Postgres may take to stop and be removed, and how often to look.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
+const REMOVAL_STEP: Duration = Duration::from_millis(10);
+
+/// One of the two servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerName {
+    /// upload-v1-streaming.
+    V1,
+    /// upload-v2-presigned.
+    V2,
+}
+
+/// Both servers on one database and one bucket, with an admin and a user.
+#[derive(Debug)]
+pub struct Machine {
+    v1: Running,
+    v2: Running,
+    admin: Person,
+    user: Person,
+    meters: Meters,
+    store: Store,
+    stand: Stand,
+    sandbox: Sandbox,
+}
+
+#[derive(Debug)]
+struct Running {
+    url: String,
+    background: Background,
+    task: JoinHandle<Result<Stopped, StartError>>,
+    stop: CancellationToken,
+    _relay: Relay,
+}
+
+#[derive(Debug, Default)]
+struct Meters {
+    client_server: Meter,
+    server_store: Meter,
+    client_store: Meter,
+}
+
+/// What has passed between whom; `None` where it could not be counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Traffic {
+    pub(crate) client_server: Reading,
+    pub(crate) server_store: Option<Reading>,
+    pub(crate) client_store: Option<Reading>,
+}
+
+/// The store as servers and clients reach it.
+#[derive(Debug)]
+struct Store {
+    for_servers: String,
+    for_clients: String,
+    _relays: Vec<Relay>,
+    counted: bool,
+}
+
+impl Machine {
+    /// Starts everything, or nothing if somebody asks to stop while Postgres is being found or fetched.
+    pub(crate) async fn start(stop: &Stop) -> Result<Option<Self>> {
+        let begun = Instant::now();
+        say("starting Postgres and the S3 store");
+        let sandbox = tokio::select! {
+            sandbox = Sandbox::start() => sandbox?,
+            () = stop.asked() => return Ok(None),
+        };
+        say(&format!("  Postgres: {}", postgres_of(&sandbox)));
+        say(&format!("  S3 store: {}", store_of(&sandbox)));
+        let machine = Self::on(sandbox).await?;
+        say(&format!("  servers:  V1 at {}, V2 at {}", machine.v1.url, machine.v2.url));
+        say(&format!("started in {:.1} s", begun.elapsed().as_secs_f64()));
+        Ok(Some(machine))
+    }
+
+    /// Starts both servers on a sandbox's parts.
+    pub async fn on(sandbox: Sandbox) -> Result<Self> {
+        let stand = sandbox.try_stand().await?;
+        let admin = stand.add_person(Role::Admin).await.context("the admin cannot be added")?;
+        let user = stand.add_person(Role::User).await.context("the user cannot be added")?;
+        let meters = Meters::default();
+        let store = Store::behind_relays(&sandbox.store().endpoint, &meters).await?;
+        let v1 = Running::start(&stand, &store, &meters, v1_common, upload_v1_streaming::strategy).await?;
+        let v2 = Running::start(&stand, &store, &meters, v2_common, upload_v2_presigned::strategy).await?;
+        Ok(Self { v1, v2, admin, user, meters, store, stand, sandbox })
+    }
+
+    /// Where clients reach a server.
+    pub fn url(&self, server: ServerName) -> &str {
+        &self.running(server).url
+    }
+
+    /// The database and the bucket.
+    pub fn stand(&self) -> &Stand {
+        &self.stand
+    }
+
+    /// Where clients reach the store.
+    pub(crate) fn store_url(&self) -> &str {
+        &self.store.for_clients
+    }
+
+    /// The admin, at V1.
+    pub fn admin(&self) -> Result<Client> {
+        Client::new(&self.v1.url, &self.admin.token)
+    }
+
+    /// The user, at V1.
+    pub fn user(&self) -> Result<Client> {
+        Client::new(&self.v1.url, &self.user.token)
+    }
+
+    /// The user's bearer token.
+    pub(crate) fn user_token(&self) -> &str {
+        &self.user.token
+    }
+
+    /// What has passed so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let stored = |meter: &Meter| self.store.counted.then(|| meter.read());
+        Traffic {
+            client_server: self.meters.client_server.read(),
+            server_store: stored(&self.meters.server_store),
+            client_store: stored(&self.meters.client_store),
+        }
+    }
+
+    /// Waits until the servers have done what they do after their answers.
+    pub async fn settle(&self) -> Result<()> {
+        for server in [&self.v1, &self.v2] {
+            if !server.background.drain(SETTLE_LIMIT).await {
+                bail!("the server at {} does not finish its work", server.url);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends when a server ends by itself, which is always a failure.
+    pub(crate) async fn a_server_ends(&mut self) -> Result<()> {
+        let ended = tokio::select! {
+            ended = &mut self.v1.task => ended,
+            ended = &mut self.v2.task => ended,
+        };
+        ended??;
+        bail!("a server ended by itself")
+    }
+
+    /// Stops everything and waits until it is gone.
+    ///
+    /// # Errors
+    /// What did not stop as it should; the rest has been stopped all the same.
+    pub async fn stop(self) -> Result<()> {
+        let Self { v1, v2, stand, sandbox, .. } = self;
+        let (v1, v2) = tokio::join!(v1.stop(), v2.stop());
+        let folder = sandbox.cluster().map(|cluster| cluster.folder().to_owned());
+        // What is dropped here may wait for servers elsewhere.
+        tokio::task::spawn_blocking(move || drop((stand, sandbox))).await?;
+        let removed = match folder {
+            Some(folder) => wait_for_removal(folder).await,
+            None => Ok(()),
+        };
+        v1.and(v2).and(removed)
+    }
+
+    fn running(&self, server: ServerName) -> &Running {
+        match server {
+            ServerName::V1 => &self.v1,
+            ServerName::V2 => &self.v2,
+        }
+    }
+}
+
+impl ServerName {
+    /// Both of them.
+    pub const ALL: [Self; 2] = [Self::V1, Self::V2];
+
+    /// As the table has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "V1",
+            Self::V2 => "V2",
+        }
+    }
+}
+
+impl Running {
+    async fn start<S: Parser>(
+        stand: &Stand,
+        store: &Store,
+        meters: &Meters,
+        common: fn(&S) -> &CommonSettings,
+        strategy: impl FnOnce(&S, &mut Start<'_>) -> Result<Strategy, StartError>,
+    ) -> Result<Self> {
+        let entrance = Entrance::open().await?;
+        let url = entrance.url();
+        let mut variables = stand.environment();
+        let own = [
+            ("BIND_ADDRESS", "127.0.0.1:0"),
+            ("PUBLIC_API_URL", &url),
+            ("S3_ENDPOINT", &store.for_servers),
+            ("S3_PUBLIC_ENDPOINT", &store.for_clients),
+            ("SHUTDOWN_TIMEOUT", &SHUTDOWN_SECONDS.to_string()),
+        ];
+        variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let settings: S = settings::from_variables(&variables)?;
+        let server = Server::bind(common(&settings), |start| strategy(&settings, start)).await?;
+        let relay = entrance.lead_to(server.local_addr().to_string(), &meters.client_server);
+        let background = server.shared().background.clone();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(server.run(stop.clone().cancelled_owned()));
+        Ok(Self { url, background, task, stop, _relay: relay })
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        let stopped = self.task.await.context("a server's task failed")??;
+        if stopped.cut_off > 0 || !stopped.background_done {
+            tracing::warn!(cut_off = stopped.cut_off, "a server was stopped with uploads in flight");
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Puts relays before a store. One with https, or with a path, is used as it is, since its name is part of what is signed
+    /// and certified.
+    async fn behind_relays(endpoint: &str, meters: &Meters) -> Result<Self> {
+        let url = Url::parse(endpoint).context("S3_ENDPOINT is no URL")?;
+        let host = url.host_str().filter(|_| url.scheme() == "http" && url.path() == "/");
+        let (Some(host), Some(port)) = (host, url.port_or_known_default()) else {
+            let as_it_is = || endpoint.to_owned();
+            return Ok(Self { for_servers: as_it_is(), for_clients: as_it_is(), _relays: Vec::new(), counted: false });
+        };
+        let target = format!("{host}:{port}");
+        let (for_servers, for_clients) = (Entrance::open().await?, Entrance::open().await?);
+        Ok(Self {
+            for_servers: for_servers.url(),
+            for_clients: for_clients.url(),
+            _relays: vec![
+                for_servers.lead_to(target.clone(), &meters.server_store),
+                for_clients.lead_to(target, &meters.client_store),
+            ],
+            counted: true,
+        })
+    }
+}
+
+impl Traffic {
+    pub(crate) fn since(self, before: Self) -> Self {
+        self.with(before, Reading::since)
+    }
+
+    pub(crate) fn plus(self, other: Self) -> Self {
+        self.with(other, Reading::plus)
+    }
+
+    fn with(self, other: Self, combine: fn(Reading, Reading) -> Reading) -> Self {
+        let optional = |a: Option<Reading>, b: Option<Reading>| Some(combine(a?, b?));
+        Self {
+            client_server: combine(self.client_server, other.client_server),
+            server_store: optional(self.server_store, other.server_store),
+            client_store: optional(self.client_store, other.client_store),
+        }
+    }
+}
+
+fn v1_common(settings: &upload_v1_streaming::Settings) -> &CommonSettings {
+    &settings.common
+}
+
+fn v2_common(settings: &upload_v2_presigned::Settings) -> &CommonSettings {
+    &settings.common
+}
+
+fn postgres_of(sandbox: &Sandbox) -> String {
+    match sandbox.cluster() {
+        None => "the one of DATABASE_URL, with a database of the demo's own".to_owned(),
+        Some(cluster) => {
+            let source = match cluster.source() {
+                Source::Installed => "installed binaries",
+                Source::Fetched => "fetched binaries",
+            };
+            format!("throw-away, from {source}, in {}", cluster.folder().display())
+        }
+    }
+}
+
+fn store_of(sandbox: &Sandbox) -> String {
+    let kind = if sandbox.embedded_s3().is_some() { "throw-away, in memory" } else { "the one of S3_ENDPOINT" };
+    format!("{kind}, at {}", sandbox.store().endpoint)
+}
+
+/// Postgres is stopped and its folder removed by the sandbox, in its own time.
+async fn wait_for_removal(folder: PathBuf) -> Result<()> {
+    let removed = async {
+        while Path::try_exists(&folder).unwrap_or(false) {
+            tokio::time::sleep(REMOVAL_STEP).await;
+        }
+    };
+    let waited = tokio::time::timeout(REMOVAL_LIMIT, removed).await;
+    waited.with_context(|| format!("Postgres does not stop; its folder is {}", folder.display()))
+}

@@ -1,0 +1,110 @@
+//! `--once`: the table, the exit code, and what is said when something is missing.
+
+use std::ops::RangeInclusive;
+
+use crate::process::Demo;
+
+const PHOTOGRAPH_BYTES: u64 = 60_270;
+const LARGE_BYTES: u64 = 5_000_000;
+/// What HTTP heads, forms and JSON may add to the files.
+const OVERHEAD: u64 = 20_000;
+/// What V2 reads of a file before it links it.
+const HEAD_BYTES: u64 = 256 * 1024;
+
+struct Row {
+    name: String,
+    uploaded: String,
+    linked: String,
+    /// Requests to server and store, bytes client-server, server-store and client-store, milliseconds.
+    figures: Vec<u64>,
+    outcome: String,
+}
+
+fn rows(table: &str) -> Vec<Row> {
+    let lines = table.lines().filter(|line| line.contains(".jpg") || line.contains("all of them"));
+    let cells = lines.map(|line| {
+        let line = line.trim().trim_matches('│');
+        line.split(['│', '┆']).map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+    });
+    let row = |cells: Vec<String>| {
+        let figures = cells[3..9].iter().map(|cell| cell.replace(',', "").parse().unwrap()).collect();
+        Row {
+            name: cells[0].clone(),
+            uploaded: cells[1].clone(),
+            linked: cells[2].clone(),
+            figures,
+            outcome: cells[9].clone(),
+        }
+    };
+    cells.map(row).collect()
+}
+
+fn about(bytes: u64) -> RangeInclusive<u64> {
+    bytes..=bytes + OVERHEAD
+}
+
+#[test]
+fn once_shows_every_way_of_both_files_and_ends_well() {
+    let output = Demo::new(&["--once"]).run();
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{stdout}\n{stderr}");
+    let mut rows = rows(&stdout);
+    let read = rows.pop().unwrap();
+
+    let ways: Vec<_> = rows.iter().map(|row| [&*row.name, &*row.uploaded, &*row.linked]).collect();
+    let (photograph, large) = ("astronaut.jpg, 60,270", "generated.jpg, 5,000,000");
+    let expected = [
+        [photograph, "V1, one request", "V1"],
+        [photograph, "V1, form", "V1"],
+        [photograph, "V2, form", "V2"],
+        [large, "V1, one request", "V1"],
+        [large, "V1, form", "V1"],
+        [large, "V2, form", "V2"],
+        [large, "V1, form", "V2"],
+        [large, "V2, form", "V1"],
+    ];
+    assert_eq!(ways, expected, "{stdout}");
+
+    for row in &rows {
+        let bytes = if row.name == photograph { PHOTOGRAPH_BYTES } else { LARGE_BYTES };
+        let [to_server, to_store, client_server, server_store, client_store, _time] = row.figures[..] else {
+            panic!("{stdout}")
+        };
+        assert_eq!(row.outcome, "the same");
+        if row.uploaded.starts_with("V1") {
+            let requests = if row.uploaded == "V1, form" { 3 } else { 2 };
+            assert_eq!((to_server, to_store, client_store), (requests, 0, 0), "{stdout}");
+            assert!(about(bytes).contains(&client_server), "V1 takes the file itself: {stdout}");
+            assert!(about(bytes).contains(&server_store), "and hands it on: {stdout}");
+        } else {
+            assert_eq!((to_server, to_store), (2, 1), "{stdout}");
+            assert!((1..=OVERHEAD).contains(&client_server), "the file does not pass through V2: {stdout}");
+            assert!(about(bytes.min(HEAD_BYTES)).contains(&server_store), "it looks at the beginning: {stdout}");
+            assert!(about(bytes).contains(&client_store), "the store has it from the client: {stdout}");
+        }
+    }
+
+    let files = 3 * PHOTOGRAPH_BYTES + 5 * LARGE_BYTES;
+    assert_eq!((&*read.outcome, &read.figures[..2]), ("8 of 8 same", &[8, 8][..]), "{stdout}");
+    assert!(read.figures[2] <= OVERHEAD, "nothing passes through a server on the way out: {stdout}");
+    assert!(about(files).contains(&read.figures[4]), "{stdout}");
+}
+
+#[test]
+fn what_cannot_be_used_is_named() {
+    for (name, value, wanted) in [
+        ("DATABASE_URL", "nonsense", "DATABASE_URL"),
+        ("S3_ENDPOINT", "http://127.0.0.1:1", "S3_ACCESS_KEY_ID"),
+        ("SANDBOX_POSTGRES", "perhaps", "`installed`"),
+    ] {
+        let demo = Demo::new(&["--once"]).on_its_own();
+        let demo = ["S3_", "S3_SIGNER_", "S3_READER_"]
+            .into_iter()
+            .fold(demo, |demo, prefix| demo.env(&format!("{prefix}ACCESS_KEY_ID"), ""));
+        let output = demo.env(name, value).run();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let last = stderr.lines().last().unwrap();
+        assert!(last.starts_with("upload-demo: ") && last.contains(wanted), "{stderr}");
+    }
+}
