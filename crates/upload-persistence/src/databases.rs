@@ -1,9 +1,8 @@
 //! Making and removing whole databases, for sandboxes: no server and no operation of a deployment does that.
 
-use diesel_async::SimpleAsyncConnection;
 use tokio_postgres::NoTls;
 
-use crate::{Database, DatabaseError, settings::parse_url};
+use crate::{DatabaseError, settings::parse_url};
 
 /// Makes the database `name`, as a copy of `template` if one is given; nobody may be connected to the template.
 pub async fn create(admin_url: &str, name: &str, template: Option<&str>) -> Result<(), DatabaseError> {
@@ -14,12 +13,6 @@ pub async fn create(admin_url: &str, name: &str, template: Option<&str>) -> Resu
 /// Removes the database `name`, if it is there, and cuts off whoever is connected to it.
 pub async fn drop_with_force(admin_url: &str, name: &str) -> Result<(), DatabaseError> {
     administer(admin_url, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name))).await
-}
-
-/// Runs SQL as it is, several statements if need be. For sandboxes: a test ages a row with it, say, or breaks one.
-pub async fn execute(database: &Database, sql: &str) -> Result<(), DatabaseError> {
-    database.connection().await?.batch_execute(sql).await?;
-    Ok(())
 }
 
 async fn administer(admin_url: &str, statement: &str) -> Result<(), DatabaseError> {

@@ -1,0 +1,101 @@
+//! `upload-ops bucket`: each step is reported; one that the store does not have is no failure, but is said.
+
+use anyhow::Context;
+use upload_storage::{
+    Storage, StorageSettings,
+    bucket::{self, INCOMING_DAYS, Outcome},
+};
+use url::Url;
+
+use crate::Stop;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BucketArguments {
+    #[command(flatten)]
+    storage: StorageSettings,
+
+    /// Origins of the browsers' pages that may upload to the store, separated by commas; `*` allows every one
+    #[arg(long, env, value_delimiter = ',', value_parser = origin)]
+    cors_origins: Vec<String>,
+}
+
+/// Creates the bucket and sets its rules; what is there already stays.
+pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
+    let storage = Storage::new(&arguments.storage).map_err(Stop::settings)?;
+    let name = &arguments.storage.bucket;
+    let created = bucket::create(&storage).await.with_context(|| format!("the bucket {name} was not created"))?;
+    println!(
+        "bucket {name}: {}",
+        match created {
+            Outcome::Done => "created".to_owned(),
+            Outcome::AlreadyThere => "was there already".to_owned(),
+            Outcome::NotSupported(words) => format!("the store does not create buckets ({words})"),
+        }
+    );
+
+    let origins = arguments.cors_origins.join(",");
+    if origins.is_empty() {
+        println!("CORS: left as it is, since CORS_ORIGINS is not set; browsers' pages cannot upload to the store");
+    } else {
+        let cors = bucket::set_cors(&storage, &arguments.cors_origins).await.context("CORS was not set")?;
+        println!("CORS: {}", cors_report(cors, &origins));
+    }
+
+    let lifecycle = bucket::set_lifecycle(&storage).await.context("the lifecycle rule was not set")?;
+    println!(
+        "lifecycle: {}",
+        match lifecycle {
+            Outcome::Done => format!("incoming/ now expires after {INCOMING_DAYS} day"),
+            Outcome::AlreadyThere => format!("incoming/ expires after {INCOMING_DAYS} day already"),
+            Outcome::NotSupported(words) => {
+                format!("the store has none ({words}); only `upload-ops sweep` removes what was never linked")
+            }
+        }
+    );
+    Ok(())
+}
+
+/// MinIO has CORS for the whole server only; its setting is printed as it has to be made.
+fn cors_report(outcome: Outcome, origins: &str) -> String {
+    match outcome {
+        Outcome::Done => format!("now set for {origins}"),
+        Outcome::AlreadyThere => format!("set for {origins} already"),
+        Outcome::NotSupported(words) => format!(
+            "the store has no CORS for a bucket ({words}). MinIO has it for the whole server: start it with\n    \
+             MINIO_API_CORS_ALLOW_ORIGIN={origins}"
+        ),
+    }
+}
+
+fn origin(text: &str) -> Result<String, &'static str> {
+    const RIGHT: &str = "an origin is a scheme, a host and perhaps a port, such as https://app.example.org, or `*`";
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let url = Url::parse(text).map_err(|_error| RIGHT)?;
+    let origin = url.origin();
+    let spelled = origin.ascii_serialization();
+    if origin.is_tuple() && text.trim_end_matches('/') == spelled { Ok(spelled) } else { Err(RIGHT) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_without_cors_for_a_bucket_gets_the_setting_spelled_out() {
+        let report =
+            cors_report(Outcome::NotSupported("NotImplemented".to_owned()), "https://a.example,https://b.example");
+        assert!(report.ends_with("\n    MINIO_API_CORS_ALLOW_ORIGIN=https://a.example,https://b.example"), "{report}");
+    }
+
+    #[test]
+    fn an_origin_is_spelled_as_browsers_send_it() {
+        assert_eq!(origin("https://app.example.org/"), Ok("https://app.example.org".to_owned()));
+        assert_eq!(origin("http://localhost:3000"), Ok("http://localhost:3000".to_owned()));
+        assert_eq!(origin("*"), Ok("*".to_owned()));
+        for wrong in ["", "app.example.org", "https://app.example.org/page", "https://user@app.example.org", "data:x"] {
+            assert!(origin(wrong).is_err(), "{wrong}");
+        }
+    }
+}

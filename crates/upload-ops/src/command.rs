@@ -1,0 +1,109 @@
+//! The command line. Every setting is a flag and an environment variable from one declaration, named as for the servers.
+
+use std::time::Duration;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::{bucket::BucketArguments, logging::LogFormat, migrate::MigrateArguments, sweep::SweepArguments};
+use crate::{token::TokenArguments, users::AddArguments};
+
+/// Looks after what upload servers share: the database, the bucket, users and expired images.
+#[derive(Debug, Parser)]
+#[command(name = "upload-ops", version)]
+pub(crate) struct Command {
+    /// How logs are written to stderr
+    #[arg(long, env, value_enum, default_value = "json", global = true)]
+    pub(crate) log_format: LogFormat,
+
+    #[command(subcommand)]
+    pub(crate) action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Apply the migrations that the database lacks
+    Migrate(MigrateArguments),
+    /// Create the bucket and set its CORS and lifecycle rules
+    Bucket(BucketArguments),
+    /// Look after users
+    #[command(subcommand)]
+    User(UserAction),
+    /// Print a bearer token for a user
+    Token(TokenArguments),
+    /// Remove expired pending images and their objects
+    Sweep(SweepArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserAction {
+    /// Add an ACTIVE user and print the id
+    Add(AddArguments),
+}
+
+impl Command {
+    /// Reads the command line and the environment. clap prints help and what is wrong, and ends the process: with 0 and 2.
+    pub(crate) fn read() -> Self {
+        let mut command = with_variables(Self::command());
+        let read = command.try_get_matches_from_mut(std::env::args_os());
+        read.and_then(|mut matches| Self::from_arg_matches_mut(&mut matches)).unwrap_or_else(|error| error.exit())
+    }
+}
+
+/// Lets an empty variable count as one that is not set, and clap's messages name the variable: `--form-ttl <FORM_TTL>`.
+fn with_variables(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(with_variables).mut_args(|argument| {
+        let Some(variable) = argument.get_env().map(|name| name.to_string_lossy().into_owned()) else {
+            return argument;
+        };
+        let empty = std::env::var_os(&variable).is_some_and(|value| value.is_empty());
+        // clap wants names that last as long as the program; there are a few dozen of them.
+        let argument = argument.value_name(&*variable.leak());
+        if empty { argument.env(None::<&'static str>) } else { argument }
+    })
+}
+
+/// A time such as `60s`, `5m`, `12h` or `30d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, &'static str> {
+    const RIGHT: &str = "it must be a whole number above 0 with a unit, such as 60s, 5m, 12h or 30d";
+    let unit = text.chars().next_back().ok_or(RIGHT)?;
+    let number: u64 = text.strip_suffix(unit).and_then(|number| number.parse().ok()).ok_or(RIGHT)?;
+    let unit_seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(RIGHT),
+    };
+    match number.checked_mul(unit_seconds) {
+        Some(seconds @ 1..=3_153_600_000) => Ok(Duration::from_secs(seconds)),
+        _ => Err(RIGHT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Command::command().debug_assert();
+    }
+
+    #[test]
+    fn every_variable_stands_in_the_example() {
+        upload_sandbox::env_example::assert_complete(&Command::command());
+    }
+
+    #[test]
+    fn a_time_has_a_unit() {
+        assert_eq!(duration("60s"), Ok(Duration::from_secs(60)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("12h"), Ok(Duration::from_secs(43_200)));
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(2_592_000)));
+        for wrong in
+            ["", "s", "60", "0s", "-1s", "1.5h", "60 s", "1y", "99999999999999999999s", "9999999999999999d", "6é"]
+        {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+#![doc = include_str!("../README.md")]
+
+mod bucket;
+mod command;
+mod logging;
+mod migrate;
+mod sweep;
+mod token;
+mod users;
+
+use std::process::ExitCode;
+
+use command::{Action, Command, UserAction};
+
+/// Why the program ends without having done what was asked.
+#[derive(Debug)]
+enum Stop {
+    /// A setting is wrong: the sentence names the variable and what would be right.
+    Settings(String),
+    /// It did not work out.
+    Failure(anyhow::Error),
+}
+
+impl Stop {
+    fn settings(error: impl std::fmt::Display) -> Self {
+        Self::Settings(error.to_string())
+    }
+}
+
+impl From<anyhow::Error> for Stop {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failure(error)
+    }
+}
+
+fn main() -> ExitCode {
+    let command = Command::read();
+    logging::init(command.log_format);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&Stop::Failure(error.into())),
+    };
+    match runtime.block_on(run(command.action)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(stop) => failed(&stop),
+    }
+}
+
+async fn run(action: Action) -> Result<(), Stop> {
+    match action {
+        Action::Migrate(arguments) => migrate::run(&arguments).await,
+        Action::Bucket(arguments) => bucket::run(&arguments).await,
+        Action::User(UserAction::Add(arguments)) => users::add(&arguments).await,
+        Action::Token(arguments) => token::run(&arguments).await,
+        Action::Sweep(arguments) => sweep::run(&arguments).await,
+    }
+}
+
+fn failed(stop: &Stop) -> ExitCode {
+    match stop {
+        Stop::Settings(sentence) => {
+            eprintln!("upload-ops: {sentence}");
+            ExitCode::from(2)
+        }
+        Stop::Failure(error) => {
+            eprintln!("upload-ops: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! `upload-ops sweep`: removes pending images that nobody can link any more, and their objects.
+//!
+//! In this order, whatever happens: mark the rows, delete their objects, delete the rows. A sweep that dies anywhere leaves
+//! marked rows, which the next one takes over after [`SWEEP_LEASE`](upload_persistence::images::SWEEP_LEASE); deleting an object
+//! twice is no error, and its key is never used again. An object that cannot be deleted keeps its row, for the same reason.
+//! No database connection is held while the store works.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use tokio::{
+    runtime::Handle,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use upload_domain::{ImageId, Timing, incoming_key, media_key};
+use upload_persistence::{
+    Database, DatabaseError, DatabaseSettings,
+    images::{self, Doomed},
+};
+use upload_storage::{Storage, StorageSettings};
+
+use crate::{Stop, command::duration};
+
+/// Rows that are taken at a time.
+const BATCH_ROWS: u32 = 500;
+/// A run that has taken this long leaves the rest to the next one.
+const LONGEST_RUN: Duration = Duration::from_secs(250);
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("when").required(true))]
+pub(crate) struct SweepArguments {
+    /// Sweep once, print what was done, and exit: 0 if nothing is left to be done, else 1
+    #[arg(long, group = "when")]
+    once: bool,
+
+    /// Sweep so often until Ctrl-C or SIGTERM, such as 60s, and log what was done
+    #[arg(long, group = "when", value_parser = duration)]
+    every: Option<Duration>,
+
+    /// How long an image may wait for its link before it is swept, in seconds; the same as for the servers
+    #[arg(long, env, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
+    pending_ttl: u64,
+
+    /// How long the servers' forms may be used, in seconds; here only to refuse a PENDING_TTL that is too short
+    #[arg(long, env, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    form_ttl: u64,
+
+    /// How long an upload's body may take, in seconds; here only to refuse a PENDING_TTL that is too short
+    #[arg(long, env, default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    max_body_time: u64,
+
+    #[command(flatten)]
+    database: DatabaseSettings,
+
+    #[command(flatten)]
+    storage: StorageSettings,
+}
+
+/// Sweeps once or again and again. A signal ends it between two batches.
+pub(crate) async fn run(arguments: &SweepArguments) -> Result<(), Stop> {
+    let timing = Timing {
+        form_ttl: Duration::from_secs(arguments.form_ttl),
+        max_body_time: Duration::from_secs(arguments.max_body_time),
+        pending_ttl: Duration::from_secs(arguments.pending_ttl),
+        ..Timing::default()
+    };
+    timing.check().map_err(Stop::settings)?;
+    let sweeper = Sweeper {
+        database: Database::new(&arguments.database, Handle::current()).map_err(Stop::settings)?,
+        storage: Storage::new(&arguments.storage).map_err(Stop::settings)?,
+        pending_ttl: timing.pending_ttl,
+        stop: stop_signal()?,
+    };
+    match arguments.every {
+        None => sweeper.once().await?,
+        Some(pause) => sweeper.every(pause).await,
+    }
+    Ok(())
+}
+
+struct Sweeper {
+    database: Database,
+    storage: Storage,
+    pending_ttl: Duration,
+    stop: watch::Receiver<bool>,
+}
+
+/// What a run came to.
+#[derive(Debug, Default, Clone, Copy)]
+struct Swept {
+    /// Rows that are gone, and with them their objects.
+    images: usize,
+    /// Rows that stay marked, because an object of theirs could not be deleted.
+    left: usize,
+    /// Batches that were taken.
+    batches: usize,
+    /// Whether the run ended before there was nothing more to take.
+    cut_short: bool,
+}
+
+impl Sweeper {
+    async fn once(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        let swept = self.sweep().await?;
+        let duration_ms = started.elapsed().as_millis();
+        println!("swept {} images in {} batches, {} left, {duration_ms} ms", swept.images, swept.batches, swept.left);
+        if swept.left > 0 {
+            bail!("the store could not delete objects of {} images; the next sweep tries again", swept.left);
+        }
+        if swept.cut_short {
+            bail!("the sweep was stopped before it was through");
+        }
+        Ok(())
+    }
+
+    async fn every(&self, pause: Duration) {
+        let mut ticks = interval(pause);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return,
+                _ = ticks.tick() => {}
+            }
+            let started = Instant::now();
+            let swept = self.sweep().await;
+            let duration_ms = started.elapsed().as_millis() as u64;
+            match swept {
+                Ok(Swept { images, left, batches, cut_short }) => {
+                    tracing::info!(images, left, batches, cut_short, duration_ms, "Swept expired images");
+                }
+                Err(error) => tracing::error!(error = format!("{error:#}"), duration_ms, "The sweep failed"),
+            }
+        }
+    }
+
+    /// Takes batches until there are no more, the time is over, or a signal came.
+    async fn sweep(&self) -> anyhow::Result<Swept> {
+        let started = Instant::now();
+        let mut swept = Swept::default();
+        loop {
+            if *self.stop.borrow() || started.elapsed() > LONGEST_RUN {
+                swept.cut_short = true;
+                return Ok(swept);
+            }
+            let doomed = self.mark().await.context("expired images were not looked up")?;
+            if doomed.is_empty() {
+                return Ok(swept);
+            }
+            let gone = self.delete_objects(&doomed).await.context("objects of expired images were not deleted")?;
+            swept.batches += 1;
+            swept.left += doomed.len() - gone.len();
+            swept.images += self.delete_rows(&gone).await.context("rows of expired images were not deleted")?;
+        }
+    }
+
+    async fn mark(&self) -> Result<Vec<Doomed>, DatabaseError> {
+        let mut connection = self.database.connection().await?;
+        Ok(images::mark_expired(&mut connection, self.pending_ttl, BATCH_ROWS).await?)
+    }
+
+    /// Deletes the objects, and says which images have none any more.
+    async fn delete_objects(&self, doomed: &[Doomed]) -> anyhow::Result<Vec<ImageId>> {
+        let keys: Vec<String> = doomed.iter().flat_map(keys_of).collect();
+        let failed: BTreeSet<String> = self.storage.delete_many(&keys).await?.into_iter().collect();
+        if let Some(key) = failed.first() {
+            tracing::warn!(
+                keys = failed.len(),
+                first.key = key,
+                "The store could not delete some objects; their rows stay"
+            );
+        }
+        let is_gone = |doomed: &&Doomed| !keys_of(doomed).iter().any(|key| failed.contains(key));
+        Ok(doomed.iter().filter(is_gone).map(|doomed| doomed.id).collect())
+    }
+
+    async fn delete_rows(&self, gone: &[ImageId]) -> Result<usize, DatabaseError> {
+        let mut connection = self.database.connection().await?;
+        Ok(images::delete_marked(&mut connection, gone).await?)
+    }
+}
+
+/// Every key under which the image may have an object: what a form wrote, what was verified, and what an attempt that died may
+/// have left.
+fn keys_of(doomed: &Doomed) -> BTreeSet<String> {
+    let attempted = doomed.attempt.map(|attempt| media_key(doomed.id, attempt));
+    [Some(incoming_key(doomed.id)), doomed.media_key.clone(), attempted].into_iter().flatten().collect()
+}
+
+/// Becomes true with the first Ctrl-C or SIGTERM.
+fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
+    let (sender, receiver) = watch::channel(false);
+    let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be listened for")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        sender.send_replace(true);
+        // Keeps the channel open: an end of the sender is not a wish to stop.
+        std::future::pending::<()>().await
+    });
+    Ok(receiver)
+}

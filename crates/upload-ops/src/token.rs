@@ -1,0 +1,108 @@
+//! `upload-ops token`: mints what a deployment's login service would, for trials and for people in trouble.
+//!
+//! The settings are those that the servers check tokens with; an asymmetric algorithm needs the private half of the key.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, anyhow};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::runtime::Handle;
+use upload_domain::{Claims, UserId};
+use upload_persistence::{Database, DatabaseError, DatabaseSettings, users};
+
+use crate::{Stop, command::duration};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TokenArguments {
+    /// Whose token: the id that `user add` printed
+    #[arg(long)]
+    user: UserId,
+
+    /// How long it is good for
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    lasts: Duration,
+
+    #[command(flatten)]
+    database: DatabaseSettings,
+
+    /// The algorithm that the servers take tokens with
+    #[arg(long, env, value_enum, default_value = "HS256")]
+    jwt_algorithm: JwtAlgorithm,
+
+    /// With HS256: the secret that the servers check tokens with, at least 32 bytes
+    #[arg(long, env, hide_env_values = true)]
+    jwt_secret: Option<SecretString>,
+
+    /// With RS256, ES256 or EdDSA: the private key to the servers' JWT_PUBLIC_KEY, in PEM; `\n` stands for a line's end
+    #[arg(long, env, hide_env_values = true)]
+    jwt_private_key: Option<SecretString>,
+
+    /// The `iss` that the servers want
+    #[arg(long, env)]
+    jwt_issuer: String,
+
+    /// The `aud` that the servers want
+    #[arg(long, env)]
+    jwt_audience: String,
+}
+
+/// The algorithms that a server may pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum JwtAlgorithm {
+    #[value(name = "HS256")]
+    Hs256,
+    #[value(name = "RS256")]
+    Rs256,
+    #[value(name = "ES256")]
+    Es256,
+    #[value(name = "EdDSA")]
+    EdDsa,
+}
+
+/// Prints a token for the user, and nothing else.
+pub(crate) async fn run(arguments: &TokenArguments) -> Result<(), Stop> {
+    let (algorithm, key) = signing_key(arguments)?;
+    let database = Database::new(&arguments.database, Handle::current()).map_err(Stop::settings)?;
+    let mut connection = database.connection().await.context("the user was not looked up")?;
+    let user = users::find(&mut connection, arguments.user).await.map_err(DatabaseError::from);
+    let user =
+        user.context("the user was not looked up")?.ok_or_else(|| anyhow!("there is no user {}", arguments.user))?;
+
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is set before 1970")?;
+    let claims = Claims {
+        user_id: user.id,
+        user_role: user.role.to_string(),
+        exp: (now + arguments.lasts).as_secs(),
+        iss: arguments.jwt_issuer.clone(),
+        aud: arguments.jwt_audience.clone(),
+    };
+    let token = jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).context("the token was not signed")?;
+    println!("{token}");
+    Ok(())
+}
+
+fn signing_key(arguments: &TokenArguments) -> Result<(Algorithm, EncodingKey), Stop> {
+    if arguments.jwt_algorithm == JwtAlgorithm::Hs256 {
+        let secret = arguments.jwt_secret.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
+        if secret.len() < 32 {
+            return Err(Stop::settings("JWT_SECRET must be set to at least 32 random bytes with JWT_ALGORITHM HS256"));
+        }
+        return Ok((Algorithm::HS256, EncodingKey::from_secret(secret.as_bytes())));
+    }
+    let Some(pem) = &arguments.jwt_private_key else {
+        return Err(Stop::settings(
+            "JWT_PRIVATE_KEY must be set to the private key in PEM with JWT_ALGORITHM RS256, ES256 or EdDSA",
+        ));
+    };
+    let pem = pem.expose_secret().replace("\\n", "\n");
+    let (algorithm, key) = match arguments.jwt_algorithm {
+        JwtAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_pem(pem.as_bytes())),
+        JwtAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_pem(pem.as_bytes())),
+        JwtAlgorithm::EdDsa | JwtAlgorithm::Hs256 => (Algorithm::EdDSA, EncodingKey::from_ed_pem(pem.as_bytes())),
+    };
+    let key = key.map_err(|error| {
+        Stop::settings(format!("JWT_PRIVATE_KEY must be a private key in PEM (PKCS#8) for {algorithm:?}: {error}"))
+    })?;
+    Ok((algorithm, key))
+}

@@ -1,0 +1,46 @@
+//! `upload-ops user add`.
+
+use anyhow::Context;
+use tokio::runtime::Handle;
+use upload_domain::{Role, UserId, UserStatus};
+use upload_persistence::{
+    Database, DatabaseError, DatabaseSettings,
+    users::{self, NewUser},
+};
+use uuid::Uuid;
+
+use crate::Stop;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AddArguments {
+    #[command(flatten)]
+    database: DatabaseSettings,
+
+    /// What the user may do: ADMIN, HOST, USER or TEMPORARY_USER
+    #[arg(long)]
+    role: Role,
+
+    /// The name that others see
+    #[arg(long)]
+    nickname: Option<String>,
+
+    /// E-mail address
+    #[arg(long)]
+    email: Option<String>,
+}
+
+/// Adds a user, and prints the id alone.
+pub(crate) async fn add(arguments: &AddArguments) -> Result<(), Stop> {
+    let database = Database::new(&arguments.database, Handle::current()).map_err(Stop::settings)?;
+    let new = NewUser {
+        id: UserId::from(Uuid::now_v7()),
+        role: arguments.role,
+        status: UserStatus::Active,
+        nickname: arguments.nickname.as_deref(),
+        email: arguments.email.as_deref(),
+    };
+    let mut connection = database.connection().await.context("the user was not added")?;
+    let user = users::insert(&mut connection, &new).await.map_err(DatabaseError::from);
+    println!("{}", user.context("the user was not added")?.id);
+    Ok(())
+}

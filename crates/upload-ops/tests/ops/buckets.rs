@@ -1,0 +1,51 @@
+//! `bucket`.
+
+use upload_sandbox::Sandbox;
+use upload_storage::{Storage, bucket};
+
+use crate::world::{answer, assert_refused, ops, stand};
+
+#[tokio::test]
+async fn a_bucket_is_made_and_set_up_once() {
+    let stand = stand().await;
+    let mut settings = stand.storage_settings.clone();
+    settings.bucket = format!("{}-2", stand.bucket());
+    let arguments =
+        format!("bucket --s3-bucket {} --cors-origins https://a.example,http://localhost:3000", settings.bucket);
+    let (first, second) = (answer(&stand, &arguments).await, answer(&stand, &arguments).await);
+    let storage = Storage::new(&settings).unwrap();
+    assert!(bucket::exists(&storage).await.unwrap());
+    bucket::empty_and_remove(&storage).await.unwrap();
+
+    let (first, second) = (first.lines().collect::<Vec<_>>(), second.lines().collect::<Vec<_>>());
+    assert_eq!(first[0], format!("bucket {}: created", settings.bucket));
+    assert_eq!(second[0], format!("bucket {}: was there already", settings.bucket));
+    if Sandbox::shared().await.embedded_s3().is_some() {
+        assert_eq!(first[1], "CORS: now set for https://a.example,http://localhost:3000");
+        assert_eq!(second[1], "CORS: set for https://a.example,http://localhost:3000 already");
+    } else if first[1].contains("no CORS for a bucket") {
+        assert_eq!(first[2].trim(), "MINIO_API_CORS_ALLOW_ORIGIN=https://a.example,http://localhost:3000");
+    }
+    let (first, second) = (first.last().unwrap(), second.last().unwrap());
+    if !first.contains("the store has none") {
+        assert_eq!(*first, "lifecycle: incoming/ now expires after 1 day");
+        assert_eq!(*second, "lifecycle: incoming/ expires after 1 day already");
+    }
+}
+
+#[tokio::test]
+async fn without_origins_cors_is_left_alone() {
+    let stand = stand().await;
+    let printed = answer(&stand, "bucket").await;
+    assert!(printed.contains("was there already"), "{printed}");
+    assert!(printed.contains("CORS: left as it is, since CORS_ORIGINS is not set"), "{printed}");
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_is_a_failure() {
+    let stand = stand().await;
+    let wrong = ops(&stand, "bucket").env("S3_SECRET_ACCESS_KEY", "not-the-secret").run().await.unwrap();
+    assert_refused(&wrong, 1, &["the bucket", "was not created"]);
+    let wrong = ops(&stand, "bucket --cors-origins a.example").run().await.unwrap();
+    assert_refused(&wrong, 2, &["CORS_ORIGINS", "https://app.example.org"]);
+}

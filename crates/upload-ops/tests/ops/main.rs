@@ -1,0 +1,9 @@
+//! The real binary against a real Postgres and a real S3 server.
+#![expect(clippy::unwrap_used, reason = "these are tests")]
+
+mod buckets;
+mod databases;
+mod settings;
+mod sweeps;
+mod tokens;
+mod world;

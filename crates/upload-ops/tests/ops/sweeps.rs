@@ -1,0 +1,214 @@
+//! `sweep`: what goes, what stays, and what a sweep that died leaves to the next.
+
+use std::process::Stdio;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
+use upload_domain::{AttemptId, ImageId, Role, UserId, UserStatus, incoming_key, media_key};
+use upload_sandbox::Stand;
+use uuid::Uuid;
+
+use crate::world::{answer, assert_refused, ops, stand};
+
+/// A stand with an owner of images.
+struct World {
+    stand: Stand,
+    user: UserId,
+}
+
+impl World {
+    async fn new() -> Self {
+        let stand = stand().await;
+        let user = stand.add_user(Role::User, UserStatus::Active).await.unwrap();
+        Self { stand, user }
+    }
+
+    /// A pending image, so many seconds old and otherwise as the SQL says.
+    async fn image(&self, age_seconds: u32, set: &str) -> ImageId {
+        let id = ImageId::from(Uuid::now_v7());
+        let insert = format!(
+            "INSERT INTO image (id, path, format, user_id, created_at)
+             VALUES ('{id}', 'user-profile', 'image/png', '{}', now() - {age_seconds} * interval '1 s')",
+            self.user
+        );
+        self.stand.sql(&insert).await.unwrap();
+        if !set.is_empty() {
+            self.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{id}'")).await.unwrap();
+        }
+        id
+    }
+
+    async fn put(&self, key: &str) {
+        self.stand.storage.put(key, "image/png", Bytes::from_static(b"bytes")).await.unwrap();
+    }
+
+    async fn keys(&self) -> Vec<String> {
+        let mut keys = self.stand.storage.list("").await.unwrap();
+        keys.sort();
+        keys
+    }
+
+    /// Which of these still have a row.
+    async fn kept(&self, images: &[ImageId]) -> Vec<ImageId> {
+        let rows = self.stand.sql("SELECT id FROM image").await.unwrap();
+        let rows: Vec<ImageId> = rows.iter().map(|row| row[0].as_ref().unwrap().parse().unwrap()).collect();
+        images.iter().copied().filter(|image| rows.contains(image)).collect()
+    }
+}
+
+fn media(image: ImageId) -> (AttemptId, String) {
+    let attempt = AttemptId::from(Uuid::now_v7());
+    (attempt, media_key(image, attempt))
+}
+
+fn verified(key: &str) -> String {
+    format!("media_key = '{key}', media_byte_size = 5, width = 1, height = 1")
+}
+
+#[tokio::test]
+async fn expired_images_go_with_their_objects_and_nothing_else_does() {
+    let world = World::new().await;
+    let bare = world.image(3601, "").await;
+    let incoming = world.image(4000, "refused_code = 'content_mismatch'").await;
+    let uploaded = world.image(4000, "").await;
+    let (_, uploaded_key) = media(uploaded);
+    let died = world.image(4000, "").await;
+    let (died_attempt, died_key) = media(died);
+    let set_attempt = |attempt: AttemptId, until: &str| {
+        format!("attempt = '{attempt}', attempt_kind = 'link', attempt_until = now() {until} interval '30 s'")
+    };
+    for (image, set) in [(uploaded, verified(&uploaded_key)), (died, set_attempt(died_attempt, "-"))] {
+        world.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{image}'")).await.unwrap();
+    }
+    for key in [incoming_key(incoming), incoming_key(uploaded), uploaded_key, incoming_key(died), died_key] {
+        world.put(&key).await;
+    }
+
+    let fresh = world.image(3500, "").await;
+    let running = world.image(4000, "").await;
+    let (running_attempt, running_key) = media(running);
+    let linked = world.image(1_000_000, "").await;
+    let (_, linked_key) = media(linked);
+    let set_linked = format!("{}, byte_size = 5, linked_at = now()", verified(&linked_key));
+    for (image, set) in [(running, set_attempt(running_attempt, "+")), (linked, set_linked)] {
+        world.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{image}'")).await.unwrap();
+    }
+    let mut kept_keys =
+        vec![incoming_key(fresh), running_key, incoming_key(running), linked_key, "incoming/other".to_owned()];
+    kept_keys.sort();
+    for key in &kept_keys {
+        world.put(key).await;
+    }
+
+    let printed = answer(&world.stand, "sweep --once").await;
+    assert!(printed.starts_with("swept 4 images in 1 batches, 0 left, "), "{printed}");
+    assert_eq!(world.keys().await, kept_keys);
+    assert_eq!(world.kept(&[bare, incoming, uploaded, died, fresh, running, linked]).await, [fresh, running, linked]);
+    let printed = answer(&world.stand, "sweep --once").await;
+    assert!(printed.starts_with("swept 0 images in 0 batches, 0 left, "), "{printed}");
+}
+
+#[tokio::test]
+async fn what_a_sweep_that_died_left_is_finished() {
+    let world = World::new().await;
+    let tombstone = world.image(4000, "deleting_at = now() - interval '46 s'").await;
+    let emptied = world.image(4000, "deleting_at = now() - interval '1 h'").await;
+    let elsewhere = world.image(4000, "deleting_at = now() - interval '30 s'").await;
+    for image in [tombstone, elsewhere] {
+        world.put(&incoming_key(image)).await;
+    }
+    let printed = answer(&world.stand, "sweep --once").await;
+    assert!(printed.starts_with("swept 2 images"), "{printed}");
+    assert_eq!(world.kept(&[tombstone, emptied, elsewhere]).await, [elsewhere], "another sweep is at it");
+    assert_eq!(world.keys().await, [incoming_key(elsewhere)]);
+}
+
+#[tokio::test]
+async fn an_object_that_cannot_be_deleted_keeps_its_row_until_it_can() {
+    let world = World::new().await;
+    let image = world.image(4000, "").await;
+    world.put(&incoming_key(image)).await;
+    // The reader's key may delete nothing.
+    let environment = world.stand.environment();
+    let mut powerless = ops(&world.stand, "sweep --once").without("S3_SESSION_TOKEN");
+    for name in ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"] {
+        if let Some(value) = environment.get(&format!("S3_READER_{name}")) {
+            powerless = powerless.env(format!("S3_{name}"), value.as_str());
+        }
+    }
+    let finished = powerless.run().await.unwrap();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert_eq!(world.stand.count("image WHERE deleting_at IS NOT NULL").await.unwrap(), 1);
+    assert_eq!(world.keys().await, [incoming_key(image)]);
+
+    world.stand.sql("UPDATE image SET deleting_at = deleting_at - interval '46 s'").await.unwrap();
+    let printed = answer(&world.stand, "sweep --once").await;
+    assert!(printed.starts_with("swept 1 images"), "{printed}");
+    assert_eq!(world.keys().await, Vec::<String>::new());
+    assert_eq!(world.kept(&[image]).await, []);
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_leaves_everything_to_the_next_sweep() {
+    let world = World::new().await;
+    world.image(4000, "").await;
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", socket.local_addr().unwrap());
+    let finished = ops(&world.stand, "sweep --once").env("S3_ENDPOINT", endpoint).run().await.unwrap();
+    assert_refused(&finished, 1, &["objects of expired images were not deleted"]);
+    assert_eq!(world.stand.count("image WHERE deleting_at IS NOT NULL").await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn sweeps_at_once_share_the_work() {
+    let world = World::new().await;
+    const ROWS: usize = 1700;
+    let insert = format!(
+        "INSERT INTO image (id, path, format, user_id, created_at)
+         SELECT gen_random_uuid(), 'post', 'image/png', '{}', now() - interval '2 h' FROM generate_series(1, {ROWS})",
+        world.user
+    );
+    world.stand.sql(&insert).await.unwrap();
+    let some = world.stand.sql("SELECT id FROM image LIMIT 20").await.unwrap();
+    for row in &some {
+        world.put(&incoming_key(row[0].as_ref().unwrap().parse().unwrap())).await;
+    }
+    let sweeps = join_all((0..4).map(|_| answer(&world.stand, "sweep --once"))).await;
+    let swept: usize = sweeps.iter().map(|line| line.split(' ').nth(1).unwrap().parse::<usize>().unwrap()).sum();
+    assert_eq!(swept, ROWS, "{sweeps:?}");
+    assert_eq!(world.stand.count("image").await.unwrap(), 0);
+    assert_eq!(world.keys().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn sweeping_goes_on_until_a_signal_and_then_ends_well() {
+    let world = World::new().await;
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        world.image(4000, "").await;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_upload-ops"))
+            .args(["sweep", "--every", "1h"])
+            .env_clear()
+            .envs(world.stand.environment())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = log.next_line().await.unwrap().unwrap();
+        assert!(line.contains("Swept expired images") && line.contains("\"images\":1"), "{line}");
+        let id = i32::try_from(child.id().unwrap()).unwrap();
+        kill(Pid::from_raw(id), signal).unwrap();
+        assert_eq!(child.wait().await.unwrap().code(), Some(0), "{signal}");
+        assert_eq!(world.stand.count("image").await.unwrap(), 0);
+    }
+}

@@ -1,0 +1,32 @@
+//! A stand, and the binary on it.
+
+use upload_sandbox::{
+    Sandbox, Stand,
+    process::{Finished, Program},
+};
+
+pub async fn stand() -> Stand {
+    Sandbox::shared().await.stand().await
+}
+
+/// The binary with these arguments, separated by spaces.
+pub fn ops(stand: &Stand, arguments: &str) -> Program {
+    let program = Program::new(env!("CARGO_BIN_EXE_upload-ops"), stand);
+    arguments.split_whitespace().fold(program, |program, argument| program.arg(argument))
+}
+
+/// Runs the binary, which has to succeed, and returns what it printed.
+pub async fn answer(stand: &Stand, arguments: &str) -> String {
+    let finished = ops(stand, arguments).run().await.unwrap();
+    assert_eq!(finished.code, Some(0), "{arguments}: {finished:?}");
+    finished.stdout
+}
+
+/// Asserts that a run ended with this code and said this, and printed no answer.
+pub fn assert_refused(finished: &Finished, code: i32, said: &[&str]) {
+    assert_eq!(finished.code, Some(code), "{finished:?}");
+    for said in said {
+        assert!(finished.stderr.contains(said), "`{said}` is not in {finished:?}");
+    }
+    assert_eq!(finished.stdout, "");
+}
