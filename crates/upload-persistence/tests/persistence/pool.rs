@@ -57,7 +57,7 @@ async fn a_statement_dropped_while_it_runs_leaves_the_pool_usable() {
     let world = World::new().await;
     let database = world.database(|settings| {
         settings.database_pool_size = 1;
-        settings.database_statement_timeout_ms = 100;
+        settings.database_statement_timeout_ms = 1000;
     });
     {
         let mut connection = database.connection().await.unwrap();
@@ -114,7 +114,7 @@ async fn a_connection_that_does_not_answer_is_cut_off() {
     let world = World::new().await;
     let database = world.database(|settings| {
         settings.database_pool_size = 1;
-        settings.database_statement_timeout_ms = 50;
+        settings.database_statement_timeout_ms = 500;
     });
     let mut connection = database.connection().await.unwrap();
     // As good as a server that has stopped: it will not end the statement by itself.
@@ -128,17 +128,18 @@ async fn a_connection_that_does_not_answer_is_cut_off() {
 #[tokio::test]
 async fn errors_are_told_apart() {
     let world = World::new().await;
-    let database = world.database(|settings| settings.database_statement_timeout_ms = 50);
+    let database = world.database(|settings| settings.database_statement_timeout_ms = 500);
     let mut connection = database.connection().await.unwrap();
     let error = DatabaseError::from(connection.batch_execute("SELECT pg_sleep(3600)").await.unwrap_err());
     assert!(matches!(error, DatabaseError::Unavailable(_)), "a statement that took too long: {error:?}");
+    drop(connection);
+    let mut connection = database.connection().await.unwrap();
     let error = DatabaseError::from(connection.batch_execute("SELECT nonsense").await.unwrap_err());
     assert!(matches!(error, DatabaseError::Query(_)), "a mistake in a statement: {error:?}");
     assert!(matches!(DatabaseError::from(QueryError::NotFound), DatabaseError::Query(_)));
-    connection.batch_execute("BEGIN").await.unwrap();
     let limits =
         "SELECT current_setting('statement_timeout') || ' ' || current_setting('idle_in_transaction_session_timeout')";
-    connection.batch_execute(&format!("SELECT 1 / ({limits} = '50ms 50ms')::integer")).await.unwrap();
+    connection.batch_execute(&format!("SELECT 1 / ({limits} = '500ms 500ms')::integer")).await.unwrap();
 }
 
 #[tokio::test]
