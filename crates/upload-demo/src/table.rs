@@ -9,23 +9,22 @@ use crate::{
 };
 
 const FIGURES_FROM: usize = 3;
-const FIGURES_TO: usize = 8;
+const FIGURES_TO: usize = 7;
 
 /// The whole table, with its explanation.
 pub(crate) fn of(report: &Report) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
     table.set_header([
-        "file",
+        "file, bytes",
         "uploaded",
         "linked,\nread",
-        "requests\nto server",
-        "requests\nto store",
+        "requests to\nserver, store",
         "bytes\nclient-server",
         "bytes\nserver-store",
         "bytes\nclient-store",
         "ms",
-        "came back",
+        "came\nback",
     ]);
     for trip in &report.trips {
         table.add_row(row(trip));
@@ -33,7 +32,7 @@ pub(crate) fn of(report: &Report) -> String {
     let same = report.trips.len() - report.different();
     let mut last = vec![Cell::new("all of them"), Cell::new("read back"), Cell::new("")];
     last.extend(figures(&report.read, report.read_time.as_millis()));
-    last.push(Cell::new(format!("{same} of {} same", report.trips.len())));
+    last.push(Cell::new(format!("{same} of {}", report.trips.len())));
     table.add_row(last);
     for column in FIGURES_FROM..=FIGURES_TO {
         if let Some(column) = table.column_mut(column) {
@@ -44,8 +43,9 @@ pub(crate) fn of(report: &Report) -> String {
 }
 
 const NOTE: &str = "
-Each row but the last counts from the client's first request until the image is linked. Requests are the client's. Bytes are
-counted by relays on each way, in both directions, HTTP heads included; the time includes the relays.
+Each row but the last counts from the client's first request until the image is linked. Requests are
+the client's. Bytes are counted by relays on each way, in both directions, HTTP heads included; the
+time includes the relays.
 ";
 
 fn row(trip: &Trip) -> Vec<Cell> {
@@ -60,16 +60,15 @@ fn row(trip: &Trip) -> Vec<Cell> {
         Cell::new(trip.linked_at.as_str()),
     ];
     row.extend(figures(&trip.traffic, trip.time.as_millis()));
-    row.push(Cell::new(if trip.same { "the same" } else { "DIFFERENT" }));
+    row.push(Cell::new(if trip.same { "same" } else { "DIFFERENT" }));
     row
 }
 
-fn figures(traffic: &Traffic, milliseconds: u128) -> [Cell; 6] {
+fn figures(traffic: &Traffic, milliseconds: u128) -> [Cell; 5] {
     let requests = |reading: Option<Reading>| known(reading.map(|reading| reading.requests));
-    let bytes = |reading: Option<Reading>| known(reading.map(|reading| reading.bytes));
+    let bytes = |reading: Option<Reading>| Cell::new(known(reading.map(|reading| reading.bytes)));
     [
-        requests(Some(traffic.client_server)),
-        requests(traffic.client_store),
+        Cell::new(format!("{}, {}", requests(Some(traffic.client_server)), requests(traffic.client_store))),
         bytes(Some(traffic.client_server)),
         bytes(traffic.server_store),
         bytes(traffic.client_store),
@@ -77,8 +76,8 @@ fn figures(traffic: &Traffic, milliseconds: u128) -> [Cell; 6] {
     ]
 }
 
-fn known(figure: Option<u64>) -> Cell {
-    Cell::new(figure.map_or_else(|| "not counted".to_owned(), grouped))
+fn known(figure: Option<u64>) -> String {
+    figure.map_or_else(|| "not counted".to_owned(), grouped)
 }
 
 /// With a comma at every third digit.

@@ -70,10 +70,9 @@ impl Report {
 pub(crate) async fn run(machine: &Machine) -> Result<Report> {
     use ServerName::{V1, V2};
 
-    let photograph =
-        File { name: "astronaut.jpg", bytes: Bytes::from_static(PHOTOGRAPH), path: ImagePath::UserProfile };
+    let photograph = File { name: "photograph", bytes: Bytes::from_static(PHOTOGRAPH), path: ImagePath::UserProfile };
     let large = samples::jpeg_of_exactly(LARGE_BYTES, LARGE_SEED);
-    let large = File { name: "generated.jpg", bytes: large.into(), path: ImagePath::Competition };
+    let large = File { name: "made JPEG", bytes: large.into(), path: ImagePath::Competition };
     let straight = [(Route::Stream, V1), (Route::Form(V1), V1), (Route::Form(V2), V2)];
     let crossed = [(Route::Form(V1), V2), (Route::Form(V2), V1)];
     let ways = [&photograph, &large]
@@ -83,8 +82,9 @@ pub(crate) async fn run(machine: &Machine) -> Result<Report> {
 
     let mut report = Report { trips: Vec::new(), read: machine.traffic(), read_time: Duration::ZERO };
     report.read = report.read.since(report.read);
+    say("uploading, linking, reading back");
     for (file, &(route, linked_at)) in ways {
-        say(&format!("uploading {} through {}, linking it through {}", file.name, route.server(), linked_at.as_str()));
+        say(&format!("  {} through {}, linked and read through {}", file.name, route.server(), linked_at.as_str()));
         let done = travel(machine, file, route, linked_at, &mut report).await;
         done.with_context(|| format!("{} could not be sent through {}", file.name, route.server()))?;
     }
