@@ -94,7 +94,14 @@ impl Machine {
         };
         say(&format!("  Postgres: {}", postgres_of(&sandbox)));
         say(&format!("  S3 store: {}", store_of(&sandbox)));
-        let machine = Self::on(sandbox).await?;
+        let folder = folder_of(&sandbox);
+        let machine = match Self::on(sandbox).await {
+            Ok(machine) => machine,
+            Err(error) => {
+                wait_for_removal(folder).await?;
+                return Err(error);
+            }
+        };
         say(&format!("  servers:  V1 at {}, V2 at {}", machine.v1.url, machine.v2.url));
         say(&format!("started in {:.1} s", begun.elapsed().as_secs_f64()));
         Ok(Some(machine))
@@ -102,7 +109,7 @@ impl Machine {
 
     /// Starts both servers on a sandbox's parts.
     pub async fn on(sandbox: Sandbox) -> Result<Self> {
-        let stand = sandbox.try_stand().await?;
+        let stand = sandbox.try_stand().await.with_context(|| what_to_check(&sandbox))?;
         let admin = stand.add_person(Role::Admin).await.context("the admin cannot be added")?;
         let user = stand.add_person(Role::User).await.context("the user cannot be added")?;
         let meters = Meters::default();
@@ -179,14 +186,10 @@ impl Machine {
     pub async fn stop(self) -> Result<()> {
         let Self { v1, v2, stand, sandbox, .. } = self;
         let (v1, v2) = tokio::join!(v1.stop(), v2.stop());
-        let folder = sandbox.cluster().map(|cluster| cluster.folder().to_owned());
+        let folder = folder_of(&sandbox);
         // What is dropped here may wait for servers elsewhere.
         tokio::task::spawn_blocking(move || drop((stand, sandbox))).await?;
-        let removed = match folder {
-            Some(folder) => wait_for_removal(folder).await,
-            None => Ok(()),
-        };
-        v1.and(v2).and(removed)
+        v1.and(v2).and(wait_for_removal(folder).await)
     }
 
     fn running(&self, server: ServerName) -> &Running {
@@ -317,8 +320,26 @@ fn store_of(sandbox: &Sandbox) -> String {
     format!("{kind}, at {}", sandbox.store().endpoint)
 }
 
+/// What to do where no database or bucket can be made: only servers that somebody else runs can refuse.
+fn what_to_check(sandbox: &Sandbox) -> &'static str {
+    match (sandbox.cluster(), sandbox.embedded_s3()) {
+        (Some(_), Some(_)) => "the throw-away servers do not work",
+        (None, Some(_)) => "check that the Postgres of DATABASE_URL runs and its user may create databases",
+        (Some(_), None) => "check that the store of S3_ENDPOINT runs and S3_ACCESS_KEY_ID may create buckets",
+        (None, None) => {
+            "check that the Postgres of DATABASE_URL and the store of S3_ENDPOINT run, and that their user and key may \
+             create databases and buckets"
+        }
+    }
+}
+
+fn folder_of(sandbox: &Sandbox) -> Option<PathBuf> {
+    sandbox.cluster().map(|cluster| cluster.folder().to_owned())
+}
+
 /// Postgres is stopped and its folder removed by the sandbox, in its own time.
-async fn wait_for_removal(folder: PathBuf) -> Result<()> {
+async fn wait_for_removal(folder: Option<PathBuf>) -> Result<()> {
+    let Some(folder) = folder else { return Ok(()) };
     let removed = async {
         while Path::try_exists(&folder).unwrap_or(false) {
             tokio::time::sleep(REMOVAL_STEP).await;

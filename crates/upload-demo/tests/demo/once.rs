@@ -95,19 +95,30 @@ fn once_shows_every_way_of_both_files_and_ends_well() {
 
 #[test]
 fn what_cannot_be_used_is_named() {
+    const NO_STORE: (&str, &str) = ("S3_ENDPOINT", "http://127.0.0.1:1");
+    const KEYS: [&str; 3] = ["S3_", "S3_SIGNER_", "S3_READER_"];
+
     for (name, value, wanted) in [
         ("DATABASE_URL", "nonsense", "DATABASE_URL"),
-        ("S3_ENDPOINT", "http://127.0.0.1:1", "S3_ACCESS_KEY_ID"),
+        ("DATABASE_URL", "postgres://up@127.0.0.1:1/postgres", "the Postgres of DATABASE_URL runs"),
         ("SANDBOX_POSTGRES", "perhaps", "`installed`"),
     ] {
-        let demo = Demo::new(&["--once"]).on_its_own();
-        let demo = ["S3_", "S3_SIGNER_", "S3_READER_"]
-            .into_iter()
-            .fold(demo, |demo, prefix| demo.env(&format!("{prefix}ACCESS_KEY_ID"), ""));
-        let output = demo.env(name, value).run();
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{stderr}");
-        let last = stderr.lines().last().unwrap();
-        assert!(last.starts_with("upload-demo: ") && last.contains(wanted), "{stderr}");
+        assert_refused(Demo::new(&["--once"]).on_its_own().env(name, value), wanted);
     }
+    let keys = |id: fn(&str) -> String| {
+        let demo = Demo::new(&["--once"]).on_its_own().env(NO_STORE.0, NO_STORE.1);
+        KEYS.into_iter().fold(demo, |demo, prefix| {
+            demo.env(&format!("{prefix}ACCESS_KEY_ID"), &id(prefix)).env(&format!("{prefix}SECRET_ACCESS_KEY"), "x")
+        })
+    };
+    assert_refused(keys(|_| String::new()), "S3_ACCESS_KEY_ID must be set");
+    assert_refused(keys(str::to_owned), "the store of S3_ENDPOINT runs");
+}
+
+fn assert_refused(demo: Demo, wanted: &str) {
+    let output = demo.run();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let last = stderr.lines().last().unwrap();
+    assert!(last.starts_with("upload-demo: ") && last.contains(wanted), "{stderr}");
 }
