@@ -14,6 +14,9 @@ use crate::{
 
 /// What the names of this project's crates begin with.
 const OWN_TARGETS: &str = "upload_";
+/// Where actix tells of each request that it cannot parse, as an error: any client could fill the log with them, and nobody
+/// must act. It answers them with 400 itself.
+const BROKEN_REQUESTS: &str = "actix_http::h1::dispatcher";
 
 /// Sets the process's subscriber, and sends panics through it.
 pub(crate) fn init(settings: &HttpSettings) {
@@ -24,7 +27,10 @@ pub(crate) fn init(settings: &HttpSettings) {
         LogLevel::Debug => Level::DEBUG,
         LogLevel::Trace => Level::TRACE,
     };
-    let filter = Targets::new().with_target(OWN_TARGETS, level).with_default(LevelFilter::WARN.min(level.into()));
+    let filter = Targets::new()
+        .with_target(OWN_TARGETS, level)
+        .with_target(BROKEN_REQUESTS, LevelFilter::OFF)
+        .with_default(LevelFilter::WARN.min(level.into()));
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
     let layer = match settings.log_format {
         LogFormat::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),

@@ -46,8 +46,10 @@ pub(super) async fn create(
     shared: Data<Shared>,
     body: Json<CreateCompetition>,
 ) -> Result<HttpResponse, ApiError> {
-    if !(1..=MAX_TITLE).contains(&body.title.chars().count()) {
-        return Err(ApiError::invalid_request(format!("The title must have 1 to {MAX_TITLE} characters.")));
+    // Postgres takes every character in a text but U+0000.
+    if !(1..=MAX_TITLE).contains(&body.title.chars().count()) || body.title.contains('\0') {
+        let detail = format!("The title must have 1 to {MAX_TITLE} characters, none of them U+0000.");
+        return Err(ApiError::invalid_request(detail));
     }
     let new = NewCompetition { id: Uuid::now_v7().into(), title: &body.title, host_user_id: caller.user_id };
     let mut connection = shared.database.connection().await?;

@@ -43,6 +43,10 @@ impl CreatePost {
                 "The title must have 1 to {MAX_TITLE} characters, and the content at most {MAX_CONTENT}."
             )));
         }
+        // Postgres takes every character in a text but this one.
+        if self.title.contains('\0') || self.content.contains('\0') {
+            return Err(ApiError::invalid_request("The title and the content must not have U+0000 in them."));
+        }
         let mut distinct = self.image_entity_ids.clone();
         distinct.sort_unstable();
         distinct.dedup();
