@@ -73,14 +73,14 @@ pub fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Strategy, 
     // A pooled connection dies with the runtime that opened it, so each worker has its own: its PUTs begin and end there.
     let storage = settings.common.storage.clone();
     Storage::new(&storage).map_err(|error| SettingsError(error.to_string()))?;
-    Ok(Strategy::new("v1-streaming", Arc::new(forms), move |config| {
+    Ok(Strategy::new("streaming", Arc::new(forms), move |config| {
         if let Ok(storage) = Storage::new(&storage) {
             config.app_data(web::Data::new(storage));
         }
         config
             .app_data(v1.clone())
-            .route("/uploads", web::post().to(ticket_route::ticket_upload))
-            .route("/user/images/upload", web::post().to(stream_route::stream_upload));
+            .service(web::resource("/uploads").route(web::post().to(ticket_route::ticket_upload)))
+            .service(web::resource("/user/images/upload").route(web::post().to(stream_route::stream_upload)));
     }))
 }
 
