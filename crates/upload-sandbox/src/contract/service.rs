@@ -1,0 +1,199 @@
+//! What a server tells its clients and its operators about itself.
+
+use anyhow::{Context as _, Result};
+use reqwest::Method;
+use serde_json::{Value, json};
+use upload_domain::{ImageFormat, ImagePath, incoming_key};
+use upload_storage::bucket;
+
+use super::subject::{Kept, Strategy, Subject, assert_refused, names, picture};
+
+/// Nothing listens here.
+const NOBODY: &str = "127.0.0.1:1";
+
+pub(super) async fn limits_are_what_was_set(subject: &mut Subject) -> Result<()> {
+    let strategy = if subject.strategy == Strategy::Streaming { "streaming" } else { "presigned" };
+    let limits = subject.anybody()?.limits().await?.expect_status(200)?;
+    let expected = json!({
+        "strategy": strategy,
+        "formats": ["image/jpeg", "image/png", "image/webp"],
+        "maxImageBytes": 20_971_520,
+        "maxWidth": 12_000,
+        "maxHeight": 12_000,
+        "maxPixels": 50_000_000,
+        "formTtlSeconds": 300,
+        "pendingTtlSeconds": 3600,
+    });
+    assert_eq!(limits.json, expected);
+
+    let set = [
+        ("MAX_IMAGE_BYTES", "100000"),
+        ("MAX_WIDTH", "20"),
+        ("MAX_HEIGHT", "30"),
+        ("MAX_PIXELS", "400"),
+        ("FORM_TTL", "60"),
+        ("PENDING_TTL", "600"),
+    ];
+    subject.add_server(&set).await?;
+    let limits = subject.anybody()?.limits().await?.expect_status(200)?;
+    let numbers = ["maxImageBytes", "maxWidth", "maxHeight", "maxPixels", "formTtlSeconds", "pendingTtlSeconds"];
+    for (name, (_variable, value)) in numbers.iter().zip(set) {
+        assert_eq!(limits.json[*name].to_string(), value, "{name}");
+    }
+    // And they hold.
+    let user = subject.user().await?;
+    for (width, height, fits) in [(20, 20, true), (13, 30, true), (21, 1, false), (1, 31, false), (20, 21, false)] {
+        let created = user.create_image(ImagePath::UserProfile, ImageFormat::Png).await?.expect_status(201)?;
+        user.upload(created.form(), crate::samples::png(width, height, 1)).await?;
+        let linked = user.link_profile(created.image_id()).await?;
+        match fits {
+            true => assert_eq!(linked.status, 201, "{width} x {height}: {}", linked.json),
+            false => assert_refused(&format!("{width} x {height}"), &linked, (422, "image_too_large")),
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn health_says_what_fails(subject: &mut Subject) -> Result<()> {
+    let healthy = subject.anybody()?;
+    let live = healthy.get("/health/live").await?.expect_status(200)?;
+    assert_eq!(live.json["status"], "live");
+    let ready = healthy.get("/health/ready").await?.expect_status(200)?;
+    let all_ok = json!({ "status": "ready", "checks": { "server": "ok", "postgres": "ok", "store": "ok" } });
+    assert_eq!(ready.json, all_ok);
+
+    bucket::empty_and_remove(&subject.stand.storage).await?;
+    let ready = healthy.get("/health/ready").await?.expect_status(503)?;
+    assert_eq!(
+        (&ready.json["status"], &ready.json["checks"]["store"]),
+        (&json!("unavailable"), &json!("bucket missing"))
+    );
+    assert_eq!(ready.json["checks"]["postgres"], "ok");
+    assert!(!ready.header("retry-after").is_empty());
+    healthy.get("/health/live").await?.expect_status(200)?;
+    bucket::create(&subject.stand.storage).await?;
+    healthy.get("/health/ready").await?.expect_status(200).context("it recovers by itself")?;
+
+    let database = format!("postgres://nobody@{NOBODY}/nothing");
+    let store = format!("http://{NOBODY}");
+    for (part, variable, value) in [("postgres", "DATABASE_URL", &database), ("store", "S3_ENDPOINT", &store)] {
+        subject.add_server(&[(variable, value)]).await?;
+        let ill = subject.anybody()?;
+        let ready = ill.get("/health/ready").await?.expect_status(503)?;
+        for (name, state) in ready.json["checks"].as_object().context("checks")? {
+            assert_eq!(state == "ok", name != part, "{}", ready.json);
+        }
+        ill.get("/health/live").await?.expect_status(200)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn without_a_database_clients_are_told_to_come_back(subject: &mut Subject) -> Result<()> {
+    subject.errors_expected = true;
+    let user = subject.user().await?;
+    let (id, form) = super::uploads::new_form(&user.client).await?;
+    let database = format!("postgres://nobody@{NOBODY}/nothing");
+    let url = subject.add_server(&[("DATABASE_URL", &database)]).await?;
+    let cut_off = user.client.at(&url);
+    let unavailable = (503, "database_unavailable");
+    assert_refused("me", &cut_off.me().await?, unavailable);
+    assert_refused("create", &cut_off.create_image(ImagePath::Post, ImageFormat::Png).await?, unavailable);
+    assert_refused("link", &cut_off.link_profile(&id).await?, unavailable);
+    assert_refused("post", &cut_off.create_post("Title", "", &[&id]).await?, unavailable);
+    assert_refused("read", &cut_off.read(&id).await?, unavailable);
+    if subject.strategy == Strategy::Streaming {
+        let mut moved = form.clone();
+        moved["url"] = json!(format!("{url}/uploads"));
+        assert_refused("upload", &user.upload(&moved, picture(1)).await?, unavailable);
+        assert_refused("stream", &cut_off.stream(ImagePath::Post, ImageFormat::Png, picture(1)).await?, unavailable);
+    }
+    assert_eq!(subject.objects().await?, [""; 0]);
+    // Nothing of it stands in the way of the server that has its database.
+    user.upload(&form, picture(1)).await?.expect_status(201)?;
+    user.link_profile(&id).await?.expect_status(201)?;
+    Ok(())
+}
+
+pub(super) async fn without_a_store_an_image_stays_linkable(subject: &mut Subject) -> Result<()> {
+    subject.errors_expected = true;
+    let user = subject.user().await?;
+    let (id, form) = super::uploads::new_form(&user.client).await?;
+    let linked = user.with_profile_image(picture(9)).await?;
+    let public = subject.stand.environment()["S3_ENDPOINT"].clone();
+    let store = format!("http://{NOBODY}");
+    let url = subject.add_server(&[("S3_ENDPOINT", &store), ("S3_PUBLIC_ENDPOINT", &public)]).await?;
+    let cut_off = user.client.at(&url);
+    let unavailable = (503, "storage_unavailable");
+    if subject.strategy == Strategy::Streaming {
+        let (_other, form) = super::uploads::new_form(&user.client).await?;
+        let mut moved = form.clone();
+        moved["url"] = json!(format!("{url}/uploads"));
+        assert_refused("upload", &user.upload(&moved, picture(1)).await?, unavailable);
+        assert_refused("stream", &cut_off.stream(ImagePath::Post, ImageFormat::Png, picture(1)).await?, unavailable);
+        // Whether the store has it cannot be asked, so the row goes on naming the key until the attempt's time is over.
+        subject.stand.sql("UPDATE image SET attempt_until = now() - interval '1 s' WHERE attempt IS NOT NULL").await?;
+        user.upload(&form, picture(1)).await?.expect_status(201)?;
+        subject.stand.storage.put(&incoming_key(id.parse()?), "image/png", picture(1).into()).await?;
+    } else {
+        user.upload(&form, picture(1)).await?.expect_status(201)?;
+    }
+    assert_refused("link", &cut_off.link_profile(&id).await?, unavailable);
+    assert_eq!(subject.column(&id, "attempt_until").await?, None, "the lease was given back");
+    assert_eq!(subject.column(&id, "refused_code").await?, None);
+    // A read needs a signature and nothing of the store.
+    assert_eq!(cut_off.download(&linked).await?.body, picture(9));
+    user.link_profile(&id).await?.expect_status(201)?;
+    assert_eq!(user.download(&id).await?.body, picture(1));
+    Ok(())
+}
+
+pub(super) async fn metrics_count_without_what_clients_chose(subject: &mut Subject) -> Result<()> {
+    let (user, anybody) = (subject.user().await?, subject.anybody()?);
+    let id = user.with_profile_image(picture(1)).await?;
+    anybody.read(&id).await?.expect_status(302)?;
+    anybody.get("/chosen-by-a-client").await?.expect_status(404)?;
+    anybody.get("/images/chosen-by-a-client").await?.expect_status(404)?;
+    anybody.send(anybody.request(Method::from_bytes(b"CHOSEN")?, "/limits")).await?;
+    let metrics = anybody.get("/metrics").await?.expect_status(200)?;
+    assert!(metrics.header("content-type").starts_with("application/openmetrics-text"));
+    let text = std::str::from_utf8(&metrics.body)?;
+    let counted = |wanted: &str| text.lines().any(|line| line.starts_with(wanted));
+    assert!(counted("image_links_total 1"), "{text}");
+    let read = "http_requests_total{method=\"GET\",route=\"/images/{id}\",status=\"302\"} 1";
+    assert!(counted(read), "{text}");
+    assert!(counted("http_request_duration_seconds_bucket"), "{text}");
+    assert!(text.contains("method=\"other\"") && text.ends_with("# EOF\n"), "{text}");
+    for chosen in ["chosen", "CHOSEN", id.as_str(), &user.id.to_string()] {
+        assert!(!text.contains(chosen), "{chosen} in {text}");
+    }
+    Ok(())
+}
+
+/// One line for each upload that the server carries, one for each link; they say which image and how large.
+pub(super) async fn a_link_and_an_upload_have_one_log_line_each(subject: &mut Subject) -> Result<()> {
+    let user = subject.user().await?;
+    let id = user.with_profile_image(picture(1)).await?;
+    user.link_profile(&id).await?.expect_status(200)?;
+    let refused = user.link_profile(&uuid::Uuid::now_v7().to_string()).await?;
+    let request_id = refused.header("x-request-id");
+    subject.server()?.wait_for_log(|line| line.contains(request_id)).await?;
+    let log = subject.server()?.log();
+    let lines = |message: &str| -> Vec<Value> {
+        let found = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        found.filter(|line| line["message"] == message).collect()
+    };
+    let linked = lines("image linked");
+    assert_eq!(linked.len(), 1, "{log:?}");
+    let uploads = usize::from(subject.strategy == Strategy::Streaming);
+    let uploaded = lines("image uploaded");
+    assert_eq!(uploaded.len(), uploads, "{log:?}");
+    for line in linked.iter().chain(&uploaded) {
+        assert_eq!((&line["level"], &line["image.id"]), (&json!("INFO"), &json!(id)));
+        assert_eq!(line["size_bytes"], picture(1).len(), "{line}");
+        assert!(line["duration_ms"].is_u64() && names(line).contains(&"timestamp"), "{line}");
+    }
+    let told = log.iter().filter(|line| line.contains(request_id)).count();
+    assert_eq!(told, 1, "a refusal is logged once");
+    assert_eq!(subject.kept().await?, Kept { rows: 1, linked: 1, media: 1 });
+    Ok(())
+}
