@@ -12,7 +12,7 @@ use std::{
 };
 
 use actix_web::http::StatusCode;
-use tracing::warn;
+use tracing::{info, warn};
 use upload_domain::{AttemptId, ImageId, Refusal, media_key};
 use upload_http::{ApiError, Shared};
 use upload_persistence::{
@@ -28,7 +28,10 @@ const DELETE_TRIES: u32 = 3;
 
 /// An attempt that has not ended yet.
 pub struct Attempt {
+    image: ImageId,
     hold: Option<Hold>,
+    /// Whether the request lived long enough to be told how the attempt ended.
+    answered: bool,
 }
 
 /// What the end of an attempt needs; it outlives the request.
@@ -45,18 +48,27 @@ struct Hold {
 }
 
 impl Attempt {
-    /// Takes over the attempt that `image`'s row was just given.
-    pub fn new(shared: Shared, image: &Image, attempt: AttemptId) -> Self {
+    /// Takes the row by `claim`, which gives it `attempt`. The claim runs on the main runtime: if nobody waits for it any
+    /// more, the attempt ends as soon as it has begun.
+    pub async fn begin<F>(shared: &Shared, attempt: AttemptId, claim: F) -> Result<Self, ApiError>
+    where
+        F: Future<Output = Result<Image, ApiError>> + Send + 'static,
+    {
+        let owned = shared.clone();
+        shared.background.run(async move { Ok(Self::new(owned, &claim.await?, attempt)) }).await
+    }
+
+    fn new(shared: Shared, image: &Image, attempt: AttemptId) -> Self {
         let media_key = media_key(image.id, attempt);
         let previous_key = image.media_key.clone();
         let handed_over = Arc::default();
-        Self { hold: Some(Hold { shared, image: image.id, attempt, media_key, previous_key, handed_over }) }
+        let hold = Hold { shared, image: image.id, attempt, media_key, previous_key, handed_over };
+        Self { image: image.id, hold: Some(hold), answered: false }
     }
 
     /// Ends the attempt as `outcome` says.
     pub async fn settle(mut self, outcome: Result<Stored, TransferError>) -> Result<(Image, Stored), ApiError> {
         let Some(hold) = self.hold.take() else { return Err(ApiError::internal("the attempt has ended")) };
-        let image = hold.image;
         let background = hold.shared.background.clone();
         let settled = background.run(async move {
             match outcome {
@@ -72,7 +84,9 @@ impl Attempt {
                 }
             }
         });
-        settled.await.map_err(|error| error.image(image))
+        let settled = settled.await;
+        self.answered = true;
+        settled.map_err(|error| error.image(self.image))
     }
 
     /// The only key that this attempt writes, and the flag to raise before the store is given the last of the file.
@@ -83,6 +97,10 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        if !self.answered {
+            // The boundary does not see a request that actix dropped.
+            info!(image.id = %self.image, status = 499, code = "client_disconnected", "the client went away");
+        }
         let Some(hold) = self.hold.take() else { return };
         let background = hold.shared.background.clone();
         drop(background.spawn(async move {
@@ -150,11 +168,14 @@ impl Hold {
         }
     }
 
-    /// Reads back, on a new connection, whether a commit whose answer was lost took place. The lock waits for a commit
-    /// that is still running; nothing is deleted before that is known.
+    /// Finds out, on a new connection, whether a commit whose answer was lost took place. Ending the attempt waits for a
+    /// commit that still runs and shuts out one that has not begun: only then may anything be deleted.
     async fn find_commit(&self, error: DatabaseError, stored: Stored) -> Result<(Image, Stored), ApiError> {
         let found = async {
             let mut connection = self.shared.database.connection().await?;
+            if images::end_attempt(&mut connection, self.image, self.attempt).await? {
+                return Ok(None);
+            }
             Ok::<_, DatabaseError>(images::find_for_update(&mut connection, self.image).await?)
         };
         match found.await {
@@ -163,7 +184,6 @@ impl Hold {
             }
             Ok(_) => {
                 self.delete_object(&self.media_key).await;
-                self.release().await;
                 Err(error.into())
             }
             Err(second) => {

@@ -46,6 +46,7 @@ struct FilePlace {
 /// A form whose parts are read in order.
 pub struct Form {
     multipart: Multipart,
+    file: Option<Field>,
     fault: FaultCell,
     boundary: String,
     body_bytes: Option<u64>,
@@ -102,7 +103,7 @@ impl FormRequest {
         });
         let replayed = stream::iter(chunks.into_iter().map(Ok)).chain(body);
         let multipart = Multipart::new(request.headers(), replayed);
-        Ok(Form { multipart, fault, boundary: self.boundary, body_bytes: self.body_bytes, place, parts: 0 })
+        Ok(Form { multipart, file: None, fault, boundary: self.boundary, body_bytes: self.body_bytes, place, parts: 0 })
     }
 }
 
@@ -153,12 +154,22 @@ impl Form {
         }
     }
 
+    /// Takes the part that is the file; its bytes come from [`Form::next_chunk`].
+    pub fn begin_file(&mut self, file: Field) {
+        self.file = Some(file);
+    }
+
     /// The file's next bytes; none where the parser says that the part has ended.
-    pub async fn next_chunk(&self, file: &mut Field) -> Result<Option<Bytes>, ApiError> {
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let Some(file) = &mut self.file else { return Ok(None) };
         match file.next().await {
-            None => Ok(None),
             Some(Ok(chunk)) => Ok(Some(chunk)),
             Some(Err(error)) => Err(body_error(error, self.fault.get())),
+            None => {
+                // The parser waits, for ever, while a field that has ended is not dropped.
+                self.file = None;
+                Ok(None)
+            }
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use actix_multipart::Field;
 use tracing::info;
 use upload_domain::{ImageFormat, Sha256Checksum};
 use upload_http::{ApiError, Shared};
@@ -34,7 +33,6 @@ pub struct Reception<'a> {
 pub async fn receive(
     reception: Reception<'_>,
     form: &mut Form,
-    file: &mut Field,
     file_bytes: Option<u64>,
     shared: &Shared,
     v1: &V1,
@@ -55,7 +53,7 @@ pub async fn receive(
         declared_bytes,
         checksum_sha256,
     };
-    let outcome = transfer.run(form, file, file_bytes).await;
+    let outcome = transfer.run(form, file_bytes).await;
     let (image, stored) = attempt.settle(outcome).await?;
     v1.metrics.received(file_bytes.is_some(), stored.byte_size);
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -26,7 +26,6 @@ struct Fields {
     path: ImagePath,
     byte_size: Option<u64>,
     format: ImageFormat,
-    file: Field,
 }
 
 /// Takes one image. The caller's token is judged before anything of the body is read.
@@ -42,7 +41,7 @@ pub async fn stream_upload(
     let form = FormRequest::check(&request, limits.max_image_bytes)?;
     let _turn = v1.enter(&shared).await?;
     let mut form = form.open(&request, payload, v1.body_limits(&shared)).await?;
-    let Fields { path, byte_size, format, mut file } = Fields::read(&mut form, &limits).await?;
+    let Fields { path, byte_size, format } = Fields::read(&mut form, &limits).await?;
     let check_length = |bytes| check_length(bytes, byte_size, &limits);
     let file_bytes = form.file_bytes(byte_size);
     file_bytes.map_or(Ok(()), check_length)?;
@@ -57,19 +56,19 @@ pub async fn stream_upload(
         checksum_sha256: None,
         upload: Some(UploadAttempt { attempt, lasts: v1.attempt_time(&shared) }),
     };
-    let image = {
-        let mut connection = shared.database.connection().await?;
-        images::insert_pending(&mut connection, &new).await?
+    let database = shared.database.clone();
+    let inserted = async move {
+        let mut connection = database.connection().await?;
+        images::insert_pending(&mut connection, &new).await?.ok_or_else(ApiError::forbidden)
     };
-    let image = image.ok_or_else(ApiError::forbidden)?;
     let reception = Reception {
-        attempt: Attempt::new(shared.get_ref().clone(), &image, attempt),
+        attempt: Attempt::begin(&shared, attempt, inserted).await?,
         format,
         declared_bytes: byte_size,
         checksum_sha256: None,
         check_length: &check_length,
     };
-    let (image, _stored) = receive(reception, &mut form, &mut file, file_bytes, &shared, &v1, &storage).await?;
+    let (image, _stored) = receive(reception, &mut form, file_bytes, &shared, &v1, &storage).await?;
     Ok(HttpResponse::Created().json(Uploaded { image_entity: ImageEntity::from(&image) }))
 }
 
@@ -89,7 +88,8 @@ impl Fields {
                         return Err(unexpected_field("the file came before the field `path`"));
                     };
                     let format = file_format(&field)?;
-                    return Ok(Self { path, byte_size, format, file: field });
+                    form.begin_file(field);
+                    return Ok(Self { path, byte_size, format });
                 }
                 _ => return Err(unexpected_field("the fields are `path`, `byteSize` and last `file`, each once")),
             }

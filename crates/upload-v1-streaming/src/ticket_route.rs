@@ -4,15 +4,19 @@
 //! Errors are problem documents with the status that S3 gives, where S3 has one. One rule differs: a part after the
 //! file is refused, where S3 ignores it.
 
-use actix_multipart::Field;
+use std::time::Duration;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header},
     web,
 };
-use upload_domain::{AttemptId, Refusal};
+use upload_domain::{AttemptId, ImageId, Refusal};
 use upload_http::{ApiError, Shared, refused_claim};
-use upload_persistence::images::{self, Image};
+use upload_persistence::{
+    Database,
+    images::{self, Image},
+};
 use upload_storage::Storage;
 use uuid::Uuid;
 
@@ -38,36 +42,42 @@ pub async fn ticket_upload(
     let form = FormRequest::check(&request, shared.limits.max_image_bytes)?;
     let _turn = v1.enter(&shared).await?;
     let mut form = form.open(&request, payload, v1.body_limits(&shared)).await?;
-    let (ticket, mut file) = read_fields(&mut form, &v1.ticket_key).await?;
+    let ticket = read_fields(&mut form, &v1.ticket_key).await?;
     let check_length = |bytes| check_length(bytes, &ticket);
     let file_bytes = form.file_bytes(ticket.exact_bytes());
     file_bytes.map_or(Ok(()), check_length)?;
 
     let attempt = AttemptId::from(Uuid::now_v7());
-    let image = claim(&ticket, attempt, &shared, &v1).await?;
+    let claimed =
+        claim(shared.database.clone(), ticket.image, attempt, v1.attempt_time(&shared), shared.timing.link_cutoff());
     let reception = Reception {
-        attempt: Attempt::new(shared.get_ref().clone(), &image, attempt),
+        attempt: Attempt::begin(&shared, attempt, claimed).await?,
         format: ticket.format,
         declared_bytes: ticket.exact_bytes(),
         checksum_sha256: ticket.checksum_sha256,
         check_length: &check_length,
     };
-    let (_image, stored) = receive(reception, &mut form, &mut file, file_bytes, &shared, &v1, &storage).await?;
+    let (_image, stored) = receive(reception, &mut form, file_bytes, &shared, &v1, &storage).await?;
     Ok(post_response(&ticket, &stored.etag, &shared))
 }
 
 /// Takes the image's row for this upload, or says why it cannot be had.
-async fn claim(ticket: &Ticket, attempt: AttemptId, shared: &Shared, v1: &V1) -> Result<Image, ApiError> {
-    let mut connection = shared.database.connection().await?;
-    let (lasts, cutoff) = (v1.attempt_time(shared), shared.timing.link_cutoff());
-    match images::claim_upload(&mut connection, ticket.image, attempt, lasts, cutoff).await? {
+async fn claim(
+    database: Database,
+    image: ImageId,
+    attempt: AttemptId,
+    lasts: Duration,
+    cutoff: Duration,
+) -> Result<Image, ApiError> {
+    let mut connection = database.connection().await?;
+    match images::claim_upload(&mut connection, image, attempt, lasts, cutoff).await? {
         Some(image) => Ok(image),
-        None => Err(refused_claim(images::standing(&mut connection, ticket.image, None, cutoff).await?)),
+        None => Err(refused_claim(images::standing(&mut connection, image, None, cutoff).await?)),
     }
 }
 
 /// Reads the form's fields, up to the file's first byte, and checks them against the ticket.
-async fn read_fields(form: &mut Form, key: &TicketKey) -> Result<(Ticket, Field), ApiError> {
+async fn read_fields(form: &mut Form, key: &TicketKey) -> Result<Ticket, ApiError> {
     let (mut fields, mut file) = (Vec::new(), None);
     while let Some(mut field) = form.next_part().await? {
         let name = field.name().unwrap_or_default().to_owned();
@@ -99,7 +109,8 @@ async fn read_fields(form: &mut Form, key: &TicketKey) -> Result<(Ticket, Field)
     if fields.iter().any(|(name, _value)| !known(name)) {
         return Err(forbidden("unexpected_field", "the form has a field that it was not given out with"));
     }
-    Ok((ticket, file))
+    form.begin_file(file);
+    Ok(ticket)
 }
 
 /// The fields of a ticket's form, the ticket itself left out.

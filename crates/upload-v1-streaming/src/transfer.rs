@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use actix_multipart::Field;
 use actix_web::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
@@ -25,9 +24,8 @@ use crate::{
     upload_body::{UploadWriter, WriteError, upload_body},
 };
 
-/// The blocks in which a form of unknown length is held, in bytes: small chunks are packed, so that a client cannot
-/// make the bookkeeping larger than its file.
-const BLOCK_BYTES: usize = 64 * 1024;
+/// How much of a file is judged at first, in bytes.
+const LEAST_HEAD_BYTES: usize = 512;
 
 /// What a transfer needs besides the form.
 pub struct Transfer<'a> {
@@ -92,48 +90,23 @@ impl From<Refusal> for TransferError {
     }
 }
 
-/// The beginning of a file.
-struct Head {
-    bytes: Bytes,
-    /// What came with the head's last chunk but lies beyond it.
-    rest: Bytes,
-    /// The head is the whole file.
-    whole: bool,
-}
-
 impl Transfer<'_> {
     /// Brings the file to the store; `file_bytes` is its length as the form implies it, if it does.
-    pub async fn run(
-        &self,
-        form: &mut Form,
-        file: &mut Field,
-        file_bytes: Option<u64>,
-    ) -> Result<Stored, TransferError> {
-        let head = read_head(form, file).await?;
-        if head.whole {
-            form.end().await?;
-            return self.store_buffered(vec![head.bytes]).await;
-        }
+    pub async fn run(&self, form: &mut Form, file_bytes: Option<u64>) -> Result<Stored, TransferError> {
         match file_bytes {
-            Some(bytes) => self.stream(form, file, head, bytes).await,
-            None => self.buffer(form, file, head).await,
+            Some(length) if length > HEAD_BYTES as u64 => self.stream(form, length).await,
+            _ => self.buffer(form).await,
         }
     }
 
-    /// Streams a file that is longer than its head, and `length` bytes long if the form keeps its word.
-    async fn stream(
-        &self,
-        form: &mut Form,
-        file: &mut Field,
-        head: Head,
-        length: u64,
-    ) -> Result<Stored, TransferError> {
-        let dimensions = inspect(&head.bytes, length, self.declared_bytes, self.format, self.limits)?;
+    /// Streams a file that is `length` bytes long if the form keeps its word.
+    async fn stream(&self, form: &mut Form, length: u64) -> Result<Stored, TransferError> {
+        let (head, dimensions) = self.judge_head(form, length).await?;
         let (writer, body) = upload_body(length, self.storage_timeout);
         let mut put = std::pin::pin!(self.storage.put_stream(self.media_key, self.format, length, body));
         let fed = tokio::select! {
             biased;
-            fed = self.feed(form, file, head, length, writer) => fed,
+            fed = self.feed(form, head, length, writer) => fed,
             answer = &mut put => return Err(TransferError::Failed(early_answer(answer))),
         };
         match fed {
@@ -146,27 +119,35 @@ impl Transfer<'_> {
         settle(answer, Stored { byte_size: length, dimensions, etag: String::new() })
     }
 
+    /// Reads as much of the file as it takes to judge it: nearly always its first chunk, at most [`HEAD_BYTES`] and the
+    /// chunk that completes them.
+    async fn judge_head(&self, form: &mut Form, length: u64) -> Result<(Bytes, Dimensions), TransferError> {
+        let mut head = BytesMut::new();
+        let mut enough = LEAST_HEAD_BYTES;
+        while let Some(chunk) = form.next_chunk().await? {
+            head.extend_from_slice(&chunk);
+            if head.len() < enough {
+                continue;
+            }
+            let seen = &head[..head.len().min(HEAD_BYTES)];
+            match inspect(seen, length, self.declared_bytes, self.format, self.limits) {
+                Ok(dimensions) => return Ok((head.freeze(), dimensions)),
+                // Twice as much next time, so that a file in tiny chunks is not judged at each.
+                Err(Refusal::HeaderTooLong) if seen.len() < HEAD_BYTES => enough = HEAD_BYTES.min(2 * head.len()),
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+        form.end().await?;
+        Err(length_mismatch().into())
+    }
+
     /// Hands the file on as it comes, and vouches for it only when the form has ended as predicted. Dropping `writer`
     /// before that fails the PUT.
-    async fn feed(
-        &self,
-        form: &mut Form,
-        file: &mut Field,
-        head: Head,
-        length: u64,
-        writer: UploadWriter,
-    ) -> Result<(), FeedError> {
+    async fn feed(&self, form: &mut Form, head: Bytes, length: u64, writer: UploadWriter) -> Result<(), FeedError> {
         let mut digest = self.checksum_sha256.map(|_declared| Sha256::new());
         let mut seen_bytes = 0;
-        let mut begun = [head.bytes, head.rest].into_iter();
-        loop {
-            let bytes = match begun.next() {
-                Some(bytes) => bytes,
-                None => match form.next_chunk(file).await? {
-                    Some(bytes) => bytes,
-                    None => break,
-                },
-            };
+        let mut next = Some(head);
+        while let Some(bytes) = next {
             seen_bytes += bytes.len() as u64;
             if seen_bytes > length {
                 return Err(length_mismatch().into());
@@ -175,41 +156,41 @@ impl Transfer<'_> {
                 digest.update(&bytes);
             }
             writer.write(bytes).await?;
+            next = form.next_chunk().await?;
         }
+        form.end().await?;
         if seen_bytes != length {
             return Err(length_mismatch().into());
         }
-        form.end().await?;
         self.check_digest(digest)?;
         self.handed_over.store(true, Ordering::Release);
         writer.finish().await?;
         Ok(())
     }
 
-    /// Holds a file whose length nobody knows until it has ended.
-    async fn buffer(&self, form: &mut Form, file: &mut Field, head: Head) -> Result<Stored, TransferError> {
+    /// Holds a file that is no longer than the head, or whose length nobody knows until it has ended. Beyond the head it
+    /// needs room in the budget.
+    async fn buffer(&self, form: &mut Form) -> Result<Stored, TransferError> {
         let max_bytes = self.limits.max_image_bytes;
-        let most_bytes = form.body_bytes().unwrap_or(max_bytes).min(max_bytes);
-        let _budget = self.admission.buffer(most_bytes).await.map_err(crate::overloaded)?;
-        let mut total_bytes = head.bytes.len() as u64;
-        let mut blocks = vec![head.bytes];
-        let mut block = BytesMut::with_capacity(BLOCK_BYTES);
-        let mut chunk = head.rest;
-        loop {
+        let mut budget = None;
+        let mut total_bytes = 0;
+        let mut blocks = Vec::new();
+        let mut block = BytesMut::new();
+        while let Some(mut chunk) = form.next_chunk().await? {
             total_bytes += chunk.len() as u64;
             if total_bytes > max_bytes {
-                return Err(TransferError::Failed(ApiError::payload_too_large(max_bytes)));
+                return Err(ApiError::payload_too_large(max_bytes).into());
+            }
+            if total_bytes > HEAD_BYTES as u64 && budget.is_none() {
+                let most_bytes = form.body_bytes().unwrap_or(max_bytes).min(max_bytes);
+                budget = Some(self.admission.buffer(most_bytes).await.map_err(crate::overloaded)?);
             }
             while !chunk.is_empty() {
-                let taken = chunk.split_to(chunk.len().min(BLOCK_BYTES - block.len()));
+                let taken = chunk.split_to(chunk.len().min(HEAD_BYTES - block.len()));
                 block.extend_from_slice(&taken);
-                if block.len() == BLOCK_BYTES {
-                    blocks.push(std::mem::replace(&mut block, BytesMut::with_capacity(BLOCK_BYTES)).freeze());
+                if block.len() == HEAD_BYTES {
+                    blocks.push(std::mem::take(&mut block).freeze());
                 }
-            }
-            match form.next_chunk(file).await? {
-                Some(next) => chunk = next,
-                None => break,
             }
         }
         form.end().await?;
@@ -271,22 +252,6 @@ impl From<WriteError> for FeedError {
             WriteError::Stalled => ApiError::from(StorageError::timeout(error)).into(),
         }
     }
-}
-
-/// Reads the file's first [`HEAD_BYTES`], or all of it where it is no longer.
-async fn read_head(form: &mut Form, file: &mut Field) -> Result<Head, ApiError> {
-    let mut head = BytesMut::new();
-    while head.len() < HEAD_BYTES {
-        let Some(mut chunk) = form.next_chunk(file).await? else {
-            return Ok(Head { bytes: head.freeze(), rest: Bytes::new(), whole: true });
-        };
-        let rest = chunk.split_off(chunk.len().min(HEAD_BYTES - head.len()));
-        head.extend_from_slice(&chunk);
-        if head.len() == HEAD_BYTES {
-            return Ok(Head { bytes: head.freeze(), rest, whole: false });
-        }
-    }
-    Ok(Head { bytes: head.freeze(), rest: Bytes::new(), whole: false })
 }
 
 /// A PUT that was answered before its last slice had left: nothing was stored, whatever the answer says.

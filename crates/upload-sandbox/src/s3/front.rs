@@ -35,6 +35,10 @@ use super::{REGION, cors};
 const LARGEST_REST_BYTES: u64 = 64 * 1024 * 1024;
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
+/// The largest frame that a body comes in: `s3s` takes at most 64 KiB behind a frame that ends in what could begin a boundary
+/// (its `http/multipart.rs`), and hyper's own frames go up to 408 KiB.
+const MAX_FRAME_BYTES: usize = 32 * 1024;
+
 #[derive(Clone)]
 pub(super) struct Front {
     s3: S3Service,
@@ -64,7 +68,11 @@ impl Front {
                     let front = front.clone();
                     async move { Ok::<_, Infallible>(front.answer(request).await) }
                 });
-                if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+                if let Err(error) = http1::Builder::new()
+                    .max_buf_size(MAX_FRAME_BYTES)
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await
+                {
                     tracing::debug!(%error, "a connection to the embedded S3 broke");
                 }
             });

@@ -1,0 +1,227 @@
+//! What V1 leaves behind when its client, its store or its database fails: status, code, row and object.
+
+use upload_domain::{ImageFormat, ImagePath};
+use upload_sandbox::samples::jpeg_of_exactly;
+
+use crate::{
+    raw_form::{RawAnswer, RawForm, RawUpload},
+    relay::Mode,
+    rig::{Rig, STREAM, TICKET, until},
+};
+
+const FILE_BYTES: usize = 2_000_000;
+
+/// An upload of which the store has something and the client holds something back.
+struct Half {
+    upload: RawUpload,
+    rest: Vec<u8>,
+    image_id: String,
+}
+
+impl Half {
+    async fn sent(rig: &Rig) -> Self {
+        let created = rig.create().await;
+        let file = jpeg_of_exactly(FILE_BYTES, 1);
+        let mut upload = RawForm::of_ticket(created.form()).begin(&rig.server.url, TICKET, "", file.len()).await;
+        let (first, rest) = file.split_at(FILE_BYTES / 2);
+        upload.send(first).await;
+        rig.store.requested(300_000).await;
+        Self { upload, rest: rest.to_vec(), image_id: created.image_id().to_owned() }
+    }
+
+    async fn finish(mut self) -> (RawAnswer, String) {
+        self.upload.send(&self.rest).await;
+        (self.upload.finish().await, self.image_id)
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_leaves_no_object_and_a_row_that_can_be_used_again() {
+    let rig = Rig::start(&[]).await;
+    for sent_bytes in [0, 1, 1_000_000, FILE_BYTES - 1, FILE_BYTES] {
+        let created = rig.create().await;
+        let file = jpeg_of_exactly(FILE_BYTES, 2);
+        let form = RawForm::of_ticket(created.form());
+        let mut upload = form.begin(&rig.server.url, TICKET, "", file.len()).await;
+        upload.send(&file[..sent_bytes]).await;
+        until(async || rig.stand.count("image WHERE attempt IS NOT NULL").await.unwrap() == 1).await;
+        // The form's end is never sent.
+        drop(upload);
+        // actix tells of a vanished client by the end of its body or by dropping the handler.
+        let gone = |line: &str| line.contains("incomplete_body") || line.contains("client_disconnected");
+        rig.server.wait_for_log(|line| gone(line) && line.contains(created.image_id())).await.unwrap();
+        until(async || rig.stand.count("image WHERE attempt IS NOT NULL").await.unwrap() == 0).await;
+        rig.assert_nothing_stored().await;
+        let linked = rig.client().link_profile(created.image_id()).await.unwrap();
+        assert_eq!(linked.refusal(), (409, "not_uploaded"), "{sent_bytes}");
+        let again = rig.client().upload(created.form(), file).await.unwrap();
+        assert_eq!(again.status, 201, "{sent_bytes}");
+        rig.stand.storage.delete_many(&rig.keys().await).await.unwrap();
+        rig.stand.sql("DELETE FROM image").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_trickles_is_sent_away() {
+    let rig = Rig::start(&[("CLIENT_RATE_WINDOW_SECONDS", "1")]).await;
+    let half = Half::sent(&rig).await;
+    let answer = half.upload.answer().await;
+    assert_eq!(answer.refusal(), (408, "upload_timeout"));
+    rig.assert_nothing_stored().await;
+}
+
+#[tokio::test]
+async fn a_body_has_a_deadline_however_steadily_it_comes() {
+    let rig = Rig::start(&[("MAX_BODY_TIME", "1")]).await;
+    let half = Half::sent(&rig).await;
+    assert_eq!(half.upload.answer().await.refusal(), (408, "upload_timeout"));
+    rig.assert_nothing_stored().await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_said_before_the_body_is_read() {
+    let rig = Rig::start(&[]).await;
+    rig.store.set(Mode::Down);
+    let file = jpeg_of_exactly(FILE_BYTES, 3);
+    let mut upload = RawForm::of_profile_image().begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await;
+    upload.send(&file[..FILE_BYTES / 2]).await;
+    let answer = upload.answer().await;
+    assert_eq!(answer.refusal(), (503, "storage_unavailable"));
+    assert!(answer.head.contains("\nretry-after: ") && answer.json["retryable"] == true, "{answer:?}");
+    rig.assert_nothing_stored().await;
+}
+
+#[tokio::test]
+async fn a_store_that_breaks_off_fails_the_upload_and_frees_the_row() {
+    let rig = Rig::start(&[]).await;
+    let half = Half::sent(&rig).await;
+    rig.store.set(Mode::Down);
+    let (answer, image_id) = half.finish().await;
+    assert_eq!(answer.refusal(), (503, "storage_unavailable"));
+    rig.assert_nothing_stored().await;
+    rig.store.set(Mode::Pass);
+    assert_eq!(rig.client().link_profile(&image_id).await.unwrap().refusal(), (409, "not_uploaded"));
+}
+
+#[tokio::test]
+async fn a_store_that_takes_nothing_is_given_up() {
+    // More than the sockets on the way can hold.
+    const LONG_FILE_BYTES: usize = 19_000_000;
+    let rig = Rig::start(&[("STORAGE_STALL_SECONDS", "1")]).await;
+    let file = jpeg_of_exactly(LONG_FILE_BYTES, 6);
+    let form = RawForm::of_profile_image();
+    let mut upload = form.begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await;
+    upload.send(&file[..1_000_000]).await;
+    rig.store.requested(300_000).await;
+    rig.store.set(Mode::HoldRequests);
+    upload.send(&file[1_000_000..]).await;
+    assert_eq!(upload.finish().await.refusal(), (503, "storage_timeout"));
+    rig.assert_nothing_stored().await;
+}
+
+#[tokio::test]
+async fn a_store_whose_answer_is_lost_is_asked_again() {
+    let rig = Rig::start(&[]).await;
+    let half = Half::sent(&rig).await;
+    rig.store.set(Mode::BreakNextAnswer);
+    let (answer, image_id) = half.finish().await;
+    assert_eq!(answer.status, 201, "the object is there, whatever became of the answer: {answer:?}");
+    assert!(answer.head.contains("\netag: \""), "{}", answer.head);
+    assert_eq!(rig.client().link_profile(&image_id).await.unwrap().status, 201);
+    assert!(rig.client().download(&image_id).await.unwrap().body == jpeg_of_exactly(FILE_BYTES, 1));
+}
+
+#[tokio::test]
+async fn a_database_whose_answer_is_lost_is_asked_again() {
+    let rig = Rig::start(&[]).await;
+    // The first upload prepares the statements, so that the next answer is the commit's.
+    let created = rig.create().await;
+    let small = rig.client().upload(created.form(), jpeg_of_exactly(10_000, 7)).await.unwrap();
+    assert_eq!(small.status, 201);
+    let half = Half::sent(&rig).await;
+    rig.database.set(Mode::BreakNextAnswer);
+    let (answer, image_id) = half.finish().await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(rig.client().link_profile(&image_id).await.unwrap().status, 201);
+}
+
+#[tokio::test]
+async fn a_database_that_is_down_before_the_file_is_said_before_the_file_is_read() {
+    let rig = Rig::start(&[]).await;
+    rig.database.set(Mode::Down);
+    let upload = RawForm::of_profile_image().begin(&rig.server.url, STREAM, &rig.person.token, FILE_BYTES).await;
+    assert_eq!(upload.answer().await.refusal(), (503, "database_unavailable"));
+    assert_eq!(rig.keys().await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_object_that_the_database_could_not_be_told_of_is_left_to_the_sweep() {
+    let rig = Rig::start(&[]).await;
+    let half = Half::sent(&rig).await;
+    rig.database.set(Mode::Down);
+    let (answer, image_id) = half.finish().await;
+    assert_eq!(answer.refusal(), (503, "database_unavailable"));
+    // Nothing is deleted while it is not known what the row says; the row names the key for the sweep.
+    let rows =
+        rig.stand.sql("SELECT 'media/' || id || '/' || attempt FROM image WHERE attempt_until > now()").await.unwrap();
+    assert_eq!(rig.keys().await, vec![rows[0][0].clone().unwrap()]);
+    rig.database.set(Mode::Pass);
+    assert_eq!(rig.client().link_profile(&image_id).await.unwrap().refusal(), (409, "upload_in_progress"));
+}
+
+#[tokio::test]
+async fn an_upload_beyond_the_queue_is_refused_and_one_in_it_waits() {
+    let rig = Rig::start(&[("UPLOADS_ACTIVE", "1"), ("UPLOADS_WAITING", "1")]).await;
+    let half = Half::sent(&rig).await;
+    let file = jpeg_of_exactly(300_000, 4);
+    let client = rig.client();
+    let waiting_file = file.clone();
+    let waiting =
+        tokio::spawn(
+            async move { client.stream(ImagePath::UserProfile, ImageFormat::Jpeg, waiting_file).await.unwrap() },
+        );
+    until(async || rig.metrics().await.contains("uploads_waiting 1")).await;
+    let shed = rig.client().stream(ImagePath::UserProfile, ImageFormat::Jpeg, file).await.unwrap();
+    assert_eq!(shed.refusal(), (503, "overloaded"));
+    assert!(shed.header("retry-after").parse::<u32>().unwrap() > 0);
+    assert_eq!(rig.stand.count("image").await.unwrap(), 1, "neither has a row yet");
+    let (answer, _image_id) = half.finish().await;
+    assert_eq!(answer.status, 201);
+    assert_eq!(waiting.await.unwrap().status, 201);
+}
+
+#[tokio::test]
+async fn a_tampered_form_is_refused_as_s3_refuses_it() {
+    let rig = Rig::start(&[]).await;
+    let created = rig.create().await;
+    let form = created.form();
+    let other = rig.create().await;
+    let change = |name: &str, value: &str| {
+        let mut form = form.clone();
+        form["fields"][name] = value.into();
+        form
+    };
+    let without = |name: &str| {
+        let mut form = form.clone();
+        form["fields"].as_object_mut().unwrap().remove(name);
+        form
+    };
+    let cases = [
+        (change("key", other.form()["fields"]["key"].as_str().unwrap()), (403, "invalid_form")),
+        (change("key", "media/../incoming/x"), (403, "invalid_form")),
+        (change("Content-Type", "image/png"), (403, "invalid_form")),
+        (change("success_action_status", "200"), (403, "invalid_form")),
+        (change("x-ticket", "a.b.c"), (403, "invalid_form")),
+        (change("x-ticket", other.form()["fields"]["x-ticket"].as_str().unwrap()), (403, "invalid_form")),
+        (change("x-amz-meta-extra", "1"), (403, "unexpected_field")),
+        (without("x-ticket"), (403, "invalid_form")),
+        (without("key"), (403, "invalid_form")),
+    ];
+    let file = jpeg_of_exactly(10_000, 5);
+    for (form, refusal) in cases {
+        let answer = rig.client().upload(&form, file.clone()).await.unwrap();
+        assert_eq!(answer.refusal(), refusal, "{form}");
+    }
+    rig.assert_nothing_stored().await;
+    assert_eq!(rig.client().upload(form, file).await.unwrap().status, 201);
+}

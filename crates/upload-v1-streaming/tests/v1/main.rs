@@ -1,0 +1,12 @@
+//! V1 through HTTP, on a real Postgres and a real S3 store.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod clients;
+mod contract;
+mod faults;
+mod raw_form;
+mod relay;
+mod rig;
+mod stops;
+mod streaming;

@@ -1,0 +1,99 @@
+//! One V1 on a stand, with relays where a test wants them.
+
+use std::time::Duration;
+
+use upload_domain::{ImageFormat, ImagePath, Role};
+use upload_sandbox::{
+    Person, Sandbox, Stand,
+    client::{Answer, Client},
+    process::{Program, Server},
+};
+use url::Url;
+
+use crate::relay::Relay;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_upload-v1-streaming");
+pub const STREAM: &str = "/user/images/upload";
+pub const TICKET: &str = "/uploads";
+
+/// A server, its stand, and a user of it.
+pub struct Rig {
+    pub server: Server,
+    pub stand: Stand,
+    pub person: Person,
+    pub store: Relay,
+    pub database: Relay,
+}
+
+impl Rig {
+    /// A server with these settings whose ways to the store and to the database lead through relays.
+    pub async fn start(settings: &[(&str, &str)]) -> Self {
+        let stand = Sandbox::shared().await.stand().await;
+        let environment = stand.environment();
+        let (store_url, store) = relayed(&environment["S3_ENDPOINT"]).await;
+        let (database_url, database) = relayed(&environment["DATABASE_URL"]).await;
+        let program = Program::new(BINARY, &stand).env("S3_ENDPOINT", store_url).env("DATABASE_URL", database_url);
+        let program = settings.iter().fold(program, |program, (name, value)| program.env(*name, *value));
+        let server = program.serve().await.unwrap();
+        let person = stand.add_person(Role::User).await.unwrap();
+        Self { server, stand, person, store, database }
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(&self.server.url, &self.person.token).unwrap()
+    }
+
+    /// Creates an image to upload with a ticket.
+    pub async fn create(&self) -> Answer {
+        let created = self.client().create_image(ImagePath::UserProfile, ImageFormat::Jpeg).await.unwrap();
+        created.expect_status(201).unwrap()
+    }
+
+    /// All keys of the bucket.
+    pub async fn keys(&self) -> Vec<String> {
+        self.stand.storage.list("").await.unwrap()
+    }
+
+    /// The only object's bytes.
+    pub async fn only_object(&self) -> Vec<u8> {
+        let keys = self.keys().await;
+        assert_eq!(keys.len(), 1, "{keys:?}");
+        self.stand.storage.read(&keys[0]).await.unwrap().unwrap().to_vec()
+    }
+
+    /// What `/metrics` says.
+    pub async fn metrics(&self) -> String {
+        let metrics = self.client().get("/metrics").await.unwrap();
+        String::from_utf8(metrics.body.to_vec()).unwrap()
+    }
+
+    /// The counter of uploads that took this way.
+    pub async fn uploads(&self, way: &str) -> u64 {
+        let text = self.metrics().await;
+        let name = format!("uploads_total{{way=\"{way}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
+    }
+
+    /// Nothing is stored, and no row says otherwise or is held.
+    pub async fn assert_nothing_stored(&self) {
+        assert_eq!(self.keys().await, Vec::<String>::new());
+        let held = "image WHERE media_key IS NOT NULL OR attempt_until > now() OR linked_at IS NOT NULL";
+        assert_eq!(self.stand.count(held).await.unwrap(), 0);
+    }
+}
+
+/// Looks again and again, each look a request of its own, until it finds what the test waits for.
+pub async fn until(mut found: impl AsyncFnMut() -> bool) {
+    let looked = tokio::time::timeout(Duration::from_secs(60), async { while !found().await {} });
+    looked.await.expect("what the test waits for does not come");
+}
+
+async fn relayed(url: &str) -> (String, Relay) {
+    let mut url = Url::parse(url).unwrap();
+    let port = url.port_or_known_default().unwrap_or(5432);
+    let relay = Relay::to(format!("{}:{port}", url.host_str().unwrap())).await;
+    let (host, port) = relay.address().split_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
+    url.set_host(Some(&host)).unwrap();
+    url.set_port(Some(port.parse().unwrap())).unwrap();
+    (url.to_string(), relay)
+}

@@ -1,0 +1,181 @@
+//! Bytes flow through: what the store has while the client still sends, and what the server holds meanwhile.
+
+use std::sync::Arc;
+
+use tokio::sync::Barrier;
+use upload_sandbox::samples::jpeg_of_exactly;
+
+use crate::{
+    raw_form::RawForm,
+    rig::{Rig, STREAM, TICKET},
+};
+
+const MIB: u64 = 1024 * 1024;
+
+/// A boundary as each client writes it.
+const BOUNDARIES: [(&str, &str); 6] = [
+    ("Chrome", "----WebKitFormBoundaryRv8Zs0kCq1nTtYp3"),
+    ("Firefox", "----geckoformboundary2c9f8a6e1b7d4f30a5c2e8d1b6f47a93"),
+    ("older Firefox", "---------------------------9051914041544843365972754266"),
+    ("curl", "------------------------d74496d66958873e"),
+    ("Node", "----formdata-undici-046389017425"),
+    ("reqwest", "4f1d2c3b5a697887-0a1b2c3d4e5f6071-8293a4b5c6d7e8f9-1029384756abcdef"),
+];
+
+#[tokio::test]
+async fn the_store_has_the_first_half_while_the_client_holds_back_the_second() {
+    let rig = Rig::start(&[]).await;
+    let file = jpeg_of_exactly(5_000_000, 1);
+    for (number, (client, boundary)) in BOUNDARIES.into_iter().enumerate() {
+        let form = RawForm::of_profile_image().with_boundary(boundary);
+        let mut upload = form.begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await;
+        let (first, second) = file.split_at(file.len() / 2);
+        upload.send(first).await;
+        // What the earlier uploads sent, and a part of this one.
+        rig.store.requested(number as u64 * file.len() as u64 + MIB).await;
+        upload.send(second).await;
+        let answer = upload.finish().await;
+        assert_eq!(answer.status, 201, "{client}: {answer:?}");
+    }
+    assert_eq!(rig.uploads("streamed").await, BOUNDARIES.len() as u64);
+    assert_eq!(rig.uploads("buffered").await, 0);
+    for key in rig.keys().await {
+        assert!(rig.stand.storage.read(&key).await.unwrap().unwrap() == file, "{key} has other bytes");
+    }
+}
+
+#[tokio::test]
+async fn sixty_four_uploads_at_once_cost_less_than_their_windows() {
+    const UPLOADS: usize = 64;
+    const FILE_BYTES: usize = 4_800 * 1024;
+    let rig = Arc::new(Rig::start(&[("UPLOADS_ACTIVE", "64")]).await);
+    let file: Arc<Vec<u8>> = jpeg_of_exactly(FILE_BYTES, 2).into();
+    // The first upload brings up what is there only once: connections, statements, code.
+    let warm_up = send(&rig, &RawForm::of_profile_image(), &file).await;
+    assert_eq!(warm_up.status, 201);
+    rig.server.reset_peak_resident_bytes().unwrap();
+    let before = rig.server.resident_bytes().unwrap();
+
+    let barrier = Arc::new(Barrier::new(UPLOADS + 1));
+    let uploads: Vec<_> = (0..UPLOADS)
+        .map(|_upload| {
+            let (rig, file, barrier) = (rig.clone(), file.clone(), barrier.clone());
+            tokio::spawn(async move {
+                let form = RawForm::of_profile_image();
+                let mut upload = form.begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await;
+                let (first, second) = file.split_at(file.len() / 2);
+                upload.send(first).await;
+                barrier.wait().await;
+                upload.send(second).await;
+                upload.finish().await.status
+            })
+        })
+        .collect();
+    rig.store.requested(FILE_BYTES as u64 + UPLOADS as u64 * MIB).await;
+    barrier.wait().await;
+    for upload in uploads {
+        assert_eq!(upload.await.unwrap(), 201);
+    }
+    let rise = rig.server.peak_resident_bytes().unwrap().saturating_sub(before);
+    println!("64 uploads of 4.8 MiB raised the peak by {} KiB each", rise / 1024 / UPLOADS as u64);
+    assert!(rise < UPLOADS as u64 * 768 * 1024, "the peak rose by {rise} bytes");
+    assert_eq!(rig.keys().await.len(), UPLOADS + 1);
+}
+
+#[tokio::test]
+async fn a_form_whose_end_cannot_be_predicted_is_buffered() {
+    let rig = Rig::start(&[]).await;
+    let file = jpeg_of_exactly(1_000_000, 3);
+    let unknown = RawForm::of_profile_image().with_boundary("nobody-knows-this-one");
+    let answer = send(&rig, &unknown, &file).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let chunked = RawForm::of_profile_image().send_chunked(&rig.server.url, STREAM, &rig.person.token, &file).await;
+    assert_eq!(chunked.status, 201, "{chunked:?}");
+    assert_eq!((rig.uploads("buffered").await, rig.uploads("streamed").await), (2, 0));
+    for key in rig.keys().await {
+        assert!(rig.stand.storage.read(&key).await.unwrap().unwrap() == file);
+    }
+}
+
+#[tokio::test]
+async fn a_chunked_form_over_the_limit_is_refused_while_it_comes() {
+    let rig = Rig::start(&[("MAX_IMAGE_BYTES", "1000000")]).await;
+    let file = jpeg_of_exactly(1_000_001, 4);
+    let answer = RawForm::of_profile_image().send_chunked(&rig.server.url, STREAM, &rig.person.token, &file).await;
+    assert_eq!(answer.refusal(), (413, "payload_too_large"));
+    rig.assert_nothing_stored().await;
+}
+
+#[tokio::test]
+async fn a_declared_body_over_the_limit_is_refused_before_it_is_read() {
+    let rig = Rig::start(&[("MAX_IMAGE_BYTES", "1000000")]).await;
+    // Only heads are sent: whoever answers has not waited for a body.
+    for file_bytes in [1_000_001, 50_000_000] {
+        let form = RawForm::of_profile_image();
+        let upload = form.begin(&rig.server.url, STREAM, &rig.person.token, file_bytes).await;
+        assert_eq!(upload.answer().await.refusal(), (413, "payload_too_large"));
+    }
+    assert_eq!(rig.stand.count("image").await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_wrong_prediction_stores_nothing_and_a_declared_size_mends_it() {
+    let rig = Rig::start(&[]).await;
+    let file = jpeg_of_exactly(600_000, 5);
+    // An undici from before the line end.
+    let form =
+        RawForm { line_end: false, ..RawForm::of_profile_image() }.with_boundary("----formdata-undici-046389017425");
+    let answer = send(&rig, &form, &file).await;
+    assert_eq!(answer.refusal(), (422, "multipart_length_mismatch"));
+    rig.assert_nothing_stored().await;
+
+    let mut declared = form.clone();
+    declared.fields.push(("byteSize".to_owned(), file.len().to_string()));
+    assert_eq!(send(&rig, &declared, &file).await.status, 201);
+    assert!(rig.only_object().await == file);
+    assert_eq!(rig.uploads("streamed").await, 1);
+
+    let mut wrong = form;
+    wrong.fields.push(("byteSize".to_owned(), "599000".to_owned()));
+    assert_eq!(send(&rig, &wrong, &file).await.refusal(), (422, "size_mismatch"));
+}
+
+#[tokio::test]
+async fn a_file_that_holds_something_like_its_boundary_is_kept_whole() {
+    let rig = Rig::start(&[]).await;
+    let form = RawForm::of_profile_image();
+    let mut file = jpeg_of_exactly(400_000, 6);
+    let almost = format!("\r\n--{}", &form.boundary[..form.boundary.len() - 1]);
+    for place in [300_000, 65_530, 262_140, 399_900] {
+        file[place..place + almost.len()].copy_from_slice(almost.as_bytes());
+    }
+    let answer = send(&rig, &form, &file).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert!(rig.only_object().await == file);
+}
+
+#[tokio::test]
+async fn a_second_upload_before_the_link_replaces_the_first() {
+    let rig = Rig::start(&[]).await;
+    let created = rig.create().await;
+    for seed in [7, 8] {
+        let file = jpeg_of_exactly(300_000, seed);
+        let mut upload = RawForm::of_ticket(created.form()).begin(&rig.server.url, TICKET, "", file.len()).await;
+        upload.send(&file).await;
+        let answer = upload.finish().await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert!(answer.head.contains("\netag: \"") && answer.head.contains("\nlocation: http"), "{}", answer.head);
+        assert!(rig.only_object().await == file);
+    }
+    assert_eq!(rig.client().link_profile(created.image_id()).await.unwrap().status, 201);
+    let mut late = RawForm::of_ticket(created.form()).begin(&rig.server.url, TICKET, "", 300_000).await;
+    late.send(&jpeg_of_exactly(300_000, 9)[..1000]).await;
+    assert_eq!(late.answer().await.refusal(), (409, "already_linked"), "without waiting for the body");
+    assert!(rig.client().download(created.image_id()).await.unwrap().body == jpeg_of_exactly(300_000, 8));
+}
+
+async fn send(rig: &Rig, form: &RawForm, file: &[u8]) -> crate::raw_form::RawAnswer {
+    let mut upload = form.begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await;
+    upload.send(file).await;
+    upload.finish().await
+}
