@@ -75,6 +75,7 @@ suite! { $
     bad_bodies:
         a_form_that_is_none_stores_nothing,
         a_form_that_lies_about_its_length_stores_nothing,
+        a_streamed_form_that_is_none_stores_nothing,
         a_file_name_is_never_kept;
     bad_files:
         what_is_no_image_is_refused_with_the_same_words_by_both,
