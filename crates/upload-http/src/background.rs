@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::{runtime::Handle, task::JoinHandle, time::timeout};
+use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -43,12 +43,57 @@ impl Background {
         T: Send + 'static,
         F: Future<Output = Result<T, ApiError>> + Send + 'static,
     {
-        self.spawn(task).await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+        let (sender, outcome) = oneshot::channel();
+        // Where the caller has gone, the outcome is dropped inside the task: what its drop starts is then counted before the task
+        // is, so that `drain` waits for it. A join handle's outcome would be dropped after.
+        drop(self.spawn(async move { drop(sender.send(task.await)) }));
+        outcome.await.unwrap_or_else(|panicked| Err(ApiError::internal(panicked)))
     }
 
     /// Waits for what still runs; false when `limit` was reached first.
     pub async fn drain(&self, limit: Duration) -> bool {
         self.tracker.close();
         timeout(limit, self.tracker.wait()).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    };
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    /// Like an attempt: its end is work of its own.
+    struct Outcome(Background, Arc<AtomicBool>);
+
+    impl Drop for Outcome {
+        fn drop(&mut self) {
+            let ended = self.1.clone();
+            drop(self.0.spawn(async move {
+                tokio::task::yield_now().await;
+                ended.store(true, Ordering::SeqCst);
+            }));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_the_drop_of_an_abandoned_outcome_starts_is_waited_for() {
+        for round in 0..500 {
+            let (background, ended) = (Background::new(Handle::current()), Arc::new(AtomicBool::new(false)));
+            let outcome = Outcome(background.clone(), ended.clone());
+            let task = background.run(async move {
+                tokio::task::yield_now().await;
+                Ok(outcome)
+            });
+            // The caller goes away right after the task has begun.
+            drop(task.now_or_never());
+            assert!(background.drain(Duration::from_secs(10)).await);
+            assert!(ended.load(Ordering::SeqCst), "round {round}");
+        }
     }
 }
