@@ -2,7 +2,7 @@
 //! `S3_ENDPOINT` names.
 //!
 //! Each case has a database, a bucket and a server process of its own, and speaks HTTP. Afterwards the server is told to stop and
-//! must do so cleanly, and what it leaves behind is checked in one place ([`aftermath`]), after every case. Where the two servers
+//! must do so cleanly, and what it leaves behind is checked in one place, after every case. Where the two servers
 //! differ on purpose (where a body is refused, V1's rule that nothing follows the file), the case says so by [`Strategy`].
 //!
 //! A server's test crate runs all of it with one line, `contract_tests!(binary, strategy)`.

@@ -39,6 +39,8 @@ pub(super) struct Subject {
     pub(super) stand: Stand,
     pub(super) strategy: Strategy,
     binary: PathBuf,
+    /// What the newest server was started with beyond the stand's environment.
+    variables: Vec<(String, String)>,
     /// Whether the case makes the server log errors.
     pub(super) errors_expected: bool,
 }
@@ -94,15 +96,37 @@ pub(super) fn drive(binary: &str, strategy: Strategy, case: impl AsyncFnOnce(&mu
 impl Subject {
     async fn start(binary: &str, strategy: Strategy) -> Result<Self> {
         let stand = Sandbox::shared().await.try_stand().await?;
-        let mut subject = Self { stand, strategy, binary: binary.into(), servers: Vec::new(), errors_expected: false };
+        let mut subject = Self {
+            servers: Vec::new(),
+            stand,
+            strategy,
+            binary: binary.into(),
+            variables: Vec::new(),
+            errors_expected: false,
+        };
         subject.add_server(&[]).await?;
         Ok(subject)
     }
 
     /// Starts one more server on the same stand, with further variables; from here on [`Subject::url`] is its.
     pub(super) async fn add_server(&mut self, variables: &[(&str, &str)]) -> Result<String> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.variables = variables.iter().map(owned).collect();
+        self.start_server().await
+    }
+
+    /// Stops the newest server and starts another like it. A client that is gone learns of nothing; this is how a case waits until
+    /// whatever the server began for it has ended.
+    pub(super) async fn renew_server(&mut self) -> Result<String> {
+        let server = self.servers.last_mut().context("no server runs")?;
+        let code = server.terminate().await?;
+        ensure!(code == Some(0), "the server's exit code is {code:?}");
+        self.start_server().await
+    }
+
+    async fn start_server(&mut self) -> Result<String> {
         let program = Program::new(&self.binary, &self.stand).env("CORS_ORIGINS", ORIGIN);
-        let program = variables.iter().fold(program, |program, (name, value)| program.env(*name, *value));
+        let program = self.variables.iter().fold(program, |program, (name, value)| program.env(name, value));
         let server = program.serve().await?;
         let url = server.url.clone();
         self.servers.push(server);

@@ -1,8 +1,8 @@
 //! An S3 store for tests and the demo: embedded in this process, or a real one named by the environment.
 //!
-//! Embedded means the crate `s3s` (SigV4, POST policies, XML) over a small in-memory [`store`]: one lock per bucket; every
+//! Embedded means the crate `s3s` (SigV4, POST policies, XML) over a small in-memory `store`: one lock per bucket; every
 //! condition and checksum is decided before anything is visible; a copy takes the very bytes whose ETag it accepted. It is
-//! not `s3s-fs`, whose copy-if-match is not atomic. [`access`] holds the three-key rule, [`front`] what `s3s` 0.14 lacks.
+//! not `s3s-fs`, whose copy-if-match is not atomic. `access` holds the three-key rule, `front` what `s3s` 0.14 lacks.
 //!
 //! What is deliberately absent: multipart uploads, versions, ACLs, virtual-host addressing, `${filename}` in POST keys, and
 //! session tokens (embedded keys have none). `s3s` holds the whole file of a POST in memory before the backend sees it, and it
