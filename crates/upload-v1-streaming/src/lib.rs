@@ -109,3 +109,13 @@ impl V1 {
 fn overloaded(cause: Overloaded) -> ApiError {
     ApiError::overloaded().cause(cause)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_example_environment_names_every_variable() {
+        upload_sandbox::env_example::assert_complete(&super::Settings::command());
+    }
+}
