@@ -58,6 +58,7 @@ CREATE TABLE image (
         )
     ),
     deleting_at timestamptz,
+    incoming_due_at timestamptz DEFAULT now(),
     CONSTRAINT image_attempt_is_whole CHECK (num_nulls(attempt, attempt_kind, attempt_until) IN (0, 3)),
     CONSTRAINT image_media_is_whole CHECK (num_nulls(media_key, media_byte_size, width, height) IN (0, 4)),
     CONSTRAINT image_linked_is_final CHECK (
@@ -72,6 +73,8 @@ CREATE TABLE image (
 CREATE INDEX image_user_id ON image (user_id);
 -- The sweep's: it reads the oldest pending rows, however many linked ones there are.
 CREATE INDEX image_pending_created_at ON image (created_at) WHERE linked_at IS NULL;
+-- The sweep's too: a linked row is in it only until its incoming key has been emptied for good.
+CREATE INDEX image_linked_incoming_due ON image (linked_at) WHERE linked_at IS NOT NULL AND incoming_due_at IS NOT NULL;
 
 COMMENT ON TABLE image IS 'An image: a row and, once uploaded, an object. Pending, linked, or deleting.';
 COMMENT ON COLUMN image.id IS 'UUID version 7; the incoming key is incoming/ and this.';
@@ -91,3 +94,4 @@ COMMENT ON COLUMN image.attempt_kind IS 'Which try runs: link or upload.';
 COMMENT ON COLUMN image.attempt_until IS 'When the lease ends by itself.';
 COMMENT ON COLUMN image.refused_code IS 'Why a body was refused for its content: the code that link answers.';
 COMMENT ON COLUMN image.deleting_at IS 'Tombstone: when a sweep last took the row in order to delete its objects and then it.';
+COMMENT ON COLUMN image.incoming_due_at IS 'Once linked: from when a sweep may empty the incoming key, to which forms can write for some time after the link. A sweep that takes the row puts it off; null when that is done, once and for all.';

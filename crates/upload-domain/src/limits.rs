@@ -60,16 +60,21 @@ pub struct TimingError {
 }
 
 impl Timing {
-    /// The age up to which an image may be linked or receive an upload: early enough that the longest lease ends
-    /// before the sweep may take the row.
+    /// The age up to which an image may be claimed for a link or an upload: early enough that a link's lease ends before the
+    /// image is old enough for the sweep. An upload's attempt may last longer; until it ends, the sweep leaves the row alone.
     pub fn link_cutoff(&self) -> Duration {
         self.pending_ttl.saturating_sub(2 * self.link_lease)
     }
 
+    /// How long after its issue a form may still bring bytes: it is used at its last moment, by the slowest body, and judged by
+    /// the slowest clock.
+    pub fn form_life(&self) -> Duration {
+        self.form_ttl + self.max_body_time + self.max_skew
+    }
+
     /// Refuses times under which a form could outlive its row.
     pub fn check(&self) -> Result<(), TimingError> {
-        let form = self.form_ttl + self.max_body_time + self.max_skew;
-        let needed = form.max(2 * self.link_lease);
+        let needed = self.form_life().max(2 * self.link_lease);
         if needed < self.pending_ttl {
             return Ok(());
         }

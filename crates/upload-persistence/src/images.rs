@@ -11,7 +11,7 @@ use diesel::{
     BoolExpressionMethods, ExpressionMethods, IntoSql, NullableExpressionMethods, OptionalExtension, QueryDsl,
     SelectableHelper,
     dsl::{auto_type, exists, now},
-    sql_types::{Array, Bool, Int8, Interval, Nullable, Text, Uuid},
+    sql_types::{Array, Bool, Int8, Interval, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::RunQueryDsl;
 use upload_domain::{
@@ -158,9 +158,6 @@ pub struct Served {
     /// Where its bytes are.
     #[diesel(sql_type = Text)]
     pub media_key: String,
-    /// Their format.
-    #[diesel(sql_type = Text, deserialize_as = Stored<ImageFormat>)]
-    pub format: ImageFormat,
 }
 
 /// A row that a sweep has taken: its objects are to be deleted, then it.
@@ -224,19 +221,20 @@ pub async fn insert_pending(connection: &mut Connection, new: &NewImage) -> Quer
         .optional()
 }
 
-/// The image, if it is this user's, the user may act, and a client may still upload to it.
+/// The image, if it is this user's, the user may act, and a client may still upload to it. With it the database's time, from which
+/// a form's time is counted.
 pub async fn find_pending(
     connection: &mut Connection,
     id: ImageId,
     user_id: UserId,
     link_cutoff: Duration,
-) -> QueryResult<Option<Image>> {
+) -> QueryResult<Option<(Image, DateTime<Utc>)>> {
     image::table
         .find(id.uuid())
         .filter(image::user_id.eq(user_id.uuid()))
         .filter(open(ago(link_cutoff)))
         .filter(owner_may_act())
-        .select(Image::as_select())
+        .select((Image::as_select(), now.into_sql::<Timestamptz>()))
         .first(connection)
         .await
         .optional()
@@ -340,7 +338,7 @@ pub async fn find_for_update(connection: &mut Connection, id: ImageId) -> QueryR
 /// What is served under this id, while a live link to it exists.
 pub async fn find_served(connection: &mut Connection, id: ImageId) -> QueryResult<Option<Served>> {
     let statement = diesel::sql_query(
-        "SELECT media_key, format FROM image
+        "SELECT media_key FROM image
          WHERE id = $1 AND linked_at IS NOT NULL AND (
              EXISTS (SELECT FROM user_profile_image WHERE image_id = image.id AND deleted_at IS NULL)
              OR EXISTS (SELECT FROM competition_poster_image WHERE image_id = image.id AND deleted_at IS NULL)
@@ -424,6 +422,39 @@ pub async fn delete_marked(connection: &mut Connection, ids: &[ImageId]) -> Quer
     .await
 }
 
+/// Takes at most `limit` linked images whose incoming key nobody can write to any more, so that a sweep empties it: a form may be
+/// used for `form_life` after the link. Those that a sweep took and did not finish come back after [`SWEEP_LEASE`]; those for
+/// which [`incoming_emptied`] was called never do. Any number of sweeps may run at once: each row goes to one of them.
+pub async fn take_incoming(connection: &mut Connection, form_life: Duration, limit: u32) -> QueryResult<Vec<ImageId>> {
+    let statement = diesel::sql_query(
+        "WITH due AS MATERIALIZED (
+             SELECT id FROM image
+             WHERE linked_at < now() - $1 AND incoming_due_at <= now()
+             ORDER BY linked_at
+             LIMIT $3
+             FOR NO KEY UPDATE SKIP LOCKED
+         )
+         UPDATE image SET incoming_due_at = now() + $2 FROM due WHERE image.id = due.id
+         RETURNING image.id",
+    )
+    .bind::<Interval, _>(interval(form_life))
+    .bind::<Interval, _>(interval(SWEEP_LEASE))
+    .bind::<Int8, _>(i64::from(limit));
+    let taken: Vec<Taken> = Cached(statement).load(connection).await?;
+    Ok(taken.into_iter().map(|taken| taken.id).collect())
+}
+
+/// Records that nothing is under the incoming keys of these linked images, and never will be. Says for how many that was new.
+pub async fn incoming_emptied(connection: &mut Connection, ids: &[ImageId]) -> QueryResult<usize> {
+    let ids: Vec<uuid::Uuid> = ids.iter().copied().map(ImageId::uuid).collect();
+    let never: Option<DateTime<Utc>> = None;
+    let target = image::table
+        .filter(image::id.eq_any(ids))
+        .filter(image::linked_at.is_not_null())
+        .filter(image::incoming_due_at.is_not_null());
+    Cached(diesel::update(target).set(image::incoming_due_at.eq(never))).execute(connection).await
+}
+
 /// A client may still upload to it and link it.
 #[auto_type(no_type_alias)]
 fn open(youngest: Moment) -> _ {
@@ -432,6 +463,13 @@ fn open(youngest: Moment) -> _ {
         .and(image::deleting_at.is_null())
         .and(image::refused_code.is_null())
         .and(image::created_at.gt(youngest))
+}
+
+/// What [`take_incoming`] reads.
+#[derive(diesel::QueryableByName)]
+struct Taken {
+    #[diesel(sql_type = Uuid, deserialize_as = Stored<ImageId>)]
+    id: ImageId,
 }
 
 /// What [`standing`] reads.

@@ -67,6 +67,8 @@ diesel::table! {
         refused_code -> Nullable<Varchar>,
         /// Tombstone: when a sweep last took the row in order to delete its objects and then it.
         deleting_at -> Nullable<Timestamptz>,
+        /// Once linked: from when a sweep may empty the incoming key, to which forms can write for some time after the link. A sweep that takes the row puts it off; null when that is done, once and for all.
+        incoming_due_at -> Nullable<Timestamptz>,
     }
 }
 

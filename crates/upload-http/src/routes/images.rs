@@ -87,12 +87,12 @@ pub(super) async fn renew_form(
 ) -> Result<HttpResponse, ApiError> {
     let (id, cutoff) = (id.into_inner(), shared.timing.link_cutoff());
     let mut connection = shared.database.connection().await?;
-    let Some(image) = images::find_pending(&mut connection, id, caller.user_id, cutoff).await? else {
+    let Some((image, now)) = images::find_pending(&mut connection, id, caller.user_id, cutoff).await? else {
         let standing = images::standing(&mut connection, id, Some(caller.user_id), cutoff).await?;
         return Err(refused_claim(standing));
     };
     drop(connection);
-    let presigned_post = form(&shared, &image, FormMethod::Post, Utc::now())?;
+    let presigned_post = form(&shared, &image, FormMethod::Post, now)?;
     Ok(HttpResponse::Created().json(RenewedForm { presigned_post }))
 }
 

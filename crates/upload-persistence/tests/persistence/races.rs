@@ -13,7 +13,7 @@ use upload_persistence::{
     profile_images,
 };
 
-use crate::world::{CUTOFF, Held, LEASE, PENDING_TTL, World, new_attempt, new_post};
+use crate::world::{CUTOFF, FORM_LIFE, Held, LEASE, PENDING_TTL, World, new_attempt, new_post};
 
 const ROUNDS: usize = 20;
 
@@ -235,4 +235,35 @@ async fn eight_sweeps_take_each_row_once() {
     assert_eq!(taken.len(), ROWS);
     assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), ROWS);
     assert_eq!(world.stand.count("image").await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn eight_sweeps_take_each_linked_row_once() {
+    let world = World::new().await;
+    let database = world.database(|settings| settings.database_pool_size = 8);
+    const ROWS: usize = 400;
+    world
+        .sql(&format!(
+            "INSERT INTO image (id, path, format, user_id, linked_at, byte_size, media_byte_size, media_key, width, height)
+             SELECT gen_random_uuid(), 'post', 'image/png', '{}', now() - interval '2 h', 1, 1, 'media/x', 1, 1
+             FROM generate_series(1, {ROWS})",
+            world.user
+        ))
+        .await;
+    let sweeps = race(&world, &database, 8, |_, mut connection| async move {
+        let mut taken = Vec::new();
+        loop {
+            let ids = images::take_incoming(&mut connection, FORM_LIFE, 7).await.unwrap();
+            if ids.is_empty() {
+                return taken;
+            }
+            assert_eq!(images::incoming_emptied(&mut connection, &ids).await.unwrap(), ids.len());
+            taken.extend(ids);
+        }
+    })
+    .await;
+    let taken: Vec<_> = sweeps.into_iter().flatten().collect();
+    assert_eq!(taken.len(), ROWS);
+    assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), ROWS);
+    assert_eq!(world.stand.count("image WHERE incoming_due_at IS NULL").await.unwrap(), ROWS as u64);
 }

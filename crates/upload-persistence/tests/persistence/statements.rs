@@ -11,7 +11,7 @@ use upload_persistence::{
     profile_images,
 };
 
-use crate::world::{CUTOFF, Held, LEASE, PENDING_TTL, World, finished, new_attempt, new_image, new_post};
+use crate::world::{CUTOFF, FORM_LIFE, Held, LEASE, PENDING_TTL, World, finished, new_attempt, new_image, new_post};
 
 /// The statements that ran on a connection, and those that were prepared to be kept.
 #[derive(Default, Clone)]
@@ -94,6 +94,12 @@ async fn the_statements_of_an_upload_and_of_a_link_are_one_round_trip_each() {
     });
     assert_one_round_trip!(log, "delete_marked", {
         images::delete_marked(&mut connection, &[image, uuid::Uuid::now_v7().into()]).await.unwrap()
+    });
+    assert_one_round_trip!(log, "take_incoming", {
+        images::take_incoming(&mut connection, FORM_LIFE, 500).await.unwrap()
+    });
+    assert_one_round_trip!(log, "incoming_emptied", {
+        images::incoming_emptied(&mut connection, &[image, uuid::Uuid::now_v7().into()]).await.unwrap()
     });
     assert_one_round_trip!(log, "profile_images::link", {
         let held: Held = profiles.next().unwrap();

@@ -8,7 +8,7 @@ use upload_persistence::{
     profile_images,
 };
 
-use crate::world::{CUTOFF, PENDING_TTL, World, finished, new_attempt, new_image};
+use crate::world::{CUTOFF, FORM_LIFE, PENDING_TTL, World, finished, new_attempt, new_image};
 
 #[tokio::test]
 async fn a_sweep_takes_expired_pending_rows_and_nothing_else() {
@@ -88,4 +88,31 @@ async fn a_batch_is_bounded_and_takes_the_oldest() {
         let doomed = images::mark_expired(&mut connection, PENDING_TTL, 1).await.unwrap();
         assert_eq!(doomed.iter().map(|doomed| doomed.id).collect::<Vec<_>>(), [oldest]);
     }
+}
+
+#[tokio::test]
+async fn a_linked_image_s_incoming_key_is_emptied_once_when_its_forms_are_dead() {
+    let world = World::new().await;
+    let mut connection = world.connection().await;
+    let held = world.held(world.user, ImagePath::UserProfile).await;
+    let pending = world.held(world.user, ImagePath::UserProfile).await;
+    profile_images::link(&mut connection, &held.verified()).await.unwrap().unwrap();
+    world.age(pending.image, 3500).await;
+    for (age, taken) in [(0, vec![]), (539, vec![]), (541, vec![held.image])] {
+        world
+            .sql(&format!("UPDATE image SET linked_at = now() - {age} * interval '1 s' WHERE linked_at IS NOT NULL"))
+            .await;
+        assert_eq!(images::take_incoming(&mut connection, FORM_LIFE, 500).await.unwrap(), taken, "after {age} s");
+    }
+    // The sweep that took it does not come back.
+    for (age, taken) in [(0, vec![]), (44, vec![]), (2, vec![held.image])] {
+        world.sql(&format!("UPDATE image SET incoming_due_at = incoming_due_at - {age} * interval '1 s'")).await;
+        assert_eq!(images::take_incoming(&mut connection, FORM_LIFE, 500).await.unwrap(), taken, "{age} s later");
+    }
+    let both = [held.image, pending.image];
+    assert_eq!(images::incoming_emptied(&mut connection, &both).await.unwrap(), 1, "one of them is not linked");
+    assert_eq!(images::incoming_emptied(&mut connection, &both).await.unwrap(), 0);
+    world.sql("UPDATE image SET linked_at = linked_at - interval '1 y' WHERE linked_at IS NOT NULL").await;
+    assert_eq!(images::take_incoming(&mut connection, FORM_LIFE, 500).await.unwrap(), []);
+    assert_eq!(world.value("SELECT count(*) FROM image WHERE incoming_due_at IS NULL").await.as_deref(), Some("1"));
 }

@@ -19,6 +19,8 @@ pub const LEASE: Duration = Duration::from_secs(45);
 pub const CUTOFF: Duration = Duration::from_secs(3510);
 /// The age from which an image is swept here.
 pub const PENDING_TTL: Duration = Duration::from_secs(3600);
+/// How long after a link forms may write here.
+pub const FORM_LIFE: Duration = Duration::from_secs(540);
 /// The pixels of every image here.
 pub const DIMENSIONS: Dimensions = Dimensions { width: 640, height: 480 };
 
