@@ -30,7 +30,7 @@ pub(crate) enum Action {
     User(UserAction),
     /// Print a bearer token for a user
     Token(TokenArguments),
-    /// Remove expired pending images and their objects
+    /// Remove expired pending images with their objects, and what forms left behind linked ones
     Sweep(SweepArguments),
 }
 

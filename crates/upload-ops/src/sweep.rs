@@ -1,8 +1,14 @@
-//! `upload-ops sweep`: removes pending images that nobody can link any more, and their objects.
+//! `upload-ops sweep`: removes pending images that nobody can link any more, with their objects, and what forms have left under
+//! the incoming keys of linked ones.
 //!
-//! In this order, whatever happens: mark the rows, delete their objects, delete the rows. A sweep that dies anywhere leaves
+//! Of pending images in this order, whatever happens: mark the rows, delete their objects, delete the rows. A sweep that dies anywhere leaves
 //! marked rows, which the next one takes over after [`SWEEP_LEASE`](upload_persistence::images::SWEEP_LEASE); deleting an object
 //! twice is no error, and its key is never used again. An object that cannot be deleted keeps its row, for the same reason.
+//!
+//! A link has its incoming object deleted, but that may fail, and a form that is still valid may write the key again. So once the
+//! last form of a linked image has died, a sweep deletes the key's object, if any, and then notes in the row that this is done: it
+//! is never looked at again. A sweep that dies in between leaves the row to a later one, as above.
+//!
 //! No database connection is held while the store works.
 
 use std::{
@@ -46,11 +52,11 @@ pub(crate) struct SweepArguments {
     #[arg(long, env, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pending_ttl: u64,
 
-    /// How long the servers' forms may be used, in seconds; here only to refuse a PENDING_TTL that is too short
+    /// How long the servers' forms may be used, in seconds; the same as for the servers
     #[arg(long, env, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     form_ttl: u64,
 
-    /// How long an upload's body may take, in seconds; here only to refuse a PENDING_TTL that is too short
+    /// How long an upload's body may take, in seconds; the same as for the servers
     #[arg(long, env, default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     max_body_time: u64,
 
@@ -73,7 +79,7 @@ pub(crate) async fn run(arguments: &SweepArguments) -> Result<(), Stop> {
     let sweeper = Sweeper {
         database: Database::new(&arguments.database, Handle::current()).map_err(Stop::settings)?,
         storage: Storage::new(&arguments.storage).map_err(Stop::settings)?,
-        pending_ttl: timing.pending_ttl,
+        timing,
         stop: stop_signal()?,
     };
     match arguments.every {
@@ -83,10 +89,13 @@ pub(crate) async fn run(arguments: &SweepArguments) -> Result<(), Stop> {
     Ok(())
 }
 
+/// Images, each with keys under which it may have an object.
+type Objects = Vec<(ImageId, BTreeSet<String>)>;
+
 struct Sweeper {
     database: Database,
     storage: Storage,
-    pending_ttl: Duration,
+    timing: Timing,
     stop: watch::Receiver<bool>,
 }
 
@@ -95,7 +104,9 @@ struct Sweeper {
 struct Swept {
     /// Rows that are gone, and with them their objects.
     images: usize,
-    /// Rows that stay marked, because an object of theirs could not be deleted.
+    /// Linked images whose incoming key is empty for good.
+    linked: usize,
+    /// Images that are left to a later sweep, because an object of theirs could not be deleted.
     left: usize,
     /// Batches that were taken.
     batches: usize,
@@ -108,11 +119,15 @@ impl Sweeper {
         let started = Instant::now();
         let swept = self.sweep().await?;
         let duration_ms = started.elapsed().as_millis();
-        println!("swept {} images in {} batches, {} left, {duration_ms} ms", swept.images, swept.batches, swept.left);
-        if swept.left > 0 {
-            bail!("the store could not delete objects of {} images; the next sweep tries again", swept.left);
+        let Swept { images, linked, batches, left, cut_short } = swept;
+        println!(
+            "swept {images} images and the incoming keys of {linked} linked ones in {batches} batches, {left} left, \
+             {duration_ms} ms"
+        );
+        if left > 0 {
+            bail!("the store could not delete objects of {left} images; the next sweep tries again");
         }
-        if swept.cut_short {
+        if cut_short {
             bail!("the sweep was stopped before it was through");
         }
         Ok(())
@@ -132,8 +147,8 @@ impl Sweeper {
             let swept = self.sweep().await;
             let duration_ms = started.elapsed().as_millis() as u64;
             match swept {
-                Ok(Swept { images, left, batches, cut_short }) => {
-                    tracing::info!(images, left, batches, cut_short, duration_ms, "Swept expired images");
+                Ok(Swept { images, linked, left, batches, cut_short }) => {
+                    tracing::info!(images, linked, left, batches, cut_short, duration_ms, "Swept expired images");
                 }
                 Err(error) => tracing::error!(error = format!("{error:#}"), duration_ms, "The sweep failed"),
             }
@@ -144,40 +159,75 @@ impl Sweeper {
     async fn sweep(&self) -> anyhow::Result<Swept> {
         let started = Instant::now();
         let mut swept = Swept::default();
-        loop {
-            if *self.stop.borrow() || started.elapsed() > LONGEST_RUN {
-                swept.cut_short = true;
-                return Ok(swept);
-            }
+        let through = self.sweep_expired(started, &mut swept).await? && self.sweep_linked(started, &mut swept).await?;
+        swept.cut_short = !through;
+        Ok(swept)
+    }
+
+    fn must_end(&self, started: Instant) -> bool {
+        *self.stop.borrow() || started.elapsed() > LONGEST_RUN
+    }
+
+    /// Expired pending images. `false` where the run had to end before there were none.
+    async fn sweep_expired(&self, started: Instant, swept: &mut Swept) -> anyhow::Result<bool> {
+        while !self.must_end(started) {
             let doomed = self.mark().await.context("expired images were not looked up")?;
             if doomed.is_empty() {
-                return Ok(swept);
+                return Ok(true);
             }
-            let gone = self.delete_objects(&doomed).await.context("objects of expired images were not deleted")?;
+            let objects: Objects = doomed.iter().map(|doomed| (doomed.id, keys_of(doomed))).collect();
+            let gone = self.delete_objects(&objects).await.context("objects of expired images were not deleted")?;
             swept.batches += 1;
             swept.left += doomed.len() - gone.len();
             swept.images += self.delete_rows(&gone).await.context("rows of expired images were not deleted")?;
         }
+        Ok(false)
+    }
+
+    /// Incoming keys of linked images. `false` where the run had to end before there were none.
+    async fn sweep_linked(&self, started: Instant, swept: &mut Swept) -> anyhow::Result<bool> {
+        while !self.must_end(started) {
+            let linked = self.take_incoming().await.context("linked images were not looked up")?;
+            if linked.is_empty() {
+                return Ok(true);
+            }
+            let objects: Objects = linked.iter().map(|id| (*id, BTreeSet::from([incoming_key(*id)]))).collect();
+            let empty =
+                self.delete_objects(&objects).await.context("incoming objects of linked images were not deleted")?;
+            swept.batches += 1;
+            swept.left += linked.len() - empty.len();
+            swept.linked += self.note_emptied(&empty).await.context("rows of linked images were not updated")?;
+        }
+        Ok(false)
     }
 
     async fn mark(&self) -> Result<Vec<Doomed>, DatabaseError> {
         let mut connection = self.database.connection().await?;
-        Ok(images::mark_expired(&mut connection, self.pending_ttl, BATCH_ROWS).await?)
+        Ok(images::mark_expired(&mut connection, self.timing.pending_ttl, BATCH_ROWS).await?)
     }
 
-    /// Deletes the objects, and says which images have none any more.
-    async fn delete_objects(&self, doomed: &[Doomed]) -> anyhow::Result<Vec<ImageId>> {
-        let keys: Vec<String> = doomed.iter().flat_map(keys_of).collect();
+    async fn take_incoming(&self) -> Result<Vec<ImageId>, DatabaseError> {
+        let mut connection = self.database.connection().await?;
+        Ok(images::take_incoming(&mut connection, self.timing.form_life(), BATCH_ROWS).await?)
+    }
+
+    async fn note_emptied(&self, empty: &[ImageId]) -> Result<usize, DatabaseError> {
+        let mut connection = self.database.connection().await?;
+        Ok(images::incoming_emptied(&mut connection, empty).await?)
+    }
+
+    /// Deletes the objects, and says which images have none of them any more.
+    async fn delete_objects(&self, objects: &[(ImageId, BTreeSet<String>)]) -> anyhow::Result<Vec<ImageId>> {
+        let keys: Vec<String> = objects.iter().flat_map(|(_, keys)| keys).cloned().collect();
         let failed: BTreeSet<String> = self.storage.delete_many(&keys).await?.into_iter().collect();
         if let Some(key) = failed.first() {
             tracing::warn!(
                 keys = failed.len(),
                 first.key = key,
-                "The store could not delete some objects; their rows stay"
+                "The store could not delete some objects; a later sweep tries again"
             );
         }
-        let is_gone = |doomed: &&Doomed| !keys_of(doomed).iter().any(|key| failed.contains(key));
-        Ok(doomed.iter().filter(is_gone).map(|doomed| doomed.id).collect())
+        Ok(objects.iter().filter(|(_, keys)| keys.is_disjoint(&failed)).map(|(id, _)| *id).collect())
     }
 
     async fn delete_rows(&self, gone: &[ImageId]) -> Result<usize, DatabaseError> {

@@ -13,7 +13,7 @@ use tokio::{
     process::Command,
 };
 use upload_domain::{AttemptId, ImageId, Role, UserId, UserStatus, incoming_key, media_key};
-use upload_sandbox::Stand;
+use upload_sandbox::{Stand, process::Program};
 use uuid::Uuid;
 
 use crate::world::{answer, assert_refused, ops, stand};
@@ -73,6 +73,18 @@ fn verified(key: &str) -> String {
     format!("media_key = '{key}', media_byte_size = 5, width = 1, height = 1")
 }
 
+/// A sweep with the reader's key, which may delete nothing.
+fn powerless(stand: &Stand) -> Program {
+    let environment = stand.environment();
+    let mut powerless = ops(stand, "sweep --once").without("S3_SESSION_TOKEN");
+    for name in ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"] {
+        if let Some(value) = environment.get(&format!("S3_READER_{name}")) {
+            powerless = powerless.env(format!("S3_{name}"), value.as_str());
+        }
+    }
+    powerless
+}
+
 #[tokio::test]
 async fn expired_images_go_with_their_objects_and_nothing_else_does() {
     let world = World::new().await;
@@ -109,11 +121,17 @@ async fn expired_images_go_with_their_objects_and_nothing_else_does() {
     }
 
     let printed = answer(&world.stand, "sweep --once").await;
-    assert!(printed.starts_with("swept 4 images in 1 batches, 0 left, "), "{printed}");
+    assert!(
+        printed.starts_with("swept 4 images and the incoming keys of 0 linked ones in 1 batches, 0 left, "),
+        "{printed}"
+    );
     assert_eq!(world.keys().await, kept_keys);
     assert_eq!(world.kept(&[bare, incoming, uploaded, died, fresh, running, linked]).await, [fresh, running, linked]);
     let printed = answer(&world.stand, "sweep --once").await;
-    assert!(printed.starts_with("swept 0 images in 0 batches, 0 left, "), "{printed}");
+    assert!(
+        printed.starts_with("swept 0 images and the incoming keys of 0 linked ones in 0 batches, 0 left, "),
+        "{printed}"
+    );
 }
 
 #[tokio::test]
@@ -136,15 +154,7 @@ async fn an_object_that_cannot_be_deleted_keeps_its_row_until_it_can() {
     let world = World::new().await;
     let image = world.image(4000, "").await;
     world.put(&incoming_key(image)).await;
-    // The reader's key may delete nothing.
-    let environment = world.stand.environment();
-    let mut powerless = ops(&world.stand, "sweep --once").without("S3_SESSION_TOKEN");
-    for name in ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"] {
-        if let Some(value) = environment.get(&format!("S3_READER_{name}")) {
-            powerless = powerless.env(format!("S3_{name}"), value.as_str());
-        }
-    }
-    let finished = powerless.run().await.unwrap();
+    let finished = powerless(&world.stand).run().await.unwrap();
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert_eq!(world.stand.count("image WHERE deleting_at IS NOT NULL").await.unwrap(), 1);
     assert_eq!(world.keys().await, [incoming_key(image)]);
@@ -154,6 +164,42 @@ async fn an_object_that_cannot_be_deleted_keeps_its_row_until_it_can() {
     assert!(printed.starts_with("swept 1 images"), "{printed}");
     assert_eq!(world.keys().await, Vec::<String>::new());
     assert_eq!(world.kept(&[image]).await, []);
+}
+
+#[tokio::test]
+async fn what_a_form_left_after_the_link_goes_once_no_form_is_valid() {
+    let world = World::new().await;
+    let linked = world.image(1_000_000, "").await;
+    let (_, key) = media(linked);
+    let link = format!("{}, byte_size = 5, linked_at = now() - interval '530 s'", verified(&key));
+    world.stand.sql(&format!("UPDATE image SET {link} WHERE id = '{linked}'")).await.unwrap();
+    for key in [&incoming_key(linked), &key] {
+        world.put(key).await;
+    }
+    let all = world.keys().await;
+    let printed = answer(&world.stand, "sweep --once").await;
+    assert!(printed.starts_with("swept 0 images and the incoming keys of 0 linked ones in 0 batches"), "{printed}");
+    assert_eq!(world.keys().await, all, "300 s of the form, 180 s of a body and 60 s of skew are not over");
+
+    world.stand.sql("UPDATE image SET linked_at = linked_at - interval '11 s'").await.unwrap();
+    // A longer form's time is not over yet.
+    let finished = ops(&world.stand, "sweep --once").env("FORM_TTL", "600").run().await.unwrap();
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(world.keys().await, all);
+    let finished = powerless(&world.stand).run().await.unwrap();
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert_eq!(world.keys().await, all);
+
+    world.stand.sql("UPDATE image SET incoming_due_at = incoming_due_at - interval '46 s'").await.unwrap();
+    let printed = answer(&world.stand, "sweep --once").await;
+    assert!(
+        printed.starts_with("swept 0 images and the incoming keys of 1 linked ones in 1 batches, 0 left"),
+        "{printed}"
+    );
+    assert_eq!(world.keys().await, [key]);
+    assert_eq!(world.kept(&[linked]).await, [linked]);
+    let printed = answer(&world.stand, "sweep --once").await;
+    assert!(printed.starts_with("swept 0 images and the incoming keys of 0 linked ones in 0 batches"), "{printed}");
 }
 
 #[tokio::test]
