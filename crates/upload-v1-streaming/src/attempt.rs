@@ -11,12 +11,11 @@ use std::{
     },
 };
 
-use actix_web::http::StatusCode;
 use tracing::{info, warn};
 use upload_domain::{AttemptId, ImageId, Refusal, media_key};
-use upload_http::{ApiError, Shared};
+use upload_http::{ApiError, Shared, Shutdown, refused_claim};
 use upload_persistence::{
-    DatabaseError,
+    Connection, DatabaseError,
     images::{self, FinishedUpload, Image},
 };
 use upload_storage::StorageError;
@@ -30,6 +29,7 @@ const DELETE_TRIES: u32 = 3;
 pub struct Attempt {
     image: ImageId,
     hold: Option<Hold>,
+    shutdown: Shutdown,
     /// Whether the request lived long enough to be told how the attempt ended.
     answered: bool,
 }
@@ -62,8 +62,9 @@ impl Attempt {
         let media_key = media_key(image.id, attempt);
         let previous_key = image.media_key.clone();
         let handed_over = Arc::default();
+        let shutdown = shared.shutdown.clone();
         let hold = Hold { shared, image: image.id, attempt, media_key, previous_key, handed_over };
-        Self { image: image.id, hold: Some(hold), answered: false }
+        Self { image: image.id, hold: Some(hold), shutdown, answered: false }
     }
 
     /// Ends the attempt as `outcome` says.
@@ -97,7 +98,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.answered {
+        if !self.answered && !self.shutdown.has_begun() && !std::thread::panicking() {
             // The boundary does not see a request that actix dropped.
             info!(image.id = %self.image, status = 499, code = "client_disconnected", "the client went away");
         }
@@ -155,16 +156,32 @@ impl Hold {
         }
     }
 
-    /// Writes to the row what was stored, and takes the object back where the row no longer wants it.
+    /// Writes to the row what was stored, and takes the object back where the row no longer wants it or cannot be told.
     async fn commit(&self, stored: Stored) -> Result<(Image, Stored), ApiError> {
-        match self.finish(&stored).await {
-            Ok(Some(image)) => Ok((self.committed(image).await, stored)),
-            Ok(None) => {
+        let mut connection = match self.shared.database.connection().await {
+            Ok(connection) => connection,
+            // Nothing was sent, so nothing can have been committed.
+            Err(error) => {
                 self.delete_object(&self.media_key).await;
-                let detail = "another upload or the end of the image's time came first";
-                Err(ApiError::new(StatusCode::CONFLICT, "upload_in_progress", detail).retry_after(1))
+                return Err(error.into());
             }
-            Err(error) => self.find_commit(error, stored).await,
+        };
+        match self.finish(&mut connection, &stored).await {
+            Ok(Some(image)) => {
+                drop(connection);
+                Ok((self.committed(image).await, stored))
+            }
+            Ok(None) => {
+                let cutoff = self.shared.timing.link_cutoff();
+                let standing = images::standing(&mut connection, self.image, None, cutoff).await;
+                drop(connection);
+                self.delete_object(&self.media_key).await;
+                Err(refused_claim(standing?))
+            }
+            Err(error) => {
+                drop(connection);
+                self.find_commit(error, stored).await
+            }
         }
     }
 
@@ -193,8 +210,7 @@ impl Hold {
         }
     }
 
-    async fn finish(&self, stored: &Stored) -> Result<Option<Image>, DatabaseError> {
-        let mut connection = self.shared.database.connection().await?;
+    async fn finish(&self, connection: &mut Connection, stored: &Stored) -> Result<Option<Image>, DatabaseError> {
         let finished = FinishedUpload {
             id: self.image,
             attempt: self.attempt,
@@ -202,7 +218,7 @@ impl Hold {
             byte_size: stored.byte_size,
             dimensions: stored.dimensions,
         };
-        Ok(images::finish_upload(&mut connection, &finished).await?)
+        Ok(images::finish_upload(connection, &finished).await?)
     }
 
     /// The row names the new object: the one before it is no longer anybody's.

@@ -1,12 +1,11 @@
-//! The client's body, watched: how fast it comes, how long it takes and how much it is.
+//! The client's body, watched: how much it is, how fast it comes and how long it takes.
 //!
 //! The clock of the minimum rate runs only while the server waits for the client, never while the store or the
-//! database keeps the client waiting. A fault is kept beside the stream, because actix-multipart can only carry
-//! actix's own [`PayloadError`].
+//! database keeps the client waiting. So it is not part of the stream, which the parser also polls in between, but of
+//! each wait for the form.
 
 use std::{
     cell::Cell,
-    future::Future,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -16,10 +15,10 @@ use std::{
 use actix_web::{error::PayloadError, web};
 use bytes::Bytes;
 use futures::Stream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, timeout_at};
 
 /// The slowest rate at which a client may send, in bytes a second.
-pub const MIN_CLIENT_BYTES_PER_SECOND: u64 = 8 * 1024;
+const MIN_CLIENT_BYTES_PER_SECOND: u64 = 8 * 1024;
 
 /// What a client's body may do.
 #[derive(Debug, Clone, Copy)]
@@ -32,91 +31,72 @@ pub struct BodyLimits {
     pub max_time: Duration,
 }
 
-/// What a client did wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyFault {
-    /// It sent too slowly, or for too long.
-    Timeout,
-    /// It sent more than may be sent.
-    TooLarge,
+/// What has come of a body; shared by the stream that counts and the clock that judges.
+#[derive(Debug, Default)]
+struct Received {
+    bytes: Cell<u64>,
+    too_large: Cell<bool>,
 }
 
-/// Where a [`ClientBody`] leaves its fault.
-pub type FaultCell = Rc<Cell<Option<BodyFault>>>;
-
-/// A request's payload under [`BodyLimits`].
+/// A request's payload, counted; it fails where it is larger than it may be.
 pub struct ClientBody {
     payload: web::Payload,
-    limits: BodyLimits,
-    received_bytes: u64,
-    deadline: Instant,
-    /// Since when the server has been waiting for the client, if it is.
-    waiting_since: Option<Instant>,
-    window_waited: Duration,
-    window_bytes: u64,
-    timer: Pin<Box<Sleep>>,
-    fault: FaultCell,
+    max_bytes: u64,
+    received: Rc<Received>,
 }
 
-impl ClientBody {
-    /// Watches `payload` from now on.
-    pub fn new(payload: web::Payload, limits: BodyLimits) -> Self {
-        let deadline = Instant::now() + limits.max_time;
-        Self {
-            payload,
-            limits,
-            received_bytes: 0,
-            deadline,
-            waiting_since: None,
-            window_waited: Duration::ZERO,
-            window_bytes: 0,
-            timer: Box::pin(tokio::time::sleep_until(deadline)),
-            fault: FaultCell::default(),
-        }
+/// The clock over a [`ClientBody`].
+pub struct Pace {
+    limits: BodyLimits,
+    received: Rc<Received>,
+    deadline: Instant,
+    /// How long the client has been waited for in this window.
+    waited: Duration,
+    /// What had come when this window began.
+    bytes_before: u64,
+}
+
+/// The client sent too slowly, or for too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooSlow;
+
+/// Watches `payload` from now on.
+pub fn watch(payload: web::Payload, limits: BodyLimits) -> (ClientBody, Pace) {
+    let received = Rc::<Received>::default();
+    let body = ClientBody { payload, max_bytes: limits.max_bytes, received: received.clone() };
+    let deadline = Instant::now() + limits.max_time;
+    (body, Pace { limits, received, deadline, waited: Duration::ZERO, bytes_before: 0 })
+}
+
+impl Pace {
+    /// Gives the body its whole time again: it was kept waiting for its turn.
+    pub fn restart(&mut self) {
+        self.deadline = Instant::now() + self.limits.max_time;
     }
 
-    /// Where the fault will stand when the stream has ended with an error that is not the connection's own.
-    pub fn fault(&self) -> FaultCell {
-        self.fault.clone()
+    /// Whether the body failed because it is larger than it may be.
+    pub fn is_too_large(&self) -> bool {
+        self.received.too_large.get()
     }
 
-    fn fail(&self, fault: BodyFault) -> Poll<Option<Result<Bytes, PayloadError>>> {
-        self.fault.set(Some(fault));
-        Poll::Ready(Some(Err(PayloadError::Overflow)))
-    }
-
-    fn received(&mut self, chunk: Bytes) -> Poll<Option<Result<Bytes, PayloadError>>> {
-        if let Some(since) = self.waiting_since.take() {
-            self.window_waited += since.elapsed();
-        }
-        let length = chunk.len() as u64;
-        self.received_bytes += length;
-        self.window_bytes += length;
-        if self.received_bytes > self.limits.max_bytes {
-            return self.fail(BodyFault::TooLarge);
-        }
-        Poll::Ready(Some(Ok(chunk)))
-    }
-
-    /// Waits for the client's next bytes, at most to the end of the rate's window or of the whole body's time.
-    fn waiting(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
+    /// Waits for the client, at most as long as it may take.
+    pub async fn wait<T>(&mut self, reading: impl Future<Output = T>) -> Result<T, TooSlow> {
+        let mut reading = std::pin::pin!(reading);
         loop {
-            if self.waiting_since.is_none() {
-                let now = Instant::now();
-                let window_left = self.limits.rate_window.saturating_sub(self.window_waited);
-                self.timer.as_mut().reset((now + window_left).min(self.deadline));
-                self.waiting_since = Some(now);
+            let begun = Instant::now();
+            let window_ends = begun + self.limits.rate_window.saturating_sub(self.waited);
+            if let Ok(read) = timeout_at(window_ends.min(self.deadline), &mut reading).await {
+                self.waited += begun.elapsed();
+                // A store that takes its time uses up the body's, too.
+                return if Instant::now() < self.deadline { Ok(read) } else { Err(TooSlow) };
             }
-            if self.timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
+            let bytes = self.received.bytes.get() - self.bytes_before;
             let needed = MIN_CLIENT_BYTES_PER_SECOND as f64 * self.limits.rate_window.as_secs_f64();
-            if Instant::now() >= self.deadline || (self.window_bytes as f64) < needed {
-                return self.fail(BodyFault::Timeout);
+            if Instant::now() >= self.deadline || (bytes as f64) < needed {
+                return Err(TooSlow);
             }
-            self.waiting_since = None;
-            self.window_waited = Duration::ZERO;
-            self.window_bytes = 0;
+            self.waited = Duration::ZERO;
+            self.bytes_before = self.received.bytes.get();
         }
     }
 }
@@ -126,10 +106,57 @@ impl Stream for ClientBody {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.payload).poll_next(context) {
-            Poll::Ready(Some(Ok(chunk))) => this.received(chunk),
-            Poll::Ready(other) => Poll::Ready(other),
-            Poll::Pending => this.waiting(context),
+        let next = std::task::ready!(Pin::new(&mut this.payload).poll_next(context));
+        if let Some(Ok(chunk)) = &next {
+            let bytes = this.received.bytes.get() + chunk.len() as u64;
+            this.received.bytes.set(bytes);
+            if bytes > this.max_bytes {
+                this.received.too_large.set(true);
+                return Poll::Ready(Some(Err(PayloadError::Overflow)));
+            }
         }
+        Poll::Ready(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+
+    fn pace(received: &Rc<Received>) -> Pace {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let limits = BodyLimits { max_bytes: 1 << 20, rate_window: 10 * second, max_time: 3 * minute };
+        let deadline = Instant::now() + limits.max_time;
+        Pace { limits, received: received.clone(), deadline, waited: Duration::ZERO, bytes_before: 0 }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_is_judged_over_waits_alone() {
+        let received = Rc::default();
+        let mut pace = pace(&received);
+        let wait = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        assert_eq!(pace.wait(wait(6)).await, Ok(()));
+        // The store keeps the client waiting; that is not the client's doing.
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(pace.wait(wait(3)).await, Ok(()));
+        assert_eq!(pace.wait(wait(3)).await, Err(TooSlow), "nothing came in ten seconds of waiting");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_steady_client_has_until_the_deadline() {
+        let received = Rc::<Received>::default();
+        let mut pace = pace(&received);
+        let begun = Instant::now();
+        let dripping = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                received.bytes.set(received.bytes.get() + 20_000);
+            }
+        };
+        assert_eq!(pace.wait(dripping).await, Err::<(), _>(TooSlow));
+        assert_eq!(begun.elapsed(), Duration::from_secs(180));
+        pace.restart();
+        assert_eq!(pace.wait(pending()).await, Err::<(), _>(TooSlow));
     }
 }

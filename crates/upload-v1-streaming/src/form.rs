@@ -12,10 +12,11 @@ use actix_web::{
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use upload_domain::HEAD_BYTES;
 use upload_http::ApiError;
 
 use crate::{
-    client_body::{BodyFault, BodyLimits, ClientBody, FaultCell},
+    client_body::{self, BodyLimits, Pace, TooSlow},
     form_head::{self, FormHead, HeadError, MAX_PART_HEADER_BYTES},
 };
 
@@ -47,23 +48,30 @@ struct FilePlace {
 pub struct Form {
     multipart: Multipart,
     file: Option<Field>,
-    fault: FaultCell,
+    /// What the file's own part says of its length, in bytes.
+    part_bytes: Option<u64>,
+    pace: Pace,
     boundary: String,
-    body_bytes: Option<u64>,
     place: Option<FilePlace>,
     parts: usize,
 }
 
 impl FormRequest {
+    /// How much of a file will have to be held in memory, in bytes, as far as the headers tell: none where its length will
+    /// be known, or where it is no longer than what is held of every file.
+    pub fn held_bytes(&self, max_image_bytes: u64) -> Option<u64> {
+        let most_bytes = self.body_bytes.unwrap_or(max_image_bytes).min(max_image_bytes);
+        let known = self.body_bytes.is_some() && form_head::ends_with_line_end(&self.boundary);
+        (!known && most_bytes > HEAD_BYTES as u64).then_some(most_bytes)
+    }
+
     /// Refuses what cannot be a form, or is declared larger than `max_image_bytes` allows.
     pub fn check(request: &HttpRequest, max_image_bytes: u64) -> Result<Self, ApiError> {
         let headers = request.headers();
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let media_type = content_type.and_then(|text| text.parse::<mime::Mime>().ok());
         let boundary = media_type
-            .filter(|media_type| {
-                *media_type == mime::MULTIPART_FORM_DATA || media_type.essence_str() == "multipart/form-data"
-            })
+            .filter(|media_type| media_type.essence_str() == "multipart/form-data")
             .and_then(|media_type| media_type.get_param(mime::BOUNDARY).map(|boundary| boundary.as_str().to_owned()))
             .filter(|boundary| (1..=MAX_BOUNDARY_BYTES).contains(&boundary.len()))
             .ok_or_else(|| {
@@ -86,11 +94,11 @@ impl FormRequest {
         payload: web::Payload,
         limits: BodyLimits,
     ) -> Result<Form, ApiError> {
-        let mut body = ClientBody::new(payload, limits);
-        let fault = body.fault();
-        let head = match form_head::read_form_head(&mut body, &self.boundary).await {
+        let (mut body, mut pace) = client_body::watch(payload, limits);
+        let head = pace.wait(form_head::read_form_head(&mut body, &self.boundary)).await.map_err(too_slow)?;
+        let head = match head {
             Ok(head) => head,
-            Err(HeadError::Body(error)) => return Err(body_error(MultipartError::Payload(error), fault.get())),
+            Err(HeadError::Body(error)) => return Err(body_error(MultipartError::Payload(error), &pace)),
             Err(error @ (HeadError::NoBoundary | HeadError::HeaderTooLong)) => {
                 return Err(malformed(&error.to_string()));
             }
@@ -103,20 +111,16 @@ impl FormRequest {
         });
         let replayed = stream::iter(chunks.into_iter().map(Ok)).chain(body);
         let multipart = Multipart::new(request.headers(), replayed);
-        Ok(Form { multipart, file: None, fault, boundary: self.boundary, body_bytes: self.body_bytes, place, parts: 0 })
+        Ok(Form { multipart, file: None, part_bytes: None, pace, boundary: self.boundary, place, parts: 0 })
     }
 }
 
 impl Form {
-    /// The request's Content-Length in bytes; none for a chunked request.
-    pub fn body_bytes(&self) -> Option<u64> {
-        self.body_bytes
-    }
-
     /// The next part, or none at the end of the form.
     pub async fn next_part(&mut self) -> Result<Option<Field>, ApiError> {
-        let Some(field) = self.multipart.next().await else { return Ok(None) };
-        let field = field.map_err(|error| body_error(error, self.fault.get()))?;
+        let next = self.pace.wait(self.multipart.next()).await.map_err(too_slow)?;
+        let Some(field) = next else { return Ok(None) };
+        let field = field.map_err(|error| body_error(error, &self.pace))?;
         self.parts += 1;
         if self.parts > MAX_PARTS {
             let detail = format!("a form has at most {MAX_PARTS} parts");
@@ -134,37 +138,42 @@ impl Form {
     }
 
     /// The value of a small field.
-    pub async fn text(&self, field: &mut Field) -> Result<String, ApiError> {
-        let bytes = field
-            .bytes(MAX_FIELD_BYTES)
-            .await
+    pub async fn text(&mut self, field: &mut Field) -> Result<String, ApiError> {
+        let read = self.pace.wait(field.bytes(MAX_FIELD_BYTES)).await.map_err(too_slow)?;
+        let bytes = read
             .map_err(|_exceeded| malformed("a field other than the file has at most 4096 bytes"))?
-            .map_err(|error| body_error(error, self.fault.get()))?;
+            .map_err(|error| body_error(error, &self.pace))?;
         String::from_utf8(bytes.to_vec()).map_err(|error| malformed("a field is not UTF-8").cause(error))
     }
 
-    /// How long the file will be, in bytes, if the form is well-formed: to be proven by the parser. The declared length
-    /// where the request's own length allows it, else what that length implies; none where only reading will tell.
+    /// How long the file will be, in bytes, if the form is well-formed: to be proven by the parser. What was declared, by
+    /// the client or by the file's part, where the request's own length allows it; else what that length implies, where
+    /// the form's end can be predicted; else none: only reading will tell.
     pub fn file_bytes(&self, declared_bytes: Option<u64>) -> Option<u64> {
         let place = self.place?;
         let fits = |bytes: &u64| form_head::fits(*bytes, place.body_bytes, place.file_offset, &self.boundary);
-        match declared_bytes {
-            Some(_) => declared_bytes.filter(fits).or(Some(place.implied_bytes)),
-            None => form_head::ends_with_line_end(&self.boundary).then_some(place.implied_bytes),
-        }
+        let implied = form_head::ends_with_line_end(&self.boundary).then_some(place.implied_bytes);
+        declared_bytes.or(self.part_bytes).filter(fits).or(implied)
     }
 
     /// Takes the part that is the file; its bytes come from [`Form::next_chunk`].
     pub fn begin_file(&mut self, file: Field) {
+        let length = file.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        self.part_bytes = length.and_then(|text| text.parse().ok());
         self.file = Some(file);
+    }
+
+    /// The form has been kept waiting for its turn: its body has its whole time from here on.
+    pub fn restart_clock(&mut self) {
+        self.pace.restart();
     }
 
     /// The file's next bytes; none where the parser says that the part has ended.
     pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
         let Some(file) = &mut self.file else { return Ok(None) };
-        match file.next().await {
+        match self.pace.wait(file.next()).await.map_err(too_slow)? {
             Some(Ok(chunk)) => Ok(Some(chunk)),
-            Some(Err(error)) => Err(body_error(error, self.fault.get())),
+            Some(Err(error)) => Err(body_error(error, &self.pace)),
             None => {
                 // The parser waits, for ever, while a field that has ended is not dropped.
                 self.file = None;
@@ -192,30 +201,28 @@ pub fn unexpected_field(detail: &str) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, "unexpected_field", detail.to_owned())
 }
 
+fn too_slow(_: TooSlow) -> ApiError {
+    let detail = "The form came too slowly; send it again over a faster connection.";
+    ApiError::new(StatusCode::REQUEST_TIMEOUT, "upload_timeout", detail)
+}
+
 /// What a failure to read the form means. The parser's errors are not `Send`, so the log gets their words.
-fn body_error(error: MultipartError, fault: Option<BodyFault>) -> ApiError {
+fn body_error(error: MultipartError, pace: &Pace) -> ApiError {
     let cause = match &error {
         MultipartError::Payload(payload) => format!("{error}: {payload}"),
         MultipartError::Parse(parse) => format!("{error}: {parse}"),
         _ => error.to_string(),
     };
-    let failure = match (fault, error) {
-        (Some(BodyFault::Timeout), _) => {
-            let detail = "The form came too slowly; send it again over a faster connection.";
-            ApiError::new(StatusCode::REQUEST_TIMEOUT, "upload_timeout", detail)
-        }
-        (Some(BodyFault::TooLarge), _) => {
+    let failure = match error {
+        _ if pace.is_too_large() => {
             let detail = "The form is larger than any may be; GET /limits says how large.";
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
         }
-        (
-            None,
-            MultipartError::Incomplete | MultipartError::Payload(PayloadError::Incomplete(_) | PayloadError::Io(_)),
-        ) => {
+        MultipartError::Incomplete | MultipartError::Payload(PayloadError::Incomplete(_) | PayloadError::Io(_)) => {
             let detail = "The form ended before its last boundary.";
             ApiError::new(StatusCode::BAD_REQUEST, "incomplete_body", detail)
         }
-        (None, _) => malformed("The form does not follow RFC 7578."),
+        _ => malformed("The form does not follow RFC 7578."),
     };
     failure.cause(cause)
 }

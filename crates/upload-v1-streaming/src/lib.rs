@@ -53,6 +53,8 @@ struct V1 {
 
 /// Held while an upload has its turn.
 struct Turn {
+    /// For a file that is held in memory.
+    room: Option<Permit>,
     _permit: Permit,
     _upload: UploadGuard,
 }
@@ -60,7 +62,7 @@ struct Turn {
 /// What makes a server V1: forms with tickets, and the two routes that take bytes.
 pub fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Strategy, StartError> {
     let own = &settings.streaming;
-    own.check()?;
+    own.check(settings.common.http.max_image_bytes)?;
     let ticket_key = || TicketKey::new(own.ticket_secret.expose_secret().as_bytes());
     let forms = TicketForms::new(ticket_key(), start.public_api_url, settings.common.http.limits());
     let v1 = web::Data::new(V1 {
@@ -85,11 +87,16 @@ pub fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Strategy, 
 }
 
 impl V1 {
-    /// Waits for this upload's turn; nothing of its body is read before.
-    async fn enter(&self, shared: &Shared) -> Result<Turn, ApiError> {
+    /// Waits for this upload's turn, and before it for room for what will have to be held of its file: nobody waits for
+    /// room with a turn in hand.
+    async fn enter(&self, shared: &Shared, held_bytes: Option<u64>) -> Result<Turn, ApiError> {
         let _waiting = self.metrics.waiting();
+        let room = match held_bytes {
+            Some(bytes) => Some(self.admission.buffer(bytes).await.map_err(overloaded)?),
+            None => None,
+        };
         let permit = self.admission.enter().await.map_err(overloaded)?;
-        Ok(Turn { _permit: permit, _upload: shared.uploads.begin() })
+        Ok(Turn { room, _permit: permit, _upload: shared.uploads.begin() })
     }
 
     fn body_limits(&self, shared: &Shared) -> BodyLimits {
@@ -100,9 +107,11 @@ impl V1 {
         }
     }
 
-    /// How long an attempt holds its row: the longest body, then the store's answer and the commit.
+    /// How long an attempt holds its row: the longest body and the store's last stall and answer, or the PUT of a file that
+    /// was held; then the commit.
     fn attempt_time(&self, shared: &Shared) -> Duration {
-        shared.timing.max_body_time + 2 * self.storage_timeout + Duration::from_secs(10)
+        const PUT_AND_COMMIT: Duration = Duration::from_secs(45);
+        shared.timing.max_body_time + 2 * self.storage_timeout + PUT_AND_COMMIT
     }
 }
 

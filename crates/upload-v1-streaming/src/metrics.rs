@@ -38,8 +38,7 @@ impl Metrics {
     }
 
     /// Counts one stored file.
-    pub fn received(&self, length_was_known: bool, bytes: u64) {
-        let way = if length_was_known { "streamed" } else { "buffered" };
+    pub fn received(&self, way: &'static str, bytes: u64) {
         self.uploads.get_or_create(&WayLabels { way }).inc();
         self.bytes.inc_by(bytes);
     }

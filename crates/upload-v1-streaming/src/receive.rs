@@ -9,7 +9,7 @@ use upload_persistence::images::Image;
 use upload_storage::Storage;
 
 use crate::{
-    V1,
+    Turn, V1,
     attempt::Attempt,
     form::Form,
     transfer::{Stored, Transfer},
@@ -32,6 +32,7 @@ pub struct Reception<'a> {
 /// Brings the file to the store and its facts to the row.
 pub async fn receive(
     reception: Reception<'_>,
+    turn: &Turn,
     form: &mut Form,
     file_bytes: Option<u64>,
     shared: &Shared,
@@ -48,6 +49,7 @@ pub async fn receive(
         check_length,
         storage_timeout: v1.storage_timeout,
         media_key: &media_key,
+        has_room: turn.room.is_some(),
         handed_over: &handed_over,
         format,
         declared_bytes,
@@ -55,8 +57,8 @@ pub async fn receive(
     };
     let outcome = transfer.run(form, file_bytes).await;
     let (image, stored) = attempt.settle(outcome).await?;
-    v1.metrics.received(file_bytes.is_some(), stored.byte_size);
+    v1.metrics.received(stored.way, stored.byte_size);
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    info!(image.id = %image.id, size_bytes = stored.byte_size, duration_ms, streamed = file_bytes.is_some(), "image uploaded");
+    info!(image.id = %image.id, size_bytes = stored.byte_size, duration_ms, way = stored.way, "image uploaded");
     Ok((image, stored))
 }

@@ -22,26 +22,32 @@ pub struct StreamingSettings {
     #[arg(long, env, default_value_t = 1200)]
     pub uploads_waiting: u32,
     /// Seconds that an upload may wait for its turn
-    #[arg(long, env, default_value_t = 60)]
+    #[arg(long, env, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub uploads_wait_seconds: u64,
     /// Bytes of memory that forms of unknown length may take together
     #[arg(long, env, default_value_t = 128 * 1024 * 1024)]
     pub buffer_budget_bytes: u64,
     /// Seconds over which a client must send at least 8 KiB a second
-    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub client_rate_window_seconds: u64,
     /// Seconds that the store may take nothing of an upload, or keep back its answer after the last byte
-    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub storage_stall_seconds: u64,
 }
 
 impl StreamingSettings {
-    /// Refuses a secret that could be guessed.
-    pub(crate) fn check(&self) -> Result<(), SettingsError> {
+    /// Refuses a secret that could be guessed, and a budget that no file of unknown length would ever fit into.
+    pub(crate) fn check(&self, max_image_bytes: u64) -> Result<(), SettingsError> {
         const LEAST_BYTES: usize = 32;
         if self.ticket_secret.expose_secret().len() < LEAST_BYTES {
             let sentence = "TICKET_SECRET is too short: it must have at least 32 random bytes";
             return Err(SettingsError(sentence.to_owned()));
+        }
+        if self.buffer_budget_bytes < max_image_bytes {
+            return Err(SettingsError(format!(
+                "BUFFER_BUDGET_BYTES is {}; it must be at least MAX_IMAGE_BYTES, which is {max_image_bytes}",
+                self.buffer_budget_bytes
+            )));
         }
         Ok(())
     }

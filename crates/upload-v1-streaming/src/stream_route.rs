@@ -39,7 +39,7 @@ pub async fn stream_upload(
 ) -> Result<HttpResponse, ApiError> {
     let limits = shared.limits;
     let form = FormRequest::check(&request, limits.max_image_bytes)?;
-    let _turn = v1.enter(&shared).await?;
+    let turn = v1.enter(&shared, form.held_bytes(limits.max_image_bytes)).await?;
     let mut form = form.open(&request, payload, v1.body_limits(&shared)).await?;
     let Fields { path, byte_size, format } = Fields::read(&mut form, &limits).await?;
     let check_length = |bytes| check_length(bytes, byte_size, &limits);
@@ -68,7 +68,7 @@ pub async fn stream_upload(
         checksum_sha256: None,
         check_length: &check_length,
     };
-    let (image, _stored) = receive(reception, &mut form, file_bytes, &shared, &v1, &storage).await?;
+    let (image, _stored) = receive(reception, &turn, &mut form, file_bytes, &shared, &v1, &storage).await?;
     Ok(HttpResponse::Created().json(Uploaded { image_entity: ImageEntity::from(&image) }))
 }
 

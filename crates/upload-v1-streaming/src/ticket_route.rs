@@ -40,9 +40,12 @@ pub async fn ticket_upload(
     storage: web::Data<Storage>,
 ) -> Result<HttpResponse, ApiError> {
     let form = FormRequest::check(&request, shared.limits.max_image_bytes)?;
-    let _turn = v1.enter(&shared).await?;
+    let held_bytes = form.held_bytes(shared.limits.max_image_bytes);
+    // Without a caller's token, the head of the form comes first: whoever has no ticket takes nobody's turn.
     let mut form = form.open(&request, payload, v1.body_limits(&shared)).await?;
     let ticket = read_fields(&mut form, &v1.ticket_key).await?;
+    let turn = v1.enter(&shared, held_bytes).await?;
+    form.restart_clock();
     let check_length = |bytes| check_length(bytes, &ticket);
     let file_bytes = form.file_bytes(ticket.exact_bytes());
     file_bytes.map_or(Ok(()), check_length)?;
@@ -57,7 +60,7 @@ pub async fn ticket_upload(
         checksum_sha256: ticket.checksum_sha256,
         check_length: &check_length,
     };
-    let (_image, stored) = receive(reception, &mut form, file_bytes, &shared, &v1, &storage).await?;
+    let (_image, stored) = receive(reception, &turn, &mut form, file_bytes, &shared, &v1, &storage).await?;
     Ok(post_response(&ticket, &stored.etag, &shared))
 }
 

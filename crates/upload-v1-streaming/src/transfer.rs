@@ -43,6 +43,8 @@ pub struct Transfer<'a> {
     pub media_key: &'a str,
     /// Raised before the store is given the last of the file: from then on it may keep it.
     pub handed_over: &'a AtomicBool,
+    /// Whether the budget has set room aside for a file that is held.
+    pub has_room: bool,
     /// The declared format.
     pub format: ImageFormat,
     /// The declared length, in bytes.
@@ -60,6 +62,8 @@ pub struct Stored {
     pub dimensions: Dimensions,
     /// The store's ETag, with its quotation marks.
     pub etag: String,
+    /// How it went there: `streamed` or `buffered`.
+    pub way: &'static str,
 }
 
 /// Why a file was not stored, or is not known to be.
@@ -116,7 +120,7 @@ impl Transfer<'_> {
         }
         let answer =
             timeout(self.storage_timeout, put).await.unwrap_or_else(|elapsed| Err(StorageError::timeout(elapsed)));
-        settle(answer, Stored { byte_size: length, dimensions, etag: String::new() })
+        settle(answer, Stored { byte_size: length, dimensions, etag: String::new(), way: "streamed" })
     }
 
     /// Reads as much of the file as it takes to judge it: nearly always its first chunk, at most [`HEAD_BYTES`] and the
@@ -172,7 +176,8 @@ impl Transfer<'_> {
     /// needs room in the budget.
     async fn buffer(&self, form: &mut Form) -> Result<Stored, TransferError> {
         let max_bytes = self.limits.max_image_bytes;
-        let mut budget = None;
+        // Only a form whose file comes late in a long head gets here without: its headers looked predictable.
+        let mut room = None;
         let mut total_bytes = 0;
         let mut blocks = Vec::new();
         let mut block = BytesMut::new();
@@ -181,9 +186,8 @@ impl Transfer<'_> {
             if total_bytes > max_bytes {
                 return Err(ApiError::payload_too_large(max_bytes).into());
             }
-            if total_bytes > HEAD_BYTES as u64 && budget.is_none() {
-                let most_bytes = form.body_bytes().unwrap_or(max_bytes).min(max_bytes);
-                budget = Some(self.admission.buffer(most_bytes).await.map_err(crate::overloaded)?);
+            if total_bytes > HEAD_BYTES as u64 && !self.has_room && room.is_none() {
+                room = Some(self.admission.buffer(max_bytes).await.map_err(crate::overloaded)?);
             }
             while !chunk.is_empty() {
                 let taken = chunk.split_to(chunk.len().min(HEAD_BYTES - block.len()));
@@ -212,7 +216,7 @@ impl Transfer<'_> {
         )?;
         self.handed_over.store(true, Ordering::Release);
         let answer = self.storage.put_buffered(self.media_key, self.format, blocks).await;
-        settle(answer, Stored { byte_size, dimensions, etag: String::new() })
+        settle(answer, Stored { byte_size, dimensions, etag: String::new(), way: "buffered" })
     }
 
     /// S3 answers a wrong digest with 400 and keeps nothing of it.

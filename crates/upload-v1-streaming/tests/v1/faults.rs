@@ -155,18 +155,31 @@ async fn a_database_that_is_down_before_the_file_is_said_before_the_file_is_read
 }
 
 #[tokio::test]
-async fn an_object_that_the_database_could_not_be_told_of_is_left_to_the_sweep() {
+async fn an_object_that_the_database_cannot_be_told_of_is_taken_back() {
     let rig = Rig::start(&[]).await;
     let half = Half::sent(&rig).await;
     rig.database.set(Mode::Down);
     let (answer, image_id) = half.finish().await;
     assert_eq!(answer.refusal(), (503, "database_unavailable"));
-    // Nothing is deleted while it is not known what the row says; the row names the key for the sweep.
-    let rows =
-        rig.stand.sql("SELECT 'media/' || id || '/' || attempt FROM image WHERE attempt_until > now()").await.unwrap();
-    assert_eq!(rig.keys().await, vec![rows[0][0].clone().unwrap()]);
+    // Nothing was sent to the database, so nothing can have been committed.
+    assert_eq!(rig.keys().await, Vec::<String>::new());
     rig.database.set(Mode::Pass);
-    assert_eq!(rig.client().link_profile(&image_id).await.unwrap().refusal(), (409, "upload_in_progress"));
+    let linked = rig.client().link_profile(&image_id).await.unwrap();
+    assert_eq!(linked.refusal(), (409, "upload_in_progress"), "the attempt ends with its time");
+}
+
+#[tokio::test]
+async fn whoever_has_no_ticket_takes_nobodys_turn() {
+    let rig = Rig::start(&[("UPLOADS_ACTIVE", "1"), ("UPLOADS_WAITING", "0")]).await;
+    let created = rig.create().await;
+    let mut without = RawForm::of_ticket(created.form());
+    without.fields.retain(|(name, _value)| name != "x-ticket");
+    // Its head is complete but for the last line end, so the server waits for more of it.
+    let (head, tail) = (without.head(), Vec::new());
+    let idle = without.begin_with(&rig.server.url, TICKET, &head[..head.len() - 2], tail, FILE_BYTES).await;
+    let file = jpeg_of_exactly(300_000, 8);
+    assert_eq!(rig.client().upload(created.form(), file).await.unwrap().status, 201);
+    drop(idle);
 }
 
 #[tokio::test]

@@ -8,5 +8,6 @@ mod faults;
 mod raw_form;
 mod relay;
 mod rig;
+mod settings;
 mod stops;
 mod streaming;

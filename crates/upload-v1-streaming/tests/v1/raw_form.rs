@@ -84,6 +84,13 @@ impl RawForm {
         upload
     }
 
+    /// Sends the request's head, as if `body_bytes` followed, and these bytes.
+    pub async fn begin_with(&self, url: &str, path: &str, bytes: &[u8], tail: Vec<u8>, body_bytes: usize) -> RawUpload {
+        let mut upload = self.connect(url, path, "", &format!("Content-Length: {body_bytes}"), tail).await;
+        upload.send(bytes).await;
+        upload
+    }
+
     /// Sends a whole form in chunked transfer coding (RFC 9112, section 7.1).
     pub async fn send_chunked(&self, url: &str, path: &str, token: &str, file: &[u8]) -> RawAnswer {
         let body = [self.head(), file.to_vec(), self.tail()].concat();

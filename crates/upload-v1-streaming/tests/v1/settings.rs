@@ -1,0 +1,62 @@
+//! V1's own settings, how it ends when it cannot start, and what it never logs.
+
+use upload_domain::{ImageFormat, ImagePath};
+use upload_sandbox::{Sandbox, process::Program, samples::jpeg_of_exactly};
+
+use crate::rig::{BINARY, Rig};
+
+#[tokio::test]
+async fn a_wrong_value_ends_the_process_with_code_2_and_a_sentence() {
+    let stand = Sandbox::shared().await.stand().await;
+    let table = [
+        ("TICKET_SECRET", "hunter2", "at least 32"),
+        ("TICKET_SECRET", "", "must be set"),
+        ("UPLOADS_ACTIVE", "0", "`0`"),
+        ("UPLOADS_WAITING", "many", "`many`"),
+        ("UPLOADS_WAIT_SECONDS", "1h", "`1h`"),
+        ("BUFFER_BUDGET_BYTES", "1000000", "MAX_IMAGE_BYTES"),
+        ("CLIENT_RATE_WINDOW_SECONDS", "0", "`0`"),
+        ("STORAGE_STALL_SECONDS", "18446744073709551615", "3600"),
+    ];
+    for (variable, value, expected) in table {
+        let ended = Program::new(BINARY, &stand).env(variable, value).run().await.unwrap();
+        let told = format!("{variable}={value}: {}", ended.stderr);
+        assert_eq!(ended.code, Some(2), "{told}");
+        assert!(ended.stderr.contains(variable) && ended.stderr.contains(expected), "{told}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{told}");
+        assert!(!ended.stderr.contains("hunter2"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_a_failure() {
+    let rig = Rig::start(&[]).await;
+    let address = rig.server.url.strip_prefix("http://").unwrap();
+    let ended = Program::new(BINARY, &rig.stand).env("BIND_ADDRESS", address).run().await.unwrap();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains(address), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn nothing_secret_is_logged_at_the_finest_level() {
+    let mut rig = Rig::start(&[("LOG_LEVEL", "trace")]).await;
+    let created = rig.create().await;
+    let file = jpeg_of_exactly(400_000, 1);
+    assert_eq!(rig.client().upload(created.form(), file.clone()).await.unwrap().status, 201);
+    let mut tampered = created.form().clone();
+    tampered["fields"]["Content-Type"] = "image/png".into();
+    assert_eq!(rig.client().upload(&tampered, file.clone()).await.unwrap().status, 403);
+    let streamed = rig.client().stream(ImagePath::UserProfile, ImageFormat::Jpeg, file).await.unwrap();
+    assert_eq!(streamed.status, 201);
+    assert_eq!(rig.server.terminate().await.unwrap(), Some(0));
+
+    let environment = rig.stand.environment();
+    let secret = |name: &str| name.contains("SECRET") || name.ends_with("KEY_ID") || name.ends_with("TOKEN");
+    let settings = environment.iter().filter(|(name, _value)| secret(name)).map(|(_name, value)| value.as_str());
+    let ticket = created.form()["fields"]["x-ticket"].as_str().unwrap();
+    let log = rig.server.log().join("\n");
+    for secret in settings.chain([ticket, &rig.person.token, "Bearer "]) {
+        assert!(!log.contains(secret), "`{secret}` is in the log:\n{log}");
+    }
+    assert_eq!(log.matches("image uploaded").count(), 2, "one line an upload:\n{log}");
+}
