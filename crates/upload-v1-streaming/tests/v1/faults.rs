@@ -96,11 +96,11 @@ async fn a_store_that_breaks_off_fails_the_upload_and_frees_the_row() {
     let rig = Rig::start(&[]).await;
     let half = Half::sent(&rig).await;
     rig.store.set(Mode::Down);
-    let (answer, image_id) = half.finish().await;
-    assert_eq!(answer.refusal(), (503, "storage_unavailable"));
+    // The client is told without having to send the rest.
+    assert_eq!(half.upload.answer().await.refusal(), (503, "storage_unavailable"));
     rig.assert_nothing_stored().await;
     rig.store.set(Mode::Pass);
-    assert_eq!(rig.client().link_profile(&image_id).await.unwrap().refusal(), (409, "not_uploaded"));
+    assert_eq!(rig.client().link_profile(&half.image_id).await.unwrap().refusal(), (409, "not_uploaded"));
 }
 
 #[tokio::test]
