@@ -45,6 +45,7 @@ async fn the_store_has_the_first_half_while_the_client_holds_back_the_second() {
     }
 }
 
+/// With the settings as they are: 32 are active, the others wait, and all have sent what the sockets take.
 #[tokio::test]
 async fn sixty_four_uploads_at_once_cost_less_than_their_windows() {
     const UPLOADS: u64 = 64;
