@@ -4,7 +4,7 @@
 use std::{panic::AssertUnwindSafe, time::Instant};
 
 use actix_web::{
-    Error, HttpMessage as _,
+    Error,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -32,7 +32,6 @@ pub(crate) async fn boundary(
     };
     let id = RequestId::for_request(&request, &shared.trusted_proxies);
     let method = known_method(request.method());
-    request.extensions_mut().insert(id.clone());
     // A span at the level of errors is never filtered out, so every line of ours carries the id.
     let span = error_span!("request", request.id = id.as_str(), method);
     let started = Instant::now();
@@ -47,7 +46,7 @@ async fn answer(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let encoded = request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
+    let encoded = request.headers().get_all(header::CONTENT_ENCODING).any(|coding| coding != "identity");
     let outcome = if encoded {
         let error = ApiError::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,

@@ -181,7 +181,10 @@ impl ApiError {
             retryable: self.retryable,
             image_entity_id: self.image,
         };
-        response.insert_header((header::CONTENT_TYPE, "application/problem+json")).json(problem)
+        response
+            .insert_header((header::CONTENT_TYPE, "application/problem+json"))
+            .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .json(problem)
     }
 }
 

@@ -25,7 +25,6 @@ pub use error::ApiError;
 pub use form::{FormMethod, FormParts, IssueForm, PresignedForm};
 pub use link::refused_claim;
 pub use metrics::Metrics;
-pub use request_id::RequestId;
 pub use server::{Server, Start, StartError, Stopped, Strategy, run};
 pub use settings::{CommonSettings, HttpSettings, JwtAlgorithm, LogFormat, SettingsError, parse};
 pub use shared::Shared;

@@ -67,7 +67,7 @@ pub(crate) enum Linked<T> {
 
 /// What a claim came to.
 pub(crate) enum Claim {
-    Held(Claimed),
+    Held(Box<Claimed>),
     /// The image is linked to the wanted target, and that link is live.
     LinkedHere,
 }
@@ -91,14 +91,7 @@ pub(crate) async fn link<T: Target>(
             }
         }
     };
-    let attempt = claimed.attempt;
-    let prepared = match prepare(&shared, claimed).await {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            release(&shared, id, attempt).await;
-            return Err(error);
-        }
-    };
+    let prepared = prepare(&shared, *claimed).await?;
     let attachment = commit(&shared, caller, to, &prepared).await?;
     linked(&shared, &prepared, started);
     Ok(Linked::Now(attachment))
@@ -114,9 +107,11 @@ pub(crate) async fn claim(
 ) -> Result<Claim, ApiError> {
     let attempt = Uuid::new_v4().into();
     let (lease, cutoff) = (shared.timing.link_lease, shared.timing.link_cutoff());
+    // Time is left to commit, or to give back, before the lease ends.
+    let until = tokio::time::Instant::now() + lease * 3 / 4;
     let claimed = images::claim_link(connection, id, caller.user_id, attempt, lease, cutoff).await?;
     match claimed {
-        Some(image) if image.path == target.path() => Ok(Claim::Held(Claimed { image, attempt })),
+        Some(image) if image.path == target.path() => Ok(Claim::Held(Box::new(Claimed { image, attempt, until }))),
         Some(_image) => {
             if let Err(error) = images::end_attempt(connection, id, attempt).await {
                 warn!(image.id = %id, cause = chain(&error), "an image was not given back; its lease will end");
@@ -238,16 +233,19 @@ pub(crate) async fn give_up(connection: &mut Connection, prepared: &Prepared) ->
     Ok(images::end_attempt(connection, prepared.image.id, prepared.attempt).await?)
 }
 
-/// Takes back what an attempt did that is known not to have been committed, and hands on why.
+/// Takes back what an attempt did that is known not to have been committed, and hands on why. The image stays held where the
+/// copy cannot be deleted, as in [`prepare`].
 pub(crate) async fn undo(shared: &Shared, prepared: &Prepared, error: ApiError) -> ApiError {
-    if let (true, Some(key)) = (prepared.copied, &prepared.image.media_key) {
-        discard(shared, key).await;
+    if let (true, Some(key)) = (prepared.copied, &prepared.image.media_key)
+        && !discard(shared, key).await
+    {
+        return error;
     }
     release(shared, prepared.image.id, prepared.attempt).await;
     error
 }
 
-/// After the commit: one line, and the client's own object goes, best effort (the store's lifecycle takes what stays).
+/// After the commit: one line, and what clients may have put under the incoming key goes, best effort (the sweep repeats it).
 pub(crate) fn linked(shared: &Shared, prepared: &Prepared, started: Instant) {
     let image = &prepared.image;
     shared.metrics.linked(1);
@@ -258,14 +256,12 @@ pub(crate) fn linked(shared: &Shared, prepared: &Prepared, started: Instant) {
         duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
         "image linked"
     );
-    if prepared.copied {
-        let (storage, key) = (shared.storage.clone(), incoming_key(image.id));
-        drop(shared.background.spawn(async move {
-            if let Err(error) = storage.delete(&key).await {
-                warn!(cause = chain(&error), "a linked upload's incoming object was not deleted");
-            }
-        }));
-    }
+    let (storage, key) = (shared.storage.clone(), incoming_key(image.id));
+    drop(shared.background.spawn(async move {
+        if let Err(error) = storage.delete(&key).await {
+            warn!(cause = chain(&error), "a linked upload's incoming object was not deleted");
+        }
+    }));
 }
 
 pub(crate) fn already_linked() -> ApiError {

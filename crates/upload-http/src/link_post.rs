@@ -43,13 +43,14 @@ pub(crate) async fn create_post(
     let claimed = claim_all(&shared, caller, post, &ids).await?;
     let mut prepared = prepare_all(&shared, claimed).await?;
     prepared.sort_by_key(|prepared| ids.iter().position(|id| *id == prepared.image.id));
-    commit(&shared, caller, post, &text, &prepared).await?;
+    let post = commit(&shared, caller, post, &text, &prepared).await?;
     for image in &prepared {
         linked(&shared, image, started);
     }
-    let mut connection = shared.database.connection().await?;
-    let found = posts::find_live(&mut connection, post).await?;
-    found.ok_or_else(|| ApiError::internal("a post is gone as soon as it was made"))
+    // From here on nothing may fail: the post is made, and a client that tried again would be told that its images are gone.
+    // One statement made the post and linked its images, so both have one time.
+    let images = prepared.into_iter().map(|one| Image { linked_at: Some(post.created_at), ..one.image }).collect();
+    Ok((post, images))
 }
 
 async fn claim_all(shared: &Shared, caller: Caller, post: PostId, ids: &[ImageId]) -> Result<Vec<Claimed>, ApiError> {
@@ -61,7 +62,7 @@ async fn claim_all(shared: &Shared, caller: Caller, post: PostId, ids: &[ImageId
         let mut failure = None;
         for id in in_order {
             match claim(shared, &mut connection, caller, id, LinkTarget::Post(post)).await {
-                Ok(Claim::Held(one)) => claimed.push(one),
+                Ok(Claim::Held(one)) => claimed.push(*one),
                 // The post is new: whatever the image is linked to is another.
                 Ok(Claim::LinkedHere) => failure = Some(already_linked().image(id)),
                 Err(error) => failure = Some(error.image(id)),
@@ -80,7 +81,6 @@ async fn claim_all(shared: &Shared, caller: Caller, post: PostId, ids: &[ImageId
 }
 
 async fn prepare_all(shared: &Shared, claimed: Vec<Claimed>) -> Result<Vec<Prepared>, ApiError> {
-    let leases: Vec<_> = claimed.iter().map(|one| (one.image.id, one.attempt)).collect();
     // Each is brought to its end, also after one has failed: a copy that is dropped half-way would be left behind.
     let outcomes: Vec<_> = stream::iter(claimed)
         .map(|one| async move {
@@ -102,11 +102,6 @@ async fn prepare_all(shared: &Shared, claimed: Vec<Claimed>) -> Result<Vec<Prepa
     for one in &prepared {
         failure = undo(shared, one, failure).await;
     }
-    for (id, attempt) in leases {
-        if !prepared.iter().any(|one| one.image.id == id) {
-            release(shared, id, attempt).await;
-        }
-    }
     Err(failure)
 }
 
@@ -116,7 +111,7 @@ async fn commit(
     post: PostId,
     text: &PostText,
     prepared: &[Prepared],
-) -> Result<(), ApiError> {
+) -> Result<Post, ApiError> {
     let verified: Vec<Verified<'_>> = prepared.iter().filter_map(|one| one.image.verified()).collect();
     if verified.len() != prepared.len() {
         return Err(undo_all(shared, prepared, ApiError::internal("a prepared image lacks its sizes")).await);
@@ -127,7 +122,7 @@ async fn commit(
     };
     let new = NewPost { id: post, user_id: caller.user_id, title: &text.title, content: &text.content };
     let failure = match posts::create(&mut connection, &new, &verified).await {
-        Ok(_post) => return Ok(()),
+        Ok(post) => return Ok(post),
         Err(CreateError::Forbidden) => ApiError::forbidden(),
         Err(CreateError::LeaseLost(image)) => {
             let attempt = prepared.iter().find(|one| one.image.id == image).map(|one| one.attempt);
@@ -146,22 +141,27 @@ async fn commit(
 }
 
 /// The commit failed in a way that leaves open whether it happened, or even whether it still runs: the rows know.
-async fn settle(shared: &Shared, post: PostId, prepared: &[Prepared], failure: DatabaseError) -> Result<(), ApiError> {
+async fn settle(
+    shared: &Shared,
+    post: PostId,
+    prepared: &[Prepared],
+    failure: DatabaseError,
+) -> Result<Post, ApiError> {
     let read = async {
         let mut connection = shared.database.connection().await?;
         for one in prepared {
             if give_up(&mut connection, one).await? {
-                return Ok(false);
+                return Ok(None);
             }
         }
-        Ok::<_, DatabaseError>(posts::find_live(&mut connection, post).await?.is_some())
+        Ok::<_, DatabaseError>(posts::find_live(&mut connection, post).await?)
     };
     match read.await {
-        Ok(true) => {
+        Ok(Some((post, _images))) => {
             warn!(cause = chain(&failure), "the commit's answer was lost, but the post is there");
-            Ok(())
+            Ok(post)
         }
-        Ok(false) => Err(undo_all(shared, prepared, failure.into()).await),
+        Ok(None) => Err(undo_all(shared, prepared, failure.into()).await),
         Err(second) => {
             // The copies may be what the rows name: they stay.
             warn!(cause = chain(&second), "whether the post was committed cannot be read");

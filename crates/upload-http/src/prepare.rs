@@ -4,23 +4,32 @@
 //! CVE-2023-28434 and others), and a presigned form may be replayed until it expires. All of it is tied to one ETag, so
 //! what was checked is what is copied. No database connection is held here while the store is asked.
 
-use upload_domain::{AttemptId, HEAD_BYTES, ImageId, Refusal, Sha256Checksum, incoming_key, inspect, media_key};
+use std::time::Duration;
+
+use upload_domain::{
+    AttemptId, Dimensions, HEAD_BYTES, ImageId, Refusal, Sha256Checksum, incoming_key, inspect, media_key,
+};
 use upload_persistence::images::{self, Image};
 use upload_storage::{Head, VersionError};
 
 use actix_web::http::StatusCode;
+use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::{ApiError, Shared, error::chain};
 
-/// How often a copy that nobody needs is tried to be deleted; after that it is an object in no row.
+/// How often a copy that nobody needs is tried to be deleted.
 const DELETE_TRIES: u32 = 3;
+/// How long a link may wait for its turn. The image is held meanwhile, so the lease must be longer by far.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// An image that this request holds, with the attempt that holds it.
 #[derive(Debug, Clone)]
 pub(crate) struct Claimed {
     pub(crate) image: Image,
     pub(crate) attempt: AttemptId,
+    /// When it must be prepared.
+    pub(crate) until: Instant,
 }
 
 /// An image that can be committed: its media key, sizes and attempt are set.
@@ -32,36 +41,74 @@ pub(crate) struct Prepared {
     pub(crate) copied: bool,
 }
 
-/// Verifies and copies what a client has uploaded, unless verified bytes are there already. The lease stays held unless
-/// the bytes were refused.
+/// What was verified.
+struct Checked {
+    etag: String,
+    byte_size: u64,
+    dimensions: Dimensions,
+}
+
+/// Why an image was not prepared.
+enum Failure {
+    /// Nothing of the attempt is left.
+    Clean(ApiError),
+    /// A copy may be in the store, or come to be there.
+    CopyLeft(ApiError),
+}
+
+impl<E: Into<ApiError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Clean(error.into())
+    }
+}
+
+/// Verifies and copies what a client has uploaded, unless verified bytes are there already. A failure gives the image back,
+/// except where a copy may be left: then the row goes on naming its key until the lease ends, for the sweep to find.
 pub(crate) async fn prepare(shared: &Shared, claimed: Claimed) -> Result<Prepared, ApiError> {
-    let Claimed { image, attempt } = claimed;
+    let Claimed { image, attempt, until } = claimed;
     if image.media_key.is_some() {
         return Ok(Prepared { image, attempt, copied: false });
     }
     let id = image.id;
-    let target = media_key(id, attempt);
-    // Time is left to commit, or to give back, before the lease ends.
-    let limit = shared.timing.link_lease * 3 / 4;
-    match tokio::time::timeout(limit, verify_and_copy(shared, image, attempt, &target)).await {
-        Ok(prepared) => prepared,
-        Err(_elapsed) => {
-            discard(shared, &target).await;
-            let detail = "The image store did not answer in time; try again.";
-            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_timeout", detail))
+    match verify_and_copy(shared, image, attempt, until).await {
+        Ok(prepared) => Ok(prepared),
+        Err(Failure::Clean(error)) => {
+            release(shared, id, attempt).await;
+            Err(error)
+        }
+        Err(Failure::CopyLeft(error)) => {
+            warn!(image.id = %id, "an image stays held, because a copy of it may be left; its lease will end");
+            Err(error)
         }
     }
 }
 
+/// Waits for its turn, so that what all links hold in memory is bounded, and then has until `until`.
 async fn verify_and_copy(
     shared: &Shared,
     mut image: Image,
     attempt: AttemptId,
-    target: &str,
-) -> Result<Prepared, ApiError> {
+    until: Instant,
+) -> Result<Prepared, Failure> {
+    let wait = timeout_at(until.min(Instant::now() + LONGEST_WAIT), shared.link_turns.acquire());
+    let Ok(Ok(_turn)) = wait.await else { return Err(ApiError::overloaded().into()) };
+    let checked = timeout_at(until, verify(shared, &image, attempt)).await.map_err(|_elapsed| storage_timeout())??;
+    let target = media_key(image.id, attempt);
+    match timeout_at(until, copy(shared, &image, &checked, &target)).await {
+        Ok(copied) => copied?,
+        Err(_elapsed) => return Err(take_back(shared, &target, storage_timeout()).await),
+    }
+    image.media_key = Some(target);
+    image.media_byte_size = Some(checked.byte_size);
+    image.width = Some(checked.dimensions.width);
+    image.height = Some(checked.dimensions.height);
+    Ok(Prepared { image, attempt, copied: true })
+}
+
+async fn verify(shared: &Shared, image: &Image, attempt: AttemptId) -> Result<Checked, ApiError> {
     let source = incoming_key(image.id);
     let head = shared.storage.read_head(&source, HEAD_BYTES).await?.ok_or_else(not_uploaded)?;
-    let dimensions = match judge(shared, &image, &head) {
+    let dimensions = match judge(shared, image, &head) {
         Ok(dimensions) => dimensions,
         Err(refusal) => return Err(refuse(shared, image.id, attempt, refusal).await),
     };
@@ -72,23 +119,27 @@ async fn verify_and_copy(
             Err(error) => return Err(version_error(error)),
         }
     }
-    if let Err(error) = shared.storage.promote(&source, target, &head.etag, image.format).await {
-        // The copy may have been made and only its answer lost. Nothing else ever writes this key, so its size tells.
-        if !matches!(shared.storage.size(target).await, Ok(Some(size)) if size == head.total_bytes) {
-            discard(shared, target).await;
-            return Err(version_error(error));
-        }
+    Ok(Checked { etag: head.etag, byte_size: head.total_bytes, dimensions })
+}
+
+async fn copy(shared: &Shared, image: &Image, checked: &Checked, target: &str) -> Result<(), Failure> {
+    let source = incoming_key(image.id);
+    let Err(error) = shared.storage.promote(&source, target, &checked.etag, image.format).await else { return Ok(()) };
+    // The copy may have been made and only its answer lost. Nothing else ever writes this key, so its size tells.
+    if matches!(shared.storage.size(target).await, Ok(Some(size)) if size == checked.byte_size) {
         warn!(image.id = %image.id, cause = chain(&error), "the copy's answer was lost, but the copy is there");
+        return Ok(());
     }
-    image.media_key = Some(target.to_owned());
-    image.media_byte_size = Some(head.total_bytes);
-    image.width = Some(dimensions.width);
-    image.height = Some(dimensions.height);
-    Ok(Prepared { image, attempt, copied: true })
+    Err(take_back(shared, target, version_error(error)).await)
+}
+
+/// Deletes a copy of which nobody knows whether it was made.
+async fn take_back(shared: &Shared, target: &str, error: ApiError) -> Failure {
+    if discard(shared, target).await { Failure::Clean(error) } else { Failure::CopyLeft(error) }
 }
 
 /// Decides from the first bytes and what the store says of the object.
-fn judge(shared: &Shared, image: &Image, head: &Head) -> Result<upload_domain::Dimensions, Refusal> {
+fn judge(shared: &Shared, image: &Image, head: &Head) -> Result<Dimensions, Refusal> {
     let judged = inspect(&head.bytes, head.total_bytes, image.byte_size, image.format, &shared.limits);
     let as_declared =
         head.content_type.as_deref().is_some_and(|found| found.eq_ignore_ascii_case(image.format.as_str()));
@@ -120,14 +171,15 @@ async fn refuse(shared: &Shared, id: ImageId, attempt: AttemptId, refusal: Refus
     }
 }
 
-/// Deletes a copy that no row names; what cannot be deleted stays as an object in no row.
-pub(crate) async fn discard(shared: &Shared, key: &str) {
+/// Deletes a copy that nobody needs; whether it is gone.
+pub(crate) async fn discard(shared: &Shared, key: &str) -> bool {
     for attempts_left in (0..DELETE_TRIES).rev() {
         match shared.storage.delete(key).await {
-            Ok(()) => return,
+            Ok(()) => return true,
             Err(error) => warn!(attempts_left, cause = chain(&error), "a copy that nobody needs was not deleted"),
         }
     }
+    false
 }
 
 /// Gives the image back, so that the client can try again at once. The lease would end by itself, later.
@@ -150,6 +202,11 @@ fn version_error(error: VersionError) -> ApiError {
         VersionError::Missing => not_uploaded(),
         VersionError::Storage(error) => error.into(),
     }
+}
+
+fn storage_timeout() -> ApiError {
+    let detail = "The image store did not answer in time; try again.";
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_timeout", detail)
 }
 
 fn not_uploaded() -> ApiError {

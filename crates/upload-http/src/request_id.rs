@@ -1,7 +1,6 @@
 //! The id under which a request is found in the logs: a trusted proxy's, or our own.
 
 use actix_web::{
-    HttpMessage, HttpRequest,
     dev::ServiceRequest,
     http::header::{HeaderName, HeaderValue},
 };
@@ -14,17 +13,12 @@ pub(crate) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-requ
 const MAX_BYTES: usize = 128;
 
 /// The id of one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(String);
+#[derive(Debug)]
+pub(crate) struct RequestId(String);
 
 impl RequestId {
-    /// The id of a request that passed the boundary.
-    pub fn of(request: &HttpRequest) -> Option<Self> {
-        request.extensions().get::<Self>().cloned()
-    }
-
     /// As in the log and in the answer's header.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 

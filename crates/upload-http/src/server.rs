@@ -22,6 +22,7 @@ use tokio::{
     net::{TcpSocket, lookup_host},
     runtime::Handle,
     signal::unix::{SignalKind, signal},
+    sync::Semaphore,
     time::timeout,
 };
 use tracing::{info, warn};
@@ -62,10 +63,6 @@ pub struct Start<'a> {
     pub public_api_url: &'a Url,
     /// Where the strategy's own metrics go.
     pub registry: &'a mut Registry,
-    /// Where work runs that must finish.
-    pub background: &'a Background,
-    /// Whether the server is stopping.
-    pub shutdown: &'a Shutdown,
 }
 
 /// Why a server did not start, or ended by itself.
@@ -126,12 +123,7 @@ impl Server {
         let mut registry = Registry::default();
         let own = metrics::Own::register(&mut registry);
         let uploads = ActiveUploads::new(shutdown.clone(), own.uploads_active.clone());
-        let strategy = strategy(&mut Start {
-            public_api_url: &public_api_url,
-            registry: &mut registry,
-            background: &background,
-            shutdown: &shutdown,
-        })?;
+        let strategy = strategy(&mut Start { public_api_url: &public_api_url, registry: &mut registry })?;
         let database = Database::new(&settings.database, background.runtime().clone())
             .map_err(|error| SettingsError(error.to_string()))?;
         let storage = Storage::new(&settings.storage).map_err(|error| SettingsError(error.to_string()))?;
@@ -148,6 +140,7 @@ impl Server {
             tokens: Arc::new(tokens),
             shutdown,
             uploads,
+            link_turns: Arc::new(Semaphore::new(http.links_active.into())),
             trusted_proxies: http.trusted_proxies.clone().into(),
         };
         Ok(Self { settings: settings.clone(), listener, address, shared, configure: strategy.configure })

@@ -82,6 +82,7 @@ async fn a_panic_in_a_handler_is_a_500_with_an_id_and_nothing_else() {
     let Some(response) = response else { panic!("a panic must be an error") };
     assert_eq!(response.status().as_u16(), 500);
     let id = response.headers().get(REQUEST_ID_HEADER).and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    assert!(response.headers().contains_key(header::X_CONTENT_TYPE_OPTIONS));
     let body = to_bytes(response.into_body()).await.unwrap_or_default();
     let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
     assert_eq!((&problem["code"], &problem["requestId"]), (&"internal_error".into(), &Value::from(id)));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use tokio::sync::Semaphore;
 use upload_domain::{ImageId, ImageLimits, Timing};
 use upload_persistence::Database;
 use upload_storage::Storage;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub shutdown: Shutdown,
     /// The uploads that this server carries.
     pub uploads: ActiveUploads,
+    /// Links that verify and copy at once; first come, first served.
+    pub(crate) link_turns: Arc<Semaphore>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
 

@@ -24,13 +24,8 @@ impl Shutdown {
         self.begun.is_cancelled()
     }
 
-    /// Ends when the server begins to stop.
-    pub async fn begun(&self) {
-        self.begun.cancelled().await;
-    }
-
     /// Ends when requests in flight have had their time; the boundary then drops them with 503 `shutting_down`.
-    pub async fn over(&self) {
+    pub(crate) async fn over(&self) {
         self.over.cancelled().await;
     }
 

@@ -6,6 +6,8 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use upload_domain::{ImageFormat, ImagePath};
+use upload_sandbox::samples;
 
 use crate::Setup;
 
@@ -15,6 +17,8 @@ async fn every_error_is_a_problem_document_with_the_id_of_its_request() {
     let big = json!({ "imageEntityId": "x".repeat(70 * 1024) });
     let id = "018f4f3e-7a50-7000-8000-000000000001";
     let path = "/user/users/profile-image";
+    let encoded_twice = setup.client.request(Method::POST, path);
+    let encoded_twice = encoded_twice.header("content-encoding", "identity").header("content-encoding", "gzip");
     let answers = [
         (setup.client.get("/nowhere").await, (404, "not_found")),
         (setup.client.get("/user/images").await, (405, "method_not_allowed")),
@@ -38,6 +42,7 @@ async fn every_error_is_a_problem_document_with_the_id_of_its_request() {
                 .await,
             (415, "unsupported_encoding"),
         ),
+        (setup.client.send(encoded_twice.body("{}")).await, (415, "unsupported_encoding")),
     ];
     for (answer, expected) in answers {
         let answer = answer.unwrap();
@@ -114,12 +119,19 @@ async fn what_the_server_does_is_counted() {
     let setup = Setup::start(&[]).await;
     setup.client.get("/nowhere/1").await.unwrap();
     setup.client.limits().await.unwrap().expect_status(200).unwrap();
+    let created = setup.client.create_image(ImagePath::UserProfile, ImageFormat::Png).await.unwrap();
+    setup.client.upload(created.form(), samples::HTML).await.unwrap().expect_status(201).unwrap();
+    for _again in 0..2 {
+        let refused = setup.client.link_profile(created.image_id()).await.unwrap();
+        assert_eq!(refused.refusal(), (422, "content_mismatch"));
+    }
     let metrics = setup.client.get("/metrics").await.unwrap().expect_status(200).unwrap();
     let text = String::from_utf8_lossy(&metrics.body);
     for line in [
         "http_requests_total{method=\"GET\",route=\"/limits\",status=\"200\"} 1",
         "http_requests_total{method=\"GET\",route=\"unmatched\",status=\"404\"} 1",
         "uploads_active 0",
+        "image_refusals_total{code=\"content_mismatch\"} 1",
     ] {
         assert!(text.contains(line), "no `{line}` in\n{text}");
     }

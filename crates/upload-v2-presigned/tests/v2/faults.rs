@@ -1,56 +1,13 @@
 //! What clients are told when Postgres or the store fails, and that nothing is lost or left behind.
 
-use serde_json::json;
 use upload_domain::{ImageFormat, ImagePath};
-use upload_sandbox::{port, samples};
+use upload_sandbox::samples;
 
 use crate::{COPY, Setup, relay::Relay};
-
-/// An address that nothing listens on.
-fn dead_address() -> String {
-    format!("127.0.0.1:{}", port::reserve().unwrap())
-}
 
 async fn uploaded(setup: &Setup) -> String {
     let image = samples::of_format(ImageFormat::Jpeg, 5);
     setup.client.create_and_upload(ImagePath::UserProfile, ImageFormat::Jpeg, image).await.unwrap()
-}
-
-#[tokio::test]
-async fn while_the_store_is_down_images_stay_linkable() {
-    let setup = Setup::start(&[]).await;
-    let id = uploaded(&setup).await;
-    let dead = format!("http://{}", dead_address());
-    let (server, client) = setup.another(&[("S3_ENDPOINT", &dead), ("LOG_FORMAT", "human")]).await;
-
-    let refused = client.link_profile(&id).await.unwrap();
-    assert_eq!(refused.refusal(), (503, "storage_unavailable"), "{}", refused.json);
-    assert_eq!(refused.json["retryable"], true);
-    assert_ne!(refused.header("retry-after"), "");
-    let ready = client.get("/health/ready").await.unwrap();
-    assert_eq!(
-        (ready.status, &ready.json["checks"]),
-        (503, &json!({ "server": "ok", "postgres": "ok", "store": "failing" }))
-    );
-    server.wait_for_log(|line| line.contains("ERROR") && line.contains("storage_unavailable")).await.unwrap();
-
-    // The lease was given back: another server need not wait for its end.
-    setup.client.link_profile(&id).await.unwrap().expect_status(201).unwrap();
-}
-
-#[tokio::test]
-async fn without_postgres_the_server_starts_and_says_so() {
-    let setup = Setup::start(&[]).await;
-    let dead = format!("postgres://nobody@{}/nothing", dead_address());
-    let (mut server, client) = setup.another(&[("DATABASE_URL", &dead)]).await;
-
-    let created = client.create_image(ImagePath::UserProfile, ImageFormat::Png).await.unwrap();
-    assert_eq!(created.refusal(), (503, "database_unavailable"), "{}", created.json);
-    assert_ne!(created.header("retry-after"), "");
-    let ready = client.get("/health/ready").await.unwrap();
-    assert_eq!((ready.status, &ready.json["checks"]["postgres"]), (503, &json!("failing")), "{}", ready.json);
-    assert_eq!(client.get("/health/live").await.unwrap().status, 200);
-    assert_eq!(server.terminate().await.unwrap(), Some(0));
 }
 
 #[tokio::test]
@@ -104,6 +61,23 @@ async fn a_copy_whose_answer_is_lost_is_found_again() {
     server.wait_for_log(|line| line.contains("the copy's answer was lost")).await.unwrap();
     assert_eq!(setup.client.download(&id).await.unwrap().body, samples::of_format(ImageFormat::Jpeg, 5));
     assert_eq!(setup.keys("media/").await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_image_stays_held_while_a_copy_of_it_may_be_left() {
+    let setup = Setup::start(&[]).await;
+    let id = uploaded(&setup).await;
+    // Of the copy, of the look whether it is there, and of its deletion.
+    let relay = Relay::losing_answers_to("/media/", setup.store_address()).await;
+    let (endpoint, relayed) = (setup.stand.storage_settings.endpoint.clone(), format!("http://{}", relay.address));
+    let (server, client) = setup.another(&[("S3_ENDPOINT", &relayed), ("S3_PUBLIC_ENDPOINT", endpoint.as_str())]).await;
+
+    let failed = client.link_profile(&id).await.unwrap();
+    assert_eq!(failed.status, 503, "{}", failed.json);
+    server.wait_for_log(|line| line.contains("an image stays held")).await.unwrap();
+    // Nobody takes another attempt, so the row names the copy's key until a sweep removes both.
+    assert_eq!(setup.client.link_profile(&id).await.unwrap().refusal(), (409, "link_in_progress"));
+    assert_eq!(setup.stand.count("image WHERE attempt IS NOT NULL AND attempt_until > now()").await.unwrap(), 1);
 }
 
 #[tokio::test]

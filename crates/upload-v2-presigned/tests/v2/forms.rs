@@ -1,7 +1,8 @@
 //! The forms that this server signs: POST by default, PUT as a wish.
 
 use serde_json::json;
-use upload_domain::ImageFormat;
+use sha2::{Digest as _, Sha256};
+use upload_domain::{ImageFormat, Sha256Checksum};
 use upload_sandbox::samples;
 
 use crate::Setup;
@@ -53,4 +54,17 @@ async fn a_form_is_for_the_bucket_and_ends_in_time() {
     let image = samples::of_format(ImageFormat::Png, 3);
     assert_eq!(setup.client.upload(renewed.form(), image).await.unwrap().status, 201);
     assert_eq!(setup.client.limits().await.unwrap().json["strategy"], "presigned");
+}
+
+#[tokio::test]
+async fn a_put_with_the_declared_checksum_can_be_linked() {
+    let setup = Setup::start(&[]).await;
+    let png = samples::png(64, 48, 9);
+    let checksum = Sha256Checksum::from(<[u8; 32]>::from(Sha256::digest(&png)));
+    let wish = json!({
+        "path": "user-profile", "format": "image/png", "byteSize": png.len(), "checksumSha256": checksum, "method": "PUT",
+    });
+    let created = setup.client.post("/user/images", &wish).await.unwrap().expect_status(201).unwrap();
+    assert_eq!(setup.client.upload(created.form(), png).await.unwrap().status, 200);
+    setup.client.link_profile(created.image_id()).await.unwrap().expect_status(201).unwrap();
 }

@@ -12,7 +12,6 @@ mod relay;
 mod secrets;
 mod settings;
 mod start_stop;
-mod verify;
 
 use upload_domain::Role;
 use upload_sandbox::{Person, Sandbox, Stand, client::Client, process::Server};

@@ -24,6 +24,10 @@ struct Verified {
 
 impl Verified {
     async fn reach() -> Self {
+        Self::reach_with(&[]).await
+    }
+
+    async fn reach_with(extra_environment: &[(&str, &str)]) -> Self {
         let setup = Setup::start(&[]).await;
         let created = setup.client.create_image(ImagePath::UserProfile, ImageFormat::Jpeg).await.unwrap();
         let (id, form) = (created.image_id().to_owned(), created.form().clone());
@@ -31,7 +35,8 @@ impl Verified {
         let relay = Relay::holding(COPY, setup.store_address()).await;
         let relayed = format!("http://{}", relay.address);
         let direct = setup.stand.storage_settings.endpoint.to_string();
-        let (server, client) = setup.another(&[("S3_ENDPOINT", &relayed), ("S3_PUBLIC_ENDPOINT", &direct)]).await;
+        let through_the_relay = [("S3_ENDPOINT", relayed.as_str()), ("S3_PUBLIC_ENDPOINT", &direct)];
+        let (server, client) = setup.another(&[&through_the_relay, extra_environment].concat()).await;
         let (linking, image) = (client.clone(), id.clone());
         let link = tokio::spawn(async move { linking.link_profile(&image).await.unwrap() });
         relay.wait_for_the_word().await;
@@ -60,19 +65,6 @@ async fn bytes_that_change_after_they_were_verified_are_not_linked() {
 }
 
 #[tokio::test]
-async fn a_replay_after_the_link_changes_nothing() {
-    let verified = Verified::reach().await;
-    let form = verified.form.clone();
-    let (setup, id, answer) = verified.go_on().await;
-    assert_eq!(answer.status, 201, "{}", answer.json);
-    setup.client.upload(&form, samples::jpeg_of_exactly(4_000, 2)).await.unwrap().expect_status(201).unwrap();
-    assert_eq!(setup.client.download(&id).await.unwrap().body, samples::jpeg_of_exactly(3_000, 1));
-    let again = setup.client.link_profile(&id).await.unwrap();
-    assert_eq!((again.status, again.json), (200, answer.json));
-    assert_eq!(setup.client.download(&id).await.unwrap().body, samples::jpeg_of_exactly(3_000, 1));
-}
-
-#[tokio::test]
 async fn a_second_link_is_told_of_the_first() {
     let verified = Verified::reach().await;
     for client in [&verified.client, &verified.setup.client] {
@@ -86,6 +78,24 @@ async fn a_second_link_is_told_of_the_first() {
     let (setup, id, answer) = verified.go_on().await;
     assert_eq!(answer.status, 201, "{}", answer.json);
     assert_eq!(setup.client.link_profile(&id).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_link_that_gets_no_turn_is_told_to_come_back() {
+    let verified = Verified::reach_with(&[("LINKS_ACTIVE", "1")]).await;
+    let image = samples::of_format(ImageFormat::Png, 1);
+    let upload = verified.setup.client.create_and_upload(ImagePath::UserProfile, ImageFormat::Png, image);
+    let other = upload.await.unwrap();
+    let refused = verified.client.link_profile(&other).await.unwrap();
+    assert_eq!(refused.refusal(), (503, "overloaded"), "{}", refused.json);
+    let held = format!("image WHERE id = '{other}' AND attempt_until IS NOT NULL");
+    assert_eq!(verified.setup.stand.count(&held).await.unwrap(), 0, "it was given back");
+
+    let Verified { relay, link, client, setup: _setup, _server, .. } = verified;
+    relay.release();
+    let first = link.await.unwrap();
+    assert_eq!(first.status, 201, "{}", first.json);
+    client.link_profile(&other).await.unwrap().expect_status(201).unwrap();
 }
 
 #[tokio::test]
