@@ -156,7 +156,7 @@ pub(super) async fn a_replayed_form_does_not_change_what_is_served(subject: &mut
     assert_eq!(user.download(id).await?.body, picture(1));
     assert_eq!(subject.column(id, "media_key").await?, key);
     assert_eq!(subject.kept().await?, Kept { rows: 1, linked: 1, media: 1 });
-    // What V2's store took is for the bucket's own lifecycle.
+    // What V2's store took since the link is for the sweep.
     subject.stand.storage.delete(&incoming_key(id.parse()?)).await?;
     Ok(())
 }

@@ -64,6 +64,23 @@ async fn bytes_that_change_after_they_were_verified_are_not_linked() {
     assert_eq!(setup.client.download(&id).await.unwrap().body, replay);
 }
 
+/// As after an upload through V1, whose tickets leave nothing there, where one of this server's forms was used as well.
+#[tokio::test]
+async fn what_a_form_left_goes_with_a_link_that_copies_nothing() {
+    let mut setup = Setup::start(&[]).await;
+    let (image, replay) = (samples::jpeg_of_exactly(3_000, 1), samples::jpeg_of_exactly(4_000, 2));
+    let id = setup.client.create_and_upload(ImagePath::UserProfile, ImageFormat::Jpeg, replay).await.unwrap();
+    let key = format!("media/{id}/{id}");
+    setup.stand.storage.put(&key, "image/jpeg", image.clone().into()).await.unwrap();
+    let stored = format!("UPDATE image SET media_key = '{key}', media_byte_size = 3000, width = 8, height = 8");
+    setup.stand.sql(&stored).await.unwrap();
+    setup.client.link_profile(&id).await.unwrap().expect_status(201).unwrap();
+    assert_eq!(setup.client.download(&id).await.unwrap().body, image);
+    // A stop waits for what goes on after the answer.
+    assert_eq!(setup.server.terminate().await.unwrap(), Some(0));
+    assert_eq!(setup.keys("").await, [key]);
+}
+
 #[tokio::test]
 async fn a_second_link_is_told_of_the_first() {
     let verified = Verified::reach().await;
