@@ -106,7 +106,7 @@ impl Other {
         let left = || (processes_naming(name), fs::read_dir(self.temporary.path()).unwrap().count());
         while left() != (0, 0) {
             assert!(Instant::now() < deadline, "(processes, files) left: {:?}", left());
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::yield_now();
         }
     }
 }
@@ -135,7 +135,7 @@ fn killed_while_the_cluster_is_being_made() {
     let deadline = Instant::now() + PATIENCE;
     while processes_naming(other.temporary.path().to_str().unwrap()) == 0 {
         assert!(Instant::now() < deadline, "initdb does not start");
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::yield_now();
     }
     kill(other.pid(), Signal::SIGKILL).unwrap();
     other.process.wait().unwrap();
