@@ -153,7 +153,7 @@ suite! { $
         every_size_comes_back_as_it_went,
         the_last_upload_before_the_link_counts,
         a_form_works_only_as_it_was_given_out,
-        what_either_server_received_the_other_links,
+        what_the_other_server_leaves_behind_is_linked,
         bytes_after_the_image_are_kept_and_served_as_its_type;
     web:
         pages_of_the_set_origins_may_call_and_others_may_not,

@@ -150,8 +150,9 @@ pub(super) async fn a_form_works_only_as_it_was_given_out(subject: &mut Subject)
     Ok(())
 }
 
-/// The rows say where the bytes are, so a server need not know which strategy brought them.
-pub(super) async fn what_either_server_received_the_other_links(subject: &mut Subject) -> Result<()> {
+/// The rows say where the bytes are, so a server need not know which strategy brought them. (The two servers themselves meet in
+/// the tests of upload-demo, which may know both.)
+pub(super) async fn what_the_other_server_leaves_behind_is_linked(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     // As V2 leaves it: an object under the incoming key.
     let created = user.create_image(ImagePath::UserProfile, ImageFormat::Png).await?.expect_status(201)?;
