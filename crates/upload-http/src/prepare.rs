@@ -171,19 +171,19 @@ async fn refuse(shared: &Shared, id: ImageId, attempt: AttemptId, refusal: Refus
     }
 }
 
-/// Deletes a copy that nobody needs; whether it is gone.
-pub(crate) async fn discard(shared: &Shared, key: &str) -> bool {
+/// Deletes an object that nobody needs; whether it is gone.
+pub async fn discard(shared: &Shared, key: &str) -> bool {
     for attempts_left in (0..DELETE_TRIES).rev() {
         match shared.storage.delete(key).await {
             Ok(()) => return true,
-            Err(error) => warn!(attempts_left, cause = chain(&error), "a copy that nobody needs was not deleted"),
+            Err(error) => warn!(attempts_left, cause = chain(&error), "an object that nobody needs was not deleted"),
         }
     }
     false
 }
 
 /// Gives the image back, so that the client can try again at once. The lease would end by itself, later.
-pub(crate) async fn release(shared: &Shared, id: ImageId, attempt: AttemptId) {
+pub async fn release(shared: &Shared, id: ImageId, attempt: AttemptId) {
     let released = async {
         let mut connection = shared.database.connection().await?;
         Ok::<_, ApiError>(images::end_attempt(&mut connection, id, attempt).await?)

@@ -13,7 +13,7 @@ use std::{
 
 use tracing::{info, warn};
 use upload_domain::{AttemptId, ImageId, Refusal, media_key};
-use upload_http::{ApiError, Shared, Shutdown, refused_claim};
+use upload_http::{ApiError, Shared, Shutdown, discard, refused_claim, release};
 use upload_persistence::{
     Connection, DatabaseError,
     images::{self, FinishedUpload, Image},
@@ -21,9 +21,6 @@ use upload_persistence::{
 use upload_storage::StorageError;
 
 use crate::transfer::{Stored, TransferError};
-
-/// How often a delete is tried before it is left.
-const DELETE_TRIES: u32 = 3;
 
 /// An attempt that has not ended yet.
 pub struct Attempt {
@@ -108,7 +105,7 @@ impl Drop for Attempt {
             if hold.handed_over.load(Ordering::Acquire) {
                 // The store may still be about to keep the object. The row goes on naming its key, so that the sweep
                 // finds it, until the attempt's time is over.
-                hold.delete_object(&hold.media_key).await;
+                discard(&hold.shared, &hold.media_key).await;
             } else {
                 hold.release().await;
             }
@@ -119,13 +116,7 @@ impl Drop for Attempt {
 impl Hold {
     /// Ends the attempt: nothing was stored.
     async fn release(&self) {
-        let ended = async {
-            let mut connection = self.shared.database.connection().await?;
-            Ok::<_, DatabaseError>(images::end_attempt(&mut connection, self.image, self.attempt).await?)
-        };
-        if let Err(error) = ended.await {
-            warn!(image.id = %self.image, error = &error as &dyn Error, "the attempt stays until its time is over");
-        }
+        release(&self.shared, self.image, self.attempt).await;
     }
 
     /// Records why the body may not be kept, so that a link answers the same, and ends the attempt.
@@ -145,7 +136,7 @@ impl Hold {
         match self.shared.storage.read_head(&self.media_key, 1).await {
             Ok(Some(head)) if head.total_bytes == stored.byte_size => Ok(Stored { etag: head.etag, ..stored }),
             Ok(_) => {
-                self.delete_object(&self.media_key).await;
+                discard(&self.shared, &self.media_key).await;
                 self.release().await;
                 Err(error.into())
             }
@@ -162,7 +153,7 @@ impl Hold {
             Ok(connection) => connection,
             // Nothing was sent, so nothing can have been committed.
             Err(error) => {
-                self.delete_object(&self.media_key).await;
+                discard(&self.shared, &self.media_key).await;
                 return Err(error.into());
             }
         };
@@ -175,7 +166,7 @@ impl Hold {
                 let cutoff = self.shared.timing.link_cutoff();
                 let standing = images::standing(&mut connection, self.image, None, cutoff).await;
                 drop(connection);
-                self.delete_object(&self.media_key).await;
+                discard(&self.shared, &self.media_key).await;
                 Err(refused_claim(standing?))
             }
             Err(error) => {
@@ -200,7 +191,7 @@ impl Hold {
                 Ok((self.committed(image).await, stored))
             }
             Ok(_) => {
-                self.delete_object(&self.media_key).await;
+                discard(&self.shared, &self.media_key).await;
                 Err(error.into())
             }
             Err(second) => {
@@ -224,20 +215,8 @@ impl Hold {
     /// The row names the new object: the one before it is no longer anybody's.
     async fn committed(&self, image: Image) -> Image {
         if let Some(key) = &self.previous_key {
-            self.delete_object(key).await;
+            discard(&self.shared, key).await;
         }
         image
-    }
-
-    async fn delete_object(&self, key: &str) {
-        for attempt in 1..=DELETE_TRIES {
-            match self.shared.storage.delete(key).await {
-                Ok(()) => return,
-                Err(error) if attempt < DELETE_TRIES => drop(error),
-                Err(error) => {
-                    warn!(image.id = %self.image, error = &error as &dyn Error, "an object of no row stays in the bucket");
-                }
-            }
-        }
     }
 }
