@@ -2,7 +2,8 @@
 
 use crate::machine::{Machine, ServerName};
 
-const PHOTOGRAPH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/photographs/astronaut.jpg");
+/// Where the photograph is.
+pub(crate) const PHOTOGRAPH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/photographs/astronaut.jpg");
 
 /// One upload in one request through V1; then the way of both servers, which differ in nothing but SERVER.
 const LINES: &str = r#"# V1: the file in one request; then linked as the profile image, read back and compared

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod command;
 mod curl;
 mod machine;
 mod relay;
@@ -8,7 +9,7 @@ mod stop;
 mod table;
 mod trips;
 
-use std::io::Write as _;
+use std::{io::Write as _, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
@@ -31,11 +32,15 @@ use stop::Stop;
 #[command(name = "upload-demo", version)]
 pub struct Options {
     /// Stop after the table; exit code 1 if anything came back different
-    #[arg(long)]
+    #[arg(long, conflicts_with = "command")]
     once: bool,
     /// Write the servers' log lines to stderr
     #[arg(long)]
     verbose: bool,
+    /// In place of the table: run this command, with V1, V2, TOKEN, ADMIN_TOKEN, PHOTO and the servers' settings in its
+    /// environment, stop when it ends, and exit as it did
+    #[arg(last = true)]
+    command: Vec<String>,
 }
 
 impl Options {
@@ -50,14 +55,18 @@ impl Options {
 ///
 /// # Errors
 /// What did not start or did not work, or that bytes came back different. Everything has been stopped by then.
-pub async fn run(options: &Options) -> Result<()> {
+pub async fn run(options: &Options) -> Result<ExitCode> {
     let stop = Stop::on_signals()?;
     let Some(mut machine) = Machine::start(&stop).await? else { bail!("stopped before anything was compared") };
-    let shown = show(options, &mut machine, &stop).await;
+    let outcome = match options.command.as_slice() {
+        [] => show(options, &mut machine, &stop).await.map(|()| ExitCode::SUCCESS),
+        words => command::run(words, &mut machine, &stop).await,
+    };
     say("stopping");
     let stopped = machine.stop().await;
     // The first failure is the one to tell.
-    shown.and(stopped)
+    let code = outcome?;
+    stopped.map(|()| code)
 }
 
 async fn show(options: &Options, machine: &mut Machine, stop: &Stop) -> Result<()> {

@@ -149,6 +149,11 @@ impl Machine {
         &self.user.token
     }
 
+    /// The admin's bearer token.
+    pub(crate) fn admin_token(&self) -> &str {
+        &self.admin.token
+    }
+
     /// What has passed so far.
     pub(crate) fn traffic(&self) -> Traffic {
         let stored = |meter: &Meter| self.store.counted.then(|| meter.read());

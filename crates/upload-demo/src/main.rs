@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let outcome = runtime.block_on(upload_demo::run(&options));
     runtime.shutdown_timeout(LAST_WORK);
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             upload_demo::say(&format!("upload-demo: {error:#}"));
             ExitCode::FAILURE

@@ -1,0 +1,70 @@
+//! A command that is run beside the servers, with everything that they know in its environment.
+
+use std::process::{ExitCode, ExitStatus, Stdio};
+
+use anyhow::{Context as _, Result};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::process::{Child, Command};
+
+use crate::{
+    curl::PHOTOGRAPH,
+    machine::{Machine, ServerName},
+    say,
+    stop::Stop,
+};
+
+/// Runs the command to its end, or ends it by SIGTERM when somebody asks to stop. Its exit code becomes the demo's.
+pub(crate) async fn run(words: &[String], machine: &mut Machine, stop: &Stop) -> Result<ExitCode> {
+    let mut child = spawn(words, machine)?;
+    let status = tokio::select! {
+        status = child.wait() => status,
+        ended = machine.a_server_ends() => {
+            terminate(&child)?;
+            child.wait().await.context("the command cannot be waited for")?;
+            return ended.map(|()| ExitCode::FAILURE);
+        }
+        () = stop.asked() => {
+            terminate(&child)?;
+            child.wait().await
+        }
+    };
+    let status = status.context("the command cannot be waited for")?;
+    Ok(exit_code(status))
+}
+
+/// The environment of the demo's own servers, so that further programs can be started on the same database and bucket, and
+/// what a client needs: where the servers are, two tokens, and something to upload.
+fn spawn(words: &[String], machine: &Machine) -> Result<Child> {
+    let (program, arguments) = words.split_first().context("no command is named")?;
+    Command::new(program)
+        .args(arguments)
+        .envs(machine.stand().environment())
+        .envs([
+            ("V1", machine.url(ServerName::V1)),
+            ("V2", machine.url(ServerName::V2)),
+            ("TOKEN", machine.user_token()),
+            ("ADMIN_TOKEN", machine.admin_token()),
+            ("PHOTO", PHOTOGRAPH),
+        ])
+        .stdin(Stdio::inherit())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("`{program}` cannot be started"))
+}
+
+fn terminate(child: &Child) -> Result<()> {
+    let Some(id) = child.id() else { return Ok(()) };
+    say("stopping the command");
+    let id = i32::try_from(id).context("a process has an odd id")?;
+    kill(Pid::from_raw(id), Signal::SIGTERM).context("the command cannot be stopped")
+}
+
+/// As shells have it for a command that a signal ended.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
