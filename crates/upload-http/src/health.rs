@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, http::header, web};
 use serde::Serialize;
 use tokio::time::timeout;
 use tracing::warn;
+use upload_storage::bucket::{self, Look};
 
 use crate::{Shared, error::chain};
 
@@ -37,8 +38,8 @@ pub(crate) async fn ready(shared: web::Data<Shared>) -> HttpResponse {
     let probes = shared.background.spawn(async move {
         let postgres = async { judge("postgres", timeout(LIMIT, database.ping()).await) };
         let store = async {
-            match timeout(LIMIT, upload_storage::bucket::exists(&storage)).await {
-                Ok(Ok(false)) => "bucket missing",
+            match timeout(LIMIT, bucket::look(&storage)).await {
+                Ok(Ok(Look { exists: false, .. })) => "bucket missing",
                 other => judge("store", other),
             }
         };

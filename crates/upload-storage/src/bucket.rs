@@ -2,14 +2,20 @@
 //!
 //! CORS and lifecycle are read before they are written, and rules that are not ours stay: S3 replaces the whole list at each write.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use aws_sdk_s3::{
-    config::http::HttpResponse,
-    error::{ProvideErrorMetadata, SdkError},
+    config::{
+        ConfigBag, Intercept, RuntimeComponents, http::HttpResponse,
+        interceptors::BeforeDeserializationInterceptorContextRef,
+    },
+    error::{BoxError, ProvideErrorMetadata, SdkError},
     types::{
         BucketLifecycleConfiguration, BucketLocationConstraint, CorsConfiguration, CorsRule, CreateBucketConfiguration,
         ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
     },
 };
+use chrono::{DateTime, Utc};
 use upload_domain::INCOMING_PREFIX;
 
 use crate::{
@@ -37,6 +43,15 @@ pub enum Outcome {
     NotSupported(String),
 }
 
+/// What one HeadBucket tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// Whether the bucket is there; the server's key may then use it.
+    pub exists: bool,
+    /// The store's clock when it answered, in whole seconds; `None` where the answer has no readable `Date`.
+    pub date: Option<DateTime<Utc>>,
+}
+
 /// Creates the bucket, in the region of the settings.
 ///
 /// # Errors
@@ -53,8 +68,8 @@ pub async fn create(storage: &Storage) -> Result<Outcome, StorageError> {
         Ok(_created) => Ok(Outcome::Done),
         Err(error) if code(&error) == Some("BucketAlreadyOwnedByYou") => Ok(Outcome::AlreadyThere),
         // Some stores know one owner only and answer so for a bucket of ours.
-        Err(error) if code(&error) == Some("BucketAlreadyExists") => match exists(storage).await {
-            Ok(true) => Ok(Outcome::AlreadyThere),
+        Err(error) if code(&error) == Some("BucketAlreadyExists") => match look(storage).await {
+            Ok(Look { exists: true, .. }) => Ok(Outcome::AlreadyThere),
             _ => Err(error.into()),
         },
         Err(error) => Err(error.into()),
@@ -123,16 +138,19 @@ pub async fn set_lifecycle(storage: &Storage) -> Result<Outcome, StorageError> {
     }
 }
 
-/// Whether the bucket is there and the server's key may use it.
+/// Whether the bucket is there, and the time by the store's clock.
 ///
 /// # Errors
-/// [`StorageError`]; [`StorageError::Refused`] when the key may not.
-pub async fn exists(storage: &Storage) -> Result<bool, StorageError> {
-    match storage.client().head_bucket().bucket(storage.bucket()).send().await {
-        Ok(_there) => Ok(true),
-        Err(error) if status(&error) == Some(404) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+/// [`StorageError`]; [`StorageError::Refused`] when the server's key may not look.
+pub async fn look(storage: &Storage) -> Result<Look, StorageError> {
+    let date = DateOfAnswer::default();
+    let head = storage.client().head_bucket().bucket(storage.bucket()).customize().interceptor(date.clone());
+    let exists = match head.send().await {
+        Ok(_there) => true,
+        Err(error) if status(&error) == Some(404) => false,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Look { exists, date: date.get() })
 }
 
 /// Removes the bucket with everything in it; one that is not there is no error.
@@ -140,7 +158,7 @@ pub async fn exists(storage: &Storage) -> Result<bool, StorageError> {
 /// # Errors
 /// [`StorageError`].
 pub async fn empty_and_remove(storage: &Storage) -> Result<(), StorageError> {
-    if !exists(storage).await? {
+    if !look(storage).await?.exists {
         return Ok(());
     }
     let keys = storage.list("").await?;
@@ -149,6 +167,33 @@ pub async fn empty_and_remove(storage: &Storage) -> Result<(), StorageError> {
         Ok(_removed) => Ok(()),
         Err(error) if status(&error) == Some(404) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Keeps the `Date` of an answer, which the SDK's outputs leave out.
+#[derive(Debug, Clone, Default)]
+struct DateOfAnswer(Arc<Mutex<Option<DateTime<Utc>>>>);
+
+impl DateOfAnswer {
+    fn get(&self) -> Option<DateTime<Utc>> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Intercept for DateOfAnswer {
+    fn name(&self) -> &'static str {
+        "DateOfAnswer"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date.map(|date| date.to_utc());
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ async fn a_bucket_is_made_and_set_up_once() {
         format!("bucket --s3-bucket {} --cors-origins https://a.example,http://localhost:3000", settings.bucket);
     let (first, second) = (answer(&stand, &arguments).await, answer(&stand, &arguments).await);
     let storage = Storage::new(&settings).unwrap();
-    assert!(bucket::exists(&storage).await.unwrap());
+    assert!(bucket::look(&storage).await.unwrap().exists);
     bucket::empty_and_remove(&storage).await.unwrap();
 
     let (first, second) = (first.lines().collect::<Vec<_>>(), second.lines().collect::<Vec<_>>());

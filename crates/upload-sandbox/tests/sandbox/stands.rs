@@ -36,7 +36,7 @@ async fn a_dropped_stand_takes_its_database_and_its_bucket_with_it() {
     let database = stand.database_url.rsplit_once('/').unwrap().1.to_owned();
     let removed = stand.remove();
     removed.await.unwrap();
-    assert!(!bucket::exists(&storage).await.unwrap(), "{bucket_name} is still there");
+    assert!(!bucket::look(&storage).await.unwrap().exists, "{bucket_name} is still there");
     let count = keeper.count(&format!("pg_database WHERE datname = '{database}'")).await.unwrap();
     assert_eq!(count, 0, "{database} is still there");
 }
@@ -48,7 +48,7 @@ fn the_sandbox_outlives_the_runtime_of_the_test_that_started_it() {
         runtime.block_on(async {
             let stand = Sandbox::shared().await.stand().await;
             stand.database.ping().await.unwrap();
-            assert!(bucket::exists(&stand.storage).await.unwrap());
+            assert!(bucket::look(&stand.storage).await.unwrap().exists);
         });
     }
 }

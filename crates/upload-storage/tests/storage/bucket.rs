@@ -1,5 +1,6 @@
 //! Preparing a bucket, which each store can do to a different degree.
 
+use chrono::{TimeDelta, Utc};
 use upload_storage::bucket::{self, Outcome};
 
 use crate::stand::stand_without_bucket;
@@ -7,15 +8,30 @@ use crate::stand::stand_without_bucket;
 #[tokio::test]
 async fn a_bucket_is_created_once_and_removed_with_everything_in_it() {
     let stand = stand_without_bucket(|_settings| {}).await;
-    assert!(!bucket::exists(&stand.storage).await.unwrap());
+    assert!(!bucket::look(&stand.storage).await.unwrap().exists);
     bucket::empty_and_remove(&stand.storage).await.unwrap();
     assert_eq!(bucket::create(&stand.storage).await.unwrap(), Outcome::Done);
-    assert!(bucket::exists(&stand.storage).await.unwrap());
+    assert!(bucket::look(&stand.storage).await.unwrap().exists);
     // AWS's us-east-1 answers 200 to its owner, as if the bucket were new.
     assert!(matches!(bucket::create(&stand.storage).await.unwrap(), Outcome::AlreadyThere | Outcome::Done));
     stand.storage.put("incoming/1", "image/png", "x".into()).await.unwrap();
     bucket::empty_and_remove(&stand.storage).await.unwrap();
-    assert!(!bucket::exists(&stand.storage).await.unwrap());
+    assert!(!bucket::look(&stand.storage).await.unwrap().exists);
+}
+
+#[tokio::test]
+async fn a_look_tells_the_time_by_the_stores_clock_also_where_the_bucket_is_missing() {
+    let stand = stand_without_bucket(|_settings| {}).await;
+    for exists in [false, true] {
+        let before = Utc::now();
+        let look = bucket::look(&stand.storage).await.unwrap();
+        let after = Utc::now();
+        assert_eq!(look.exists, exists);
+        // A Date has whole seconds, rounded down, and some stores keep it for a second.
+        let date = look.date.unwrap();
+        assert!(date > before - TimeDelta::seconds(3) && date <= after, "{before} {date} {after}");
+        bucket::create(&stand.storage).await.unwrap();
+    }
 }
 
 #[tokio::test]
