@@ -16,7 +16,7 @@ use upload_storage::{Addressing, ChecksumMode, SignerSettings, Storage, StorageS
 use uuid::Uuid;
 
 use crate::{
-    s3::{S3Connection, Traffic},
+    s3::{S3Connection, Traffic, grant},
     sandbox::Parts,
     tokens,
 };
@@ -84,6 +84,7 @@ impl Stand {
             tokio::join!(stand.parts.create_database(&stand.database_name), bucket::create(&stand.storage));
         database?;
         bucket.with_context(|| format!("the bucket {} cannot be created", stand.bucket()))?;
+        grant(stand.bucket()).await?;
         Ok(stand)
     }
 

@@ -13,6 +13,7 @@ mod access;
 mod backend;
 mod cors;
 mod front;
+mod grant;
 mod keys;
 mod store;
 mod traffic;
@@ -28,6 +29,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
+pub use grant::grant;
 pub use keys::{Key, S3Connection, ThreeKeys};
 pub use traffic::Traffic;
 
