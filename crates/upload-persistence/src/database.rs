@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType},
@@ -27,6 +28,11 @@ use tokio_postgres::{Config, NoTls};
 use crate::{DatabaseSettings, QueryError, SettingsError};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
+
+diesel::define_sql_function! {
+    /// The time at this very moment, where `now()` is that of the transaction's begin.
+    fn clock_timestamp() -> Timestamptz;
+}
 
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +98,12 @@ impl Database {
             driver.abort();
         });
         Ok(PooledConnection { session, watch: watch.abort_handle() })
+    }
+
+    /// What the database's clock says now.
+    pub async fn now(&self) -> Result<DateTime<Utc>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        Ok(diesel::select(clock_timestamp()).get_result(&mut *connection).await?)
     }
 
     /// Asks the database for a sign of life.

@@ -1,15 +1,21 @@
-//! The migrations of the workspace's `migrations/` folder, embedded. Only `upload-ops migrate` and sandboxes run them.
+//! The migrations of the workspace's `migrations/` folder, embedded. Only `upload-ops migrate` and sandboxes run them; the
+//! servers ask how the database stands against them.
 //!
 //! diesel-async's harness blocks, and panics on a current-thread runtime; so it runs on a thread with a runtime of its own,
 //! and these functions may be called from anywhere.
 
-use diesel::migration::Result as HarnessResult;
+use std::collections::BTreeSet;
+
+use diesel::{
+    migration::{Migration, MigrationSource, Result as HarnessResult},
+    pg::Pg,
+};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::{runtime, sync::oneshot};
 use tokio_postgres::NoTls;
 
-use crate::{DatabaseSettings, SettingsError};
+use crate::{Database, DatabaseError, DatabaseSettings, QueryError, SettingsError, applied};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations");
 
@@ -30,6 +36,37 @@ pub enum MigrationError {
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// How a database's schema stands against the migrations of this binary; versions are oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SchemaStanding {
+    /// Every migration of this binary has been applied, and no other.
+    Current,
+    /// Some have not been applied; in an empty database all.
+    Older {
+        /// Their versions.
+        missing: Vec<String>,
+    },
+    /// A later binary has applied some that this one does not know; others may be missing.
+    Newer {
+        /// Their versions.
+        unknown: Vec<String>,
+    },
+}
+
+/// Asks how the schema stands, in one round trip. It takes no more than the right to read the tables.
+pub async fn standing(database: &Database) -> Result<SchemaStanding, DatabaseError> {
+    let known = embedded().map_err(|error| DatabaseError::Query(QueryError::DeserializationError(error)))?;
+    let mut connection = database.connection().await?;
+    let applied = applied::versions(&mut connection).await?;
+    let unknown: Vec<String> = applied.difference(&known).cloned().collect();
+    let missing: Vec<String> = known.difference(&applied).cloned().collect();
+    Ok(match (unknown.is_empty(), missing.is_empty()) {
+        (true, true) => SchemaStanding::Current,
+        (true, false) => SchemaStanding::Older { missing },
+        (false, _) => SchemaStanding::Newer { unknown },
+    })
+}
+
 /// Applies what has not been applied yet, and says which versions that were, oldest first.
 pub async fn run(settings: &DatabaseSettings) -> Result<Vec<String>, MigrationError> {
     on_a_thread(settings, |harness| {
@@ -46,6 +83,11 @@ pub async fn revert_all(settings: &DatabaseSettings) -> Result<Vec<String>, Migr
         Ok(reverted.iter().map(ToString::to_string).collect())
     })
     .await
+}
+
+fn embedded() -> HarnessResult<BTreeSet<String>> {
+    let migrations: Vec<Box<dyn Migration<Pg>>> = MIGRATIONS.migrations()?;
+    Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
 }
 
 type Harness = AsyncMigrationHarness<AsyncPgConnection>;

@@ -1,6 +1,10 @@
-//! Up, down, and up again.
+//! Up, down, and up again; and how a schema stands against the binary.
 
-use upload_persistence::migrations;
+use diesel_async::SimpleAsyncConnection;
+use upload_persistence::{
+    Database, DatabaseError, DatabaseSettings,
+    migrations::{self, SchemaStanding},
+};
 
 use crate::world::World;
 
@@ -50,4 +54,66 @@ async fn every_table_and_column_has_a_comment() {
         .await
         .unwrap();
     assert_eq!(without, Vec::<Vec<Option<String>>>::new());
+}
+
+#[tokio::test]
+async fn a_schema_is_current_older_or_newer_than_the_binary() {
+    let world = World::new().await;
+    let (settings, database) = (&world.stand.database_settings, &world.stand.database);
+    let standing = async || migrations::standing(database).await.unwrap();
+    assert_eq!(standing().await, SchemaStanding::Current);
+
+    let sql =
+        "DELETE FROM __diesel_schema_migrations WHERE version = (SELECT max(version) FROM __diesel_schema_migrations)
+               RETURNING version";
+    let last = world.value(sql).await.unwrap();
+    assert_eq!(standing().await, SchemaStanding::Older { missing: vec![last.clone()] });
+
+    world.sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000002'), ('99990101000001')").await;
+    let unknown = vec!["99990101000001".to_owned(), "99990101000002".to_owned()];
+    assert_eq!(standing().await, SchemaStanding::Newer { unknown: unknown.clone() }, "even where one is missing");
+    world.sql(&format!("INSERT INTO __diesel_schema_migrations (version) VALUES ('{last}')")).await;
+    assert_eq!(standing().await, SchemaStanding::Newer { unknown });
+
+    world.sql("DELETE FROM __diesel_schema_migrations WHERE version > '9999'").await;
+    let mut all = migrations::revert_all(settings).await.unwrap();
+    all.reverse();
+    assert_eq!(standing().await, SchemaStanding::Older { missing: all.clone() }, "the table is empty");
+    world.sql("DROP TABLE __diesel_schema_migrations").await;
+    assert_eq!(standing().await, SchemaStanding::Older { missing: all }, "the database is empty");
+    migrations::run(settings).await.unwrap();
+    assert_eq!(standing().await, SchemaStanding::Current);
+}
+
+#[tokio::test]
+async fn the_servers_role_may_ask_for_standing_and_clock_and_another_is_told_that_it_may_not() {
+    let world = World::new().await;
+    let role = format!("role_{}", world.user.to_string().replace('-', ""));
+    let rights = format!(
+        "CREATE ROLE {role} LOGIN PASSWORD '{role}';
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
+    );
+    world.sql(&rights).await;
+    let (_, host) = world.stand.database_url.split_once('@').unwrap();
+    let settings = DatabaseSettings::for_url(format!("postgres://{role}:{role}@{host}"));
+    let database = Database::new(&settings, world.stand.runtime().clone()).unwrap();
+    assert_eq!(migrations::standing(&database).await.unwrap(), SchemaStanding::Current);
+    database.now().await.unwrap();
+    database.connection().await.unwrap().batch_execute("DROP TABLE post_image").await.unwrap_err();
+
+    world.sql(&format!("REVOKE ALL ON __diesel_schema_migrations FROM {role}")).await;
+    let error = migrations::standing(&database).await.unwrap_err();
+    assert!(matches!(error, DatabaseError::Query(_)), "it is there, so it is not taken for missing: {error:?}");
+    assert!(format!("{error:?}").contains("permission denied"), "{error:?}");
+    world.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn the_clock_is_the_databases_and_goes_on_between_two_looks() {
+    let world = World::new().await;
+    let first = world.stand.database.now().await.unwrap();
+    let theirs = world.value("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint").await.unwrap();
+    let second = world.stand.database.now().await.unwrap();
+    let theirs: i64 = theirs.parse().unwrap();
+    assert!(first.timestamp_micros() <= theirs && theirs <= second.timestamp_micros(), "{first} {theirs} {second}");
 }

@@ -6,7 +6,7 @@ use diesel::connection::InstrumentationEvent;
 use diesel_async::AsyncConnection;
 use upload_domain::{ImagePath, Role};
 use upload_persistence::{
-    Connection, images, poster_images,
+    Connection, images, migrations, poster_images,
     posts::{self, NewPost},
     profile_images,
 };
@@ -118,4 +118,13 @@ async fn the_statements_of_an_upload_and_of_a_link_are_one_round_trip_each() {
         let new = NewPost { id: new_post(), user_id: user, title: "", content: "" };
         posts::create(&mut connection, &new, &[held.verified()]).await.unwrap()
     });
+}
+
+#[tokio::test]
+async fn the_schemas_standing_and_the_clock_are_one_round_trip_each() {
+    let world = World::new().await;
+    let database = world.database(|settings| settings.database_pool_size = 1);
+    let log = Log::watch(&mut database.connection().await.unwrap());
+    assert_one_round_trip!(log, "now", database.now().await.unwrap());
+    assert_one_round_trip!(log, "migrations::standing", migrations::standing(&database).await.unwrap());
 }
