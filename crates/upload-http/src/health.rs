@@ -1,17 +1,70 @@
 //! Whether this process lives, and whether it should be sent requests.
+//!
+//! Readiness is for anybody to ask, so asking often must cost neither the database nor the store anything: there is one look at a
+//! time, whoever asks meanwhile gets what it finds, and what it found is told again for a second.
 
-use std::time::Duration;
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_web::{HttpResponse, http::header, web};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
-use tokio::time::timeout;
-use tracing::warn;
-use upload_storage::bucket::{self, Look};
+use tokio::{
+    sync::Mutex,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{error, info, warn};
+use upload_persistence::{Database, DatabaseError, migrations::SchemaStanding};
+use upload_storage::{Storage, StorageError};
 
-use crate::{Shared, error::chain};
+use crate::{
+    Shared, Shutdown,
+    clocks::{DatabaseClock, Difference},
+    error::chain,
+    probe::{Sight, Silence, look},
+};
 
 /// How long each part may take to answer.
 const LIMIT: Duration = Duration::from_secs(3);
+/// How long a finding is told again before somebody looks anew.
+const VALID: Duration = Duration::from_secs(1);
+/// How often the clocks are compared where nobody asks for readiness.
+const CLOCKS_EVERY: Duration = Duration::from_secs(5 * 60);
+
+const OK: Cow<'static, str> = Cow::Borrowed("ok");
+
+/// What a server stands on, and how it was found last.
+#[derive(Debug)]
+pub(crate) struct Health {
+    database: Database,
+    storage: Storage,
+    database_clock: DatabaseClock,
+    last: Mutex<Option<Finding>>,
+}
+
+#[derive(Debug)]
+struct Finding {
+    at: Instant,
+    parts: Parts,
+    difference: Option<Difference>,
+}
+
+/// Each `ok`, or what is wrong.
+#[derive(Debug, Clone)]
+struct Parts {
+    postgres: Cow<'static, str>,
+    schema: Cow<'static, str>,
+    store: Cow<'static, str>,
+    clocks: Cow<'static, str>,
+}
+
+#[derive(Serialize)]
+struct Liveness {
+    status: &'static str,
+}
 
 #[derive(Serialize)]
 struct Readiness {
@@ -19,35 +72,31 @@ struct Readiness {
     checks: Checks,
 }
 
-#[derive(Serialize, Clone, Copy)]
+/// Each `ok`, or what is wrong.
+#[derive(Serialize)]
 struct Checks {
-    server: &'static str,
-    postgres: &'static str,
-    store: &'static str,
+    server: Cow<'static, str>,
+    postgres: Cow<'static, str>,
+    schema: Cow<'static, str>,
+    store: Cow<'static, str>,
+    clocks: Cow<'static, str>,
 }
 
 /// `GET /health/live`: the process answers.
 pub(crate) async fn live() -> HttpResponse {
-    HttpResponse::Ok().json(serde_json::json!({ "status": "live" }))
+    HttpResponse::Ok().json(Liveness { status: "live" })
 }
 
-/// `GET /health/ready`: Postgres and the bucket answer, and the server is not stopping. The body says which does not.
+/// `GET /health/ready`: the server is not stopping; Postgres answers, and its schema is the one that this binary knows; the
+/// bucket is there; the clocks agree. The body says which of these fails, and how.
 pub(crate) async fn ready(shared: web::Data<Shared>) -> HttpResponse {
-    let server = if shared.shutdown.has_begun() { "stopping" } else { "ok" };
-    let (database, storage) = (shared.database.clone(), shared.storage.clone());
-    let probes = shared.background.spawn(async move {
-        let postgres = async { judge("postgres", timeout(LIMIT, database.ping()).await) };
-        let store = async {
-            match timeout(LIMIT, bucket::look(&storage)).await {
-                Ok(Ok(Look { exists: false, .. })) => "bucket missing",
-                other => judge("store", other),
-            }
-        };
-        futures::join!(postgres, store)
-    });
-    let (postgres, store) = probes.await.unwrap_or(("unknown", "unknown"));
-    let checks = Checks { server, postgres, store };
-    if [server, postgres, store].iter().all(|state| *state == "ok") {
+    let server = if shared.shutdown.has_begun() { "stopping".into() } else { OK };
+    let health = Arc::clone(&shared.health);
+    // On the main runtime, and to its end: whoever asks next wants the answer too.
+    let parts = shared.background.spawn(async move { health.parts().await });
+    let Parts { postgres, schema, store, clocks } = parts.await.unwrap_or_else(|_panicked| Parts::unknown());
+    let checks = Checks { server, postgres, schema, store, clocks };
+    if checks.all_ok() {
         return HttpResponse::Ok().json(Readiness { status: "ready", checks });
     }
     HttpResponse::ServiceUnavailable()
@@ -55,19 +104,148 @@ pub(crate) async fn ready(shared: web::Data<Shared>) -> HttpResponse {
         .json(Readiness { status: "unavailable", checks })
 }
 
-fn judge<T, E: std::error::Error + 'static>(
-    part: &str,
-    outcome: Result<Result<T, E>, tokio::time::error::Elapsed>,
-) -> &'static str {
-    match outcome {
-        Ok(Ok(_)) => "ok",
-        Ok(Err(error)) => {
-            warn!(part, cause = chain(&error), "not ready");
-            "failing"
+impl Health {
+    pub(crate) fn new(database: Database, storage: Storage) -> Self {
+        Self { database, storage, database_clock: DatabaseClock::default(), last: Mutex::new(None) }
+    }
+
+    /// The database's time, without asking it: as it was found last, and gone on since.
+    pub(crate) fn database_now(&self) -> DateTime<Utc> {
+        self.database_clock.now()
+    }
+
+    /// Takes over what was found before anybody could ask.
+    pub(crate) async fn note(&self, sight: &Sight) {
+        self.note_in(&mut *self.last.lock().await, sight);
+    }
+
+    /// Compares the clocks now and then until the server stops.
+    pub(crate) async fn watch(&self, shutdown: &Shutdown) {
+        let mut ticks = interval(CLOCKS_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let look = async {
+                ticks.tick().await;
+                self.parts().await
+            };
+            tokio::select! {
+                () = shutdown.begun() => return,
+                _parts = look => {}
+            }
         }
-        Err(_elapsed) => {
-            warn!(part, "not ready: no answer in time");
-            "timeout"
+    }
+
+    async fn parts(&self) -> Parts {
+        let mut last = self.last.lock().await;
+        if let Some(finding) = last.as_ref().filter(|finding| finding.at.elapsed() < VALID) {
+            return finding.parts.clone();
         }
+        let sight = look(&self.database, &self.storage, LIMIT).await;
+        self.note_in(&mut last, &sight)
+    }
+
+    fn note_in(&self, last: &mut Option<Finding>, sight: &Sight) -> Parts {
+        if let Some(lead) = sight.leads.database {
+            self.database_clock.set(lead);
+        }
+        let finding = Finding::new(sight);
+        finding.log_changes_since(last.as_ref(), sight);
+        last.insert(finding).parts.clone()
+    }
+}
+
+impl Finding {
+    fn new(sight: &Sight) -> Self {
+        let (postgres, schema) = match &sight.database {
+            Ok(SchemaStanding::Current) => (OK, OK),
+            Ok(SchemaStanding::Older { missing }) => (OK, format!("older: lacks {}", missing.join(", ")).into()),
+            Ok(SchemaStanding::Newer { unknown }) => (OK, format!("newer: has {}", unknown.join(", ")).into()),
+            Err(silence) => (silence.word(), "unknown".into()),
+        };
+        let store = match &sight.store {
+            Ok(true) => OK,
+            Ok(false) => "bucket missing".into(),
+            Err(silence) => silence.word(),
+        };
+        let difference = sight.leads.difference();
+        let clocks = match difference {
+            Some(difference) if !difference.is_tolerable() => difference.to_string().into(),
+            _ if sight.is_complete() => OK,
+            _ => "unknown".into(),
+        };
+        Self { at: Instant::now(), parts: Parts { postgres, schema, store, clocks }, difference }
+    }
+
+    /// One line when something begins to fail, or fails otherwise, and one when it is well again: not one for each who asks.
+    fn log_changes_since(&self, before: Option<&Self>, sight: &Sight) {
+        let before_parts = before.map_or_else(Parts::ok, |before| before.parts.clone());
+        let (now, then) = (&self.parts, &before_parts);
+        log_change("postgres", &now.postgres, &then.postgres, || sight.database.as_ref().err().map(Silence::cause));
+        log_change("schema", &now.schema, &then.schema, || None);
+        log_change("store", &now.store, &then.store, || sight.store.as_ref().err().map(Silence::cause));
+
+        let then = before.and_then(|before| before.difference);
+        match (&self.difference, &then) {
+            (Some(now), Some(then)) if now.is_like(then) => {}
+            (Some(now), _) if now.is_tolerable() => warn!("{now}; look after NTP before they are 30 s apart"),
+            (Some(now), _) => error!("{now}; this server is not ready until NTP has put them right"),
+            (None, Some(_)) if sight.is_complete() => info!("the clocks agree again"),
+            (None, _) => {}
+        }
+    }
+}
+
+impl Parts {
+    fn ok() -> Self {
+        Self { postgres: OK, schema: OK, store: OK, clocks: OK }
+    }
+
+    fn unknown() -> Self {
+        let unknown = || Cow::Borrowed("unknown");
+        Self { postgres: unknown(), schema: unknown(), store: unknown(), clocks: unknown() }
+    }
+}
+
+impl Checks {
+    fn all_ok(&self) -> bool {
+        let Self { server, postgres, schema, store, clocks } = self;
+        [server, postgres, schema, store, clocks].into_iter().all(|state| *state == OK)
+    }
+}
+
+impl<E: std::error::Error + 'static> Silence<E> {
+    fn cause(&self) -> String {
+        match self {
+            Self::Failed(error) => chain(error),
+            Self::NoAnswer => format!("no answer within {} s", LIMIT.as_secs()),
+        }
+    }
+}
+
+impl Silence<DatabaseError> {
+    fn word(&self) -> Cow<'static, str> {
+        match self {
+            Self::Failed(DatabaseError::Overloaded) => "overloaded".into(),
+            Self::Failed(_) => "failing".into(),
+            Self::NoAnswer => "timeout".into(),
+        }
+    }
+}
+
+impl Silence<StorageError> {
+    fn word(&self) -> Cow<'static, str> {
+        match self {
+            Self::Failed(StorageError::Refused(_)) => "refused".into(),
+            Self::Failed(StorageError::Timeout(_)) | Self::NoAnswer => "timeout".into(),
+            Self::Failed(StorageError::Unavailable(_)) => "failing".into(),
+        }
+    }
+}
+
+fn log_change(part: &str, now: &str, then: &str, cause: impl FnOnce() -> Option<String>) {
+    match (now, then) {
+        _ if now == then => {}
+        ("ok", _) => info!(part, "ready again"),
+        _ => warn!(part, state = now, cause = cause(), "not ready"),
     }
 }

@@ -3,6 +3,7 @@
 mod background;
 mod boundary;
 mod caller;
+mod clocks;
 mod error;
 mod form;
 mod health;
@@ -11,12 +12,14 @@ mod link_post;
 mod logging;
 mod metrics;
 mod prepare;
+mod probe;
 mod request_id;
 mod routes;
 mod server;
 mod settings;
 mod shared;
 mod shutdown;
+mod start_up;
 mod views;
 
 pub use background::Background;

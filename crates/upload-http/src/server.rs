@@ -1,4 +1,4 @@
-//! Starting and stopping: bind, expose the port, run; and a stop that finishes what was begun.
+//! Starting and stopping: look whether all is as it must be, expose the port, run; and a stop that finishes what was begun.
 //!
 //! What actix-server 2.10 does on `stop(true)`: the acceptor closes its sockets, idle keep-alive connections are closed,
 //! and each worker looks once a second whether its connections are gone, up to `shutdown_timeout`; then it drops them and
@@ -32,7 +32,7 @@ use url::Url;
 
 use crate::{
     ActiveUploads, Background, CommonSettings, IssueForm, Metrics, SettingsError, Shared, Shutdown, TokenVerifier,
-    boundary::boundary, logging, metrics, request_id::REQUEST_ID_HEADER, routes, settings,
+    boundary::boundary, health::Health, logging, metrics, request_id::REQUEST_ID_HEADER, routes, settings, start_up,
 };
 
 /// Connections that may wait to be accepted; the kernel may allow fewer.
@@ -54,13 +54,18 @@ const DROP_LIMIT: Duration = Duration::from_secs(1);
 pub struct Strategy {
     name: &'static str,
     forms: Arc<dyn IssueForm>,
-    configure: Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>,
+    configure: Configure,
 }
+
+/// Adds a strategy's routes.
+type Configure = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
 
 /// What a strategy is built from, before the server runs.
 pub struct Start<'a> {
     /// Where clients reach this server, with the port that was bound.
     pub public_api_url: &'a Url,
+    /// The store, with the connections of this runtime.
+    pub storage: &'a Storage,
     /// Where the strategy's own metrics go.
     pub registry: &'a mut Registry,
 }
@@ -91,7 +96,13 @@ pub struct Server {
     listener: std::net::TcpListener,
     address: SocketAddr,
     shared: Shared,
-    configure: Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>,
+    configure: Configure,
+}
+
+/// An address that nobody else can have, and that nobody can connect to yet.
+struct Taken {
+    socket: TcpSocket,
+    address: SocketAddr,
 }
 
 impl Strategy {
@@ -106,44 +117,18 @@ impl Strategy {
 }
 
 impl Server {
-    /// Binds and builds everything, in a tokio runtime that outlives the server: tracked work runs on it.
+    /// Builds everything, looks whether database and store are as they must be, and then begins to listen; in a tokio runtime that
+    /// outlives the server, since tracked work runs on it.
     pub async fn bind(
         settings: &CommonSettings,
-        strategy: impl FnOnce(&mut Start<'_>) -> Result<Strategy, StartError>,
+        strategy: impl AsyncFnOnce(&mut Start<'_>) -> Result<Strategy, StartError>,
     ) -> Result<Self, StartError> {
         settings.check()?;
-        let http = &settings.http;
-        let tokens = TokenVerifier::new(http)?;
-        let listener = listen(&http.bind_address).await?;
-        let address = listener.local_addr().context("the bound address cannot be read")?;
-        let public_api_url = with_bound_port(&http.public_api_url, address);
-
-        let background = Background::new(Handle::current());
-        let shutdown = Shutdown::default();
-        let mut registry = Registry::default();
-        let own = metrics::Own::register(&mut registry);
-        let uploads = ActiveUploads::new(shutdown.clone(), own.uploads_active.clone());
-        let strategy = strategy(&mut Start { public_api_url: &public_api_url, registry: &mut registry })?;
-        let database = Database::new(&settings.database, background.runtime().clone())
-            .map_err(|error| SettingsError(error.to_string()))?;
-        let storage = Storage::new(&settings.storage).map_err(|error| SettingsError(error.to_string()))?;
-        let shared = Shared {
-            database,
-            storage,
-            limits: http.limits(),
-            timing: http.timing(),
-            background,
-            forms: strategy.forms,
-            metrics: Metrics::new(registry, own),
-            public_api_url: Arc::new(public_api_url),
-            strategy: strategy.name,
-            tokens: Arc::new(tokens),
-            shutdown,
-            uploads,
-            link_turns: Arc::new(Semaphore::new(http.links_active.into())),
-            trusted_proxies: http.trusted_proxies.clone().into(),
-        };
-        Ok(Self { settings: settings.clone(), listener, address, shared, configure: strategy.configure })
+        let taken = take(&settings.http.bind_address).await?;
+        let (shared, configure) = build(settings, taken.address, strategy).await?;
+        let sight = start_up::check(&shared.database, &shared.storage).await?;
+        shared.health.note(&sight).await;
+        Ok(Self { settings: settings.clone(), address: taken.address, listener: taken.listen()?, shared, configure })
     }
 
     /// Where it listens.
@@ -187,6 +172,8 @@ impl Server {
         .context("the server cannot listen")?
         .run();
 
+        let (health, shutdown) = (Arc::clone(&shared.health), shared.shutdown.clone());
+        drop(shared.background.spawn(async move { health.watch(&shutdown).await }));
         let handle = server.handle();
         let mut serving = tokio::spawn(server);
         tokio::select! {
@@ -213,7 +200,7 @@ impl Server {
 /// the exit code: 0 clean stop, 1 failure, 2 configuration, 3 uploads cut off at the limit.
 pub fn run<S: Parser>(
     common: fn(&S) -> &CommonSettings,
-    strategy: impl FnOnce(&S, &mut Start<'_>) -> Result<Strategy, StartError>,
+    strategy: impl AsyncFnOnce(&S, &mut Start<'_>) -> Result<Strategy, StartError>,
 ) -> ExitCode {
     let settings = match settings::parse::<S>(std::env::args_os()) {
         Ok(settings) => settings,
@@ -227,7 +214,7 @@ pub fn run<S: Parser>(
         Ok(runtime) => runtime,
         Err(error) => return refuse(&anyhow::Error::new(error).context("the runtime cannot be started").into()),
     };
-    let outcome = runtime.block_on(serve(common(&settings), |start| strategy(&settings, start)));
+    let outcome = runtime.block_on(serve(common(&settings), async |start| strategy(&settings, start).await));
     runtime.shutdown_timeout(DROP_LIMIT);
     match outcome {
         Ok(Stopped { cut_off: 0, background_done: true }) => {
@@ -244,7 +231,7 @@ pub fn run<S: Parser>(
 
 async fn serve(
     settings: &CommonSettings,
-    strategy: impl FnOnce(&mut Start<'_>) -> Result<Strategy, StartError>,
+    strategy: impl AsyncFnOnce(&mut Start<'_>) -> Result<Strategy, StartError>,
 ) -> Result<Stopped, StartError> {
     // Before anything can be told to stop.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
@@ -277,18 +264,68 @@ fn refuse(error: &StartError) -> ExitCode {
     }
 }
 
-async fn listen(bind_address: &str) -> Result<std::net::TcpListener, StartError> {
+/// Everything that handlers reach, from settings alone: neither database nor store has been asked yet.
+async fn build(
+    settings: &CommonSettings,
+    address: SocketAddr,
+    strategy: impl AsyncFnOnce(&mut Start<'_>) -> Result<Strategy, StartError>,
+) -> Result<(Shared, Configure), StartError> {
+    let http = &settings.http;
+    let tokens = TokenVerifier::new(http)?;
+    let public_api_url = with_bound_port(&http.public_api_url, address);
+    let background = Background::new(Handle::current());
+    let shutdown = Shutdown::default();
+    let mut registry = Registry::default();
+    let own = metrics::Own::register(&mut registry);
+    let uploads = ActiveUploads::new(shutdown.clone(), own.uploads_active.clone());
+    let storage = Storage::new(&settings.storage).await.map_err(|error| SettingsError(error.to_string()))?;
+    let mut start = Start { public_api_url: &public_api_url, storage: &storage, registry: &mut registry };
+    let strategy = strategy(&mut start).await?;
+    let database = Database::new(&settings.database, background.runtime().clone())
+        .map_err(|error| SettingsError(error.to_string()))?;
+    let shared = Shared {
+        health: Arc::new(Health::new(database.clone(), storage.clone())),
+        database,
+        storage,
+        limits: http.limits(),
+        timing: http.timing(),
+        background,
+        forms: strategy.forms,
+        metrics: Metrics::new(registry, own),
+        public_api_url: Arc::new(public_api_url),
+        strategy: strategy.name,
+        tokens: Arc::new(tokens),
+        shutdown,
+        uploads,
+        link_turns: Arc::new(Semaphore::new(http.links_active.into())),
+        trusted_proxies: http.trusted_proxies.clone().into(),
+    };
+    Ok((shared, strategy.configure))
+}
+
+/// Takes the address to listen on.
+async fn take(bind_address: &str) -> Result<Taken, StartError> {
     let address = lookup_host(bind_address).await.ok().and_then(|mut addresses| addresses.next()).ok_or_else(|| {
         SettingsError(format!("BIND_ADDRESS is `{bind_address}`; it must be host:port, such as 127.0.0.1:8080"))
     })?;
-    let bound = async {
+    let bound = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG)?.into_std()
+        let address = socket.local_addr()?;
+        Ok(Taken { socket, address })
     };
-    let listener = bound.await.with_context(|| format!("{address} cannot be listened on"))?;
-    Ok(listener)
+    let taken: std::io::Result<Taken> = bound();
+    Ok(taken.with_context(|| format!("{address} cannot be listened on"))?)
+}
+
+impl Taken {
+    /// Lets clients connect.
+    fn listen(self) -> Result<std::net::TcpListener, StartError> {
+        let Self { socket, address } = self;
+        let listener = socket.listen(BACKLOG).and_then(tokio::net::TcpListener::into_std);
+        Ok(listener.with_context(|| format!("{address} cannot be listened on"))?)
+    }
 }
 
 /// The public URL, where port 0 stands for the bound one: set-ups that take any free port cannot know it before.

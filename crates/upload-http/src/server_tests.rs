@@ -20,14 +20,14 @@ struct Settings {
 struct NoForms;
 
 impl IssueForm for NoForms {
-    fn issue(
-        &self,
-        _image: &upload_persistence::images::Image,
+    fn issue<'a>(
+        &'a self,
+        _image: &'a upload_persistence::images::Image,
         _wish: FormMethod,
         _now: chrono::DateTime<chrono::Utc>,
         _expires_at: chrono::DateTime<chrono::Utc>,
-    ) -> Result<PresignedForm, ApiError> {
-        Err(ApiError::internal("there are no forms"))
+    ) -> futures::future::BoxFuture<'a, Result<PresignedForm, ApiError>> {
+        Box::pin(async { Err(ApiError::internal("there are no forms")) })
     }
 }
 
@@ -50,7 +50,13 @@ async fn server() -> Server {
     ];
     let settings = settings::parse::<Settings>(arguments.map(Into::into)).unwrap_or_else(|error| panic!("{error}"));
     let strategy = |_start: &mut Start<'_>| Ok(Strategy::new("none", Arc::new(NoForms), |_config| {}));
-    Server::bind(&settings.common, strategy).await.unwrap_or_else(|error| panic!("{error}"))
+    let started = async {
+        let taken = take(&settings.common.http.bind_address).await?;
+        let (shared, configure) = build(&settings.common, taken.address, strategy)?;
+        let (address, listener) = (taken.address, taken.listen()?);
+        Ok::<_, StartError>(Server { settings: settings.common, listener, address, shared, configure })
+    };
+    started.await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 async fn json(response: ServiceResponse) -> (u16, Value) {

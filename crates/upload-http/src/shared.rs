@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use upload_domain::{ImageId, ImageLimits, Timing};
@@ -9,7 +10,7 @@ use upload_persistence::Database;
 use upload_storage::Storage;
 use url::Url;
 
-use crate::{ActiveUploads, Background, IssueForm, Metrics, Shutdown, TokenVerifier};
+use crate::{ActiveUploads, Background, IssueForm, Metrics, Shutdown, TokenVerifier, health::Health};
 
 /// A server's parts, as `web::Data`.
 #[derive(Clone)]
@@ -39,12 +40,19 @@ pub struct Shared {
     pub shutdown: Shutdown,
     /// The uploads that this server carries.
     pub uploads: ActiveUploads,
+    /// How database and store are, for whoever asks.
+    pub(crate) health: Arc<Health>,
     /// Links that verify and copy at once; first come, first served.
     pub(crate) link_turns: Arc<Semaphore>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
 
 impl Shared {
+    /// The time by the database's clock, which dates forms; it is not asked, but compared with every few minutes.
+    pub fn database_now(&self) -> DateTime<Utc> {
+        self.health.database_now()
+    }
+
     /// Where anyone may read an image, while it is linked.
     pub fn image_url(&self, image: ImageId) -> String {
         format!("{}/images/{image}", self.public_api_url.as_str().trim_end_matches('/'))

@@ -24,6 +24,11 @@ impl Shutdown {
         self.begun.is_cancelled()
     }
 
+    /// Ends when the server begins to stop.
+    pub(crate) async fn begun(&self) {
+        self.begun.cancelled().await;
+    }
+
     /// Ends when requests in flight have had their time; the boundary then drops them with 503 `shutting_down`.
     pub(crate) async fn over(&self) {
         self.over.cancelled().await;

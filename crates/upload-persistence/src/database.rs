@@ -16,11 +16,7 @@ use deadpool::{
     Runtime,
     managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType},
 };
-use diesel::{
-    IntoSql,
-    result::{ConnectionError, DatabaseErrorKind},
-    sql_types::Integer,
-};
+use diesel::{IntoSql, result::DatabaseErrorKind, sql_types::Integer};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, pooled_connection::PoolableConnection};
 use tokio::{runtime::Handle, task::AbortHandle, time};
 use tokio_postgres::{Config, NoTls};
@@ -198,7 +194,7 @@ impl Manager for Opener {
         let opened = open(self.config.clone());
         let limit = self.connect_timeout;
         // On the given runtime as a whole: a socket belongs to the runtime that it was opened on.
-        self.runtime.spawn(time::timeout(limit, opened)).await??.map_err(Source::from)
+        self.runtime.spawn(time::timeout(limit, opened)).await??
     }
 
     async fn recycle(&self, session: &mut Session, _metrics: &Metrics) -> RecycleResult<Source> {
@@ -209,10 +205,9 @@ impl Manager for Opener {
     }
 }
 
-/// Connects, and drives the connection on the current runtime.
-async fn open(config: Config) -> Result<Session, ConnectionError> {
-    let (client, connection) =
-        config.connect(NoTls).await.map_err(|error| ConnectionError::CouldntSetupConfiguration(query_error(&error)))?;
+/// Connects, and drives the connection on the current runtime. The error is Postgres's own, with its code.
+async fn open(config: Config) -> Result<Session, Source> {
+    let (client, connection) = config.connect(NoTls).await?;
     let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::warn!(error = &error as &dyn std::error::Error, "A database connection was lost");
@@ -221,14 +216,4 @@ async fn open(config: Config) -> Result<Session, ConnectionError> {
     .abort_handle();
     let connection = AsyncPgConnection::try_from(client).await?;
     Ok(Session { connection, driver })
-}
-
-fn query_error(error: &tokio_postgres::Error) -> QueryError {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
-    QueryError::DatabaseError(DatabaseErrorKind::UnableToSendCommand, Box::new(message))
 }

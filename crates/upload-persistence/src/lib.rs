@@ -10,6 +10,7 @@ pub mod posts;
 pub mod profile_images;
 pub mod users;
 
+mod advice;
 mod applied;
 mod cached;
 mod database;

@@ -3,6 +3,7 @@
 
 pub mod bucket;
 
+mod advice;
 mod body;
 mod client;
 mod error;

@@ -1,0 +1,240 @@
+//! How far apart the clocks of the application, the database and the store are (RELIABILITY.md, section 2).
+//!
+//! The database dates forms; the store (V2) and this process (V1) judge whether they have expired; so the three must agree within the skew
+//! that `PENDING_TTL` allows for. Nobody is asked for the time alone: readiness asks the database for its own, and the store's
+//! answer to HeadBucket has a `Date`. An answer was given at some moment between question and answer, so what is read is a span;
+//! two clocks differ by the least that their spans allow, and a slow network is never taken for a wrong clock.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicI64, Ordering},
+    time::Instant,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// Clocks that differ by more are worth a warning.
+const NOTABLE: TimeDelta = TimeDelta::seconds(5);
+/// Clocks that differ by more are a reason not to serve: twice as much is the skew that sweep and forms are laid out for.
+const TOLERABLE: TimeDelta = TimeDelta::seconds(30);
+/// The store tells whole seconds; the rest of its second is not known.
+const STORE_RESOLUTION: TimeDelta = TimeDelta::seconds(1);
+
+/// Whose clock it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Clock {
+    Application,
+    Database,
+    Store,
+}
+
+/// How far ahead of the application's clock another one is: somewhere in this span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lead {
+    least: TimeDelta,
+    most: TimeDelta,
+}
+
+/// The moment before a question, by the application's clock.
+pub(crate) struct Question {
+    asked_at: DateTime<Utc>,
+    asked: Instant,
+}
+
+/// What the other clocks were found to say, where they could be asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Leads {
+    pub(crate) database: Option<Lead>,
+    pub(crate) store: Option<Lead>,
+}
+
+/// A clock that is notably apart from another, or from both others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Difference {
+    odd: Clock,
+    direction: &'static str,
+    other: Clock,
+    agreeing: Option<Clock>,
+    by: TimeDelta,
+}
+
+/// The database's clock, kept up by whoever reads it.
+#[derive(Debug, Default)]
+pub(crate) struct DatabaseClock {
+    lead_ms: AtomicI64,
+}
+
+impl Question {
+    pub(crate) fn ask() -> Self {
+        Self { asked_at: Utc::now(), asked: Instant::now() }
+    }
+
+    /// The database's clock, from its answer that has just come.
+    pub(crate) fn database(&self, said: DateTime<Utc>) -> Lead {
+        self.lead(said, TimeDelta::zero())
+    }
+
+    /// The store's clock, from its answer that has just come.
+    pub(crate) fn store(&self, said: DateTime<Utc>) -> Lead {
+        self.lead(said, STORE_RESOLUTION)
+    }
+
+    fn lead(&self, said: DateTime<Utc>, resolution: TimeDelta) -> Lead {
+        // Not the clock again: it might be set in between.
+        let took = TimeDelta::from_std(self.asked.elapsed()).unwrap_or(TimeDelta::MAX);
+        let since_asked = said - self.asked_at;
+        Lead { least: since_asked - took, most: since_asked + resolution }
+    }
+}
+
+impl Lead {
+    const NONE: Self = Self { least: TimeDelta::zero(), most: TimeDelta::zero() };
+
+    /// By how much the first clock is ahead of the second, at least.
+    fn ahead_of(self, other: Self) -> TimeDelta {
+        self.least - other.most
+    }
+
+    fn agrees_with(self, other: Self) -> bool {
+        self.ahead_of(other) <= NOTABLE && other.ahead_of(self) <= NOTABLE
+    }
+}
+
+impl Leads {
+    /// The two clocks that are furthest apart, where that is worth a word.
+    pub(crate) fn difference(&self) -> Option<Difference> {
+        let known =
+            [(Clock::Application, Some(Lead::NONE)), (Clock::Database, self.database), (Clock::Store, self.store)];
+        let known: Vec<_> = known.into_iter().filter_map(|(clock, lead)| Some((clock, lead?))).collect();
+        let pairs = known.iter().flat_map(|one| known.iter().map(move |other| (one, other)));
+        let (&(ahead, first), &(behind, second)) = pairs.max_by_key(|((_, one), (_, other))| one.ahead_of(*other))?;
+        let by = first.ahead_of(second);
+        if by <= NOTABLE {
+            return None;
+        }
+        let third = known.iter().find(|(clock, _lead)| *clock != ahead && *clock != behind);
+        let agrees =
+            |lead: Lead| third.filter(|(_third, thirds)| thirds.agrees_with(lead)).map(|(third, _lead)| *third);
+        let (odd, direction, other, agreeing) = match (agrees(first), agrees(second)) {
+            (Some(third), None) => (behind, "behind", ahead.min(third), Some(ahead.max(third))),
+            (None, Some(third)) => (ahead, "ahead of", behind.min(third), Some(behind.max(third))),
+            _ => (ahead, "ahead of", behind, None),
+        };
+        Some(Difference { odd, direction, other, agreeing, by })
+    }
+}
+
+impl Difference {
+    /// Whether a server may go on with it.
+    pub(crate) fn is_tolerable(&self) -> bool {
+        self.by <= TOLERABLE
+    }
+
+    /// Whether the same clocks are apart as before, and as gravely.
+    pub(crate) fn is_like(&self, before: &Self) -> bool {
+        *self == Self { by: self.by, ..*before } && self.is_tolerable() == before.is_tolerable()
+    }
+}
+
+impl fmt::Display for Difference {
+    /// Such as "the store's clock is 40 s ahead of the application's and the database's": the odd one first, where two agree.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = (self.by.num_milliseconds() + 500) / 1000;
+        let Self { odd, direction, other, .. } = self;
+        write!(formatter, "the {odd}'s clock is {seconds} s {direction} the {other}'s")?;
+        match self.agreeing {
+            Some(agreeing) => write!(formatter, " and the {agreeing}'s"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Application => "application",
+            Self::Database => "database",
+            Self::Store => "store",
+        })
+    }
+}
+
+impl DatabaseClock {
+    /// Takes over what was read last.
+    pub(crate) fn set(&self, lead: Lead) {
+        let middle = lead.least + (lead.most - lead.least) / 2;
+        self.lead_ms.store(middle.num_milliseconds(), Ordering::Relaxed);
+    }
+
+    /// The database's time now, without asking it.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        Utc::now() + TimeDelta::milliseconds(self.lead_ms.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(least: i64, most: i64) -> Option<Lead> {
+        Some(Lead { least: TimeDelta::seconds(least), most: TimeDelta::seconds(most) })
+    }
+
+    fn said(database: Option<Lead>, store: Option<Lead>) -> Option<(String, bool)> {
+        let difference = Leads { database, store }.difference()?;
+        Some((difference.to_string(), difference.is_tolerable()))
+    }
+
+    #[test]
+    fn the_odd_clock_is_named_first_and_the_direction_is_right() {
+        let table = [
+            (seconds(0, 0), seconds(40, 41), "the store's clock is 40 s ahead of the application's and the database's"),
+            (seconds(0, 0), seconds(-41, -40), "the store's clock is 40 s behind the application's and the database's"),
+            (seconds(31, 31), seconds(0, 1), "the database's clock is 31 s ahead of the application's and the store's"),
+            (seconds(-31, -31), seconds(0, 1), "the database's clock is 31 s behind the application's and the store's"),
+            (seconds(40, 40), seconds(40, 41), "the application's clock is 40 s behind the database's and the store's"),
+            (
+                seconds(-40, -40),
+                seconds(-40, -39),
+                "the application's clock is 40 s ahead of the database's and the store's",
+            ),
+            (seconds(-20, -20), seconds(20, 21), "the store's clock is 40 s ahead of the database's"),
+            (None, seconds(40, 41), "the store's clock is 40 s ahead of the application's"),
+            (seconds(-40, -40), None, "the application's clock is 40 s ahead of the database's"),
+        ];
+        for (database, store, expected) in table {
+            assert_eq!(said(database, store), Some((expected.to_owned(), false)));
+        }
+    }
+
+    #[test]
+    fn five_seconds_are_not_worth_a_word_and_thirty_are_tolerable() {
+        assert_eq!(said(seconds(5, 5), seconds(0, 1)), None);
+        assert_eq!(said(None, None), None);
+        let (sentence, tolerable) = said(seconds(30, 30), seconds(0, 1)).unwrap_or_default();
+        assert!(tolerable && sentence.contains("30 s"), "{sentence}");
+        assert_eq!(said(seconds(31, 31), None).map(|(_sentence, tolerable)| tolerable), Some(false));
+    }
+
+    #[test]
+    fn a_slow_answer_is_no_difference() {
+        // Asked 40 s ago: the time that was said may be of then or of now.
+        assert_eq!(said(seconds(-40, 0), seconds(0, 1)), None);
+        assert_eq!(
+            said(seconds(-40, 0), seconds(-80, -79)),
+            Some(("the application's clock is 79 s ahead of the store's".to_owned(), false))
+        );
+    }
+
+    #[test]
+    fn an_answer_is_placed_between_question_and_now() {
+        let question = Question::ask();
+        let lead = question.store(question.asked_at + TimeDelta::seconds(10));
+        assert_eq!(lead.most, TimeDelta::seconds(11));
+        assert!(lead.least <= TimeDelta::seconds(10) && lead.least > TimeDelta::seconds(5), "{lead:?}");
+        let clock = DatabaseClock::default();
+        clock.set(question.database(question.asked_at + TimeDelta::seconds(100)));
+        let ahead = clock.now() - Utc::now();
+        assert!(ahead > TimeDelta::seconds(95) && ahead <= TimeDelta::seconds(100), "{ahead}");
+    }
+}

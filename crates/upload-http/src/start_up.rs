@@ -1,0 +1,49 @@
+//! What must hold before a server takes its first request. Whatever does not is a wrong setting: one sentence that names it and
+//! says what to do, and exit code 2.
+//!
+//! Nothing is tried again here: whoever starts the process (compose, systemd, Kubernetes) does that, and says that it had to.
+
+use std::time::Duration;
+
+use upload_persistence::Database;
+use upload_storage::Storage;
+
+use crate::{
+    SettingsError,
+    probe::{Sight, Silence, look},
+};
+
+/// How long all of it may take.
+const LIMIT: Duration = Duration::from_secs(9);
+
+/// Looks at the database with its schema, the bucket, the clocks, and what the keys may do.
+pub(crate) async fn check(database: &Database, storage: &Storage) -> Result<Sight, SettingsError> {
+    let sight = look(database, storage, LIMIT).await;
+    judge(&sight, storage).map_err(SettingsError)?;
+    Ok(sight)
+}
+
+fn judge(sight: &Sight, storage: &Storage) -> Result<(), String> {
+    let silent = format!("no answer within {} s", LIMIT.as_secs());
+    match &sight.database {
+        Ok(standing) => standing.advice().map_or(Ok(()), Err)?,
+        Err(Silence::Failed(error)) => return Err(error.advice()),
+        Err(Silence::NoAnswer) => {
+            return Err(format!("DATABASE_URL: the database gives {silent}; look after it, or correct host and port"));
+        }
+    }
+    match &sight.store {
+        Ok(true) => {}
+        Ok(false) => return Err(storage.advice_without_bucket()),
+        Err(Silence::Failed(error)) => return Err(error.advice()),
+        Err(Silence::NoAnswer) => {
+            return Err(format!("S3_ENDPOINT: the store gives {silent}; look after it, or correct the URL"));
+        }
+    }
+    match sight.leads.difference().filter(|difference| !difference.is_tolerable()) {
+        None => Ok(()),
+        Some(difference) => Err(format!(
+            "{difference}, which is more than 30 s; look after NTP on this machine and on those of DATABASE_URL and S3_ENDPOINT"
+        )),
+    }
+}

@@ -1,0 +1,72 @@
+//! What a deployer is told when a program cannot start on its database: one sentence that names `DATABASE_URL` and says what to do.
+//! It tells the server's words, which name the user and the database, and never the password.
+
+use std::error::Error;
+
+use tokio_postgres::error::SqlState;
+
+use crate::{DatabaseError, migrations::SchemaStanding};
+
+impl DatabaseError {
+    /// What is wrong, and what to do about it.
+    pub fn advice(&self) -> String {
+        let causes = causes(self);
+        let cause = causes.last().map_or_else(|| self.to_string(), ToString::to_string);
+        let code = causes.iter().find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>()?.code());
+        let (fault, remedy) = match code {
+            Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+                ("the database does not let the user in", "correct the user and the password")
+            }
+            Some(&SqlState::INVALID_CATALOG_NAME) => {
+                ("there is no such database", "create it and run `upload-ops migrate`, or correct the name")
+            }
+            Some(&SqlState::TOO_MANY_CONNECTIONS) => {
+                ("the database takes no more connections", "raise its max_connections, or lower DATABASE_POOL_SIZE")
+            }
+            Some(&SqlState::CANNOT_CONNECT_NOW) => ("the database is not ready", "wait until it has started"),
+            Some(_) => ("the database refuses the connection", "correct what it complains of"),
+            None if cause.contains("certificate") => (
+                "the database's certificate does not verify",
+                "set sslrootcert in it to the PEM file of the authority that signed it, and connect by the name that it is for",
+            ),
+            None if matches!(self, Self::Query(_)) => (
+                "the database does not answer as it should",
+                "give the user the right to read and write every table of its schema",
+            ),
+            None if matches!(self, Self::Overloaded) => {
+                ("no connection came free in time", "raise DATABASE_POOL_SIZE or DATABASE_WAIT_TIMEOUT_MS")
+            }
+            None => ("the database cannot be reached", "start it, or correct host, port and sslmode"),
+        };
+        format!("DATABASE_URL: {fault} ({cause}); {remedy}")
+    }
+}
+
+impl SchemaStanding {
+    /// What is wrong, and what to do about it; `None` where nothing is.
+    pub fn advice(&self) -> Option<String> {
+        match self {
+            Self::Current => None,
+            Self::Older { missing } => Some(format!(
+                "DATABASE_URL: the database lacks migrations that this binary needs ({}); run `upload-ops migrate` of the same version",
+                missing.join(", ")
+            )),
+            Self::Newer { unknown } => Some(format!(
+                "DATABASE_URL: this binary is older than the database, which has migrations that it does not know ({}); \
+                 deploy the version that they came with, or a later one",
+                unknown.join(", ")
+            )),
+        }
+    }
+}
+
+/// The error's causes, the innermost last.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
+    let mut causes = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        causes.push(cause);
+        next = cause.source();
+    }
+    causes
+}
