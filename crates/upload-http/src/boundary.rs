@@ -18,7 +18,7 @@ use futures::FutureExt as _;
 use tracing::{Instrument as _, debug, error, error_span, info};
 
 use crate::{
-    ApiError, Shared,
+    ApiError, Code, Shared,
     request_id::{REQUEST_ID_HEADER, RequestId},
 };
 
@@ -48,11 +48,7 @@ async fn answer(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let encoded = request.headers().get_all(header::CONTENT_ENCODING).any(|coding| coding != "identity");
     let outcome = if encoded {
-        let error = ApiError::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_encoding",
-            "Request bodies must not be compressed.",
-        );
+        let error = ApiError::new(Code::UnsupportedEncoding, "Request bodies must not be compressed.");
         Ok(request.error_response(error))
     } else {
         tokio::select! {
@@ -121,8 +117,10 @@ fn is_json(response: &ServiceResponse<BoxBody>) -> bool {
 /// An error that came past the handlers, with the request's id.
 fn known(id: &RequestId, error: &Error) -> ApiError {
     let known = match error.as_error::<ApiError>() {
-        Some(error) if error.code() == "shutting_down" => ApiError::shutting_down(),
-        Some(error) => ApiError::new(error.status(), error.code(), "The request failed.").cause(error.cause_chain()),
+        Some(error) if error.code() == Code::ShuttingDown => ApiError::shutting_down(),
+        Some(error) => {
+            ApiError::new(error.code(), "The request failed.").with_status(error.status()).cause(error.cause_chain())
+        }
         None => of_status(error.as_response_error().status_code()).cause(error.to_string()),
     };
     known.request_id(id.as_str())
@@ -131,23 +129,24 @@ fn known(id: &RequestId, error: &Error) -> ApiError {
 /// What actix itself refused.
 fn of_status(status: StatusCode) -> ApiError {
     match status {
-        StatusCode::NOT_FOUND => ApiError::new(status, "not_found", "There is nothing here."),
+        StatusCode::NOT_FOUND => ApiError::new(Code::NotFound, "There is nothing here."),
         StatusCode::METHOD_NOT_ALLOWED => {
-            ApiError::new(status, "method_not_allowed", "This route does not take this method.")
+            ApiError::new(Code::MethodNotAllowed, "This route does not take this method.")
         }
-        StatusCode::REQUEST_TIMEOUT => ApiError::new(status, "request_timeout", "The request took too long to arrive."),
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(status, "payload_too_large", "The body is too large."),
-        status if status.is_client_error() => ApiError::new(status, "invalid_request", "The request cannot be read."),
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(Code::PayloadTooLarge, "The body is too large."),
+        status if status.is_client_error() => {
+            ApiError::new(Code::InvalidRequest, "The request cannot be read.").with_status(status)
+        }
         status => ApiError::internal(status.to_string()),
     }
 }
 
 /// A failure's one log line: someone must act on what the server could not do, and nobody on what a client did wrong.
 fn log_failure(route: &str, started: Instant, failure: &ApiError) {
-    let (status, code, cause) = (failure.status().as_u16(), failure.code(), failure.cause_chain());
+    let (status, code, cause) = (failure.status().as_u16(), failure.code().as_str(), failure.cause_chain());
     let image = failure.about().map(tracing::field::display);
     let duration_ms = duration_ms(started);
-    if failure.status().is_server_error() && !matches!(code, "overloaded" | "shutting_down") {
+    if failure.status().is_server_error() && !matches!(failure.code(), Code::Overloaded | Code::ShuttingDown) {
         error!(route, status, code, cause, image.id = image, duration_ms, "request failed");
     } else {
         info!(route, status, code, cause, image.id = image, duration_ms, "request refused");

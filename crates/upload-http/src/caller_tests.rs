@@ -4,6 +4,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::Code;
 
 #[derive(Debug, Parser)]
 struct Settings {
@@ -110,7 +111,7 @@ fn every_other_token_is_refused() {
     ];
     for authorization in refused {
         let error = outcome(&authorization).err().map(|error| (error.status().as_u16(), error.code()));
-        assert_eq!(error, Some((401, "invalid_token")), "{authorization}");
+        assert_eq!(error, Some((401, Code::InvalidToken)), "{authorization}");
     }
     let twice = TestRequest::default()
         .append_header((header::AUTHORIZATION, format!("Bearer {good}")))

@@ -16,17 +16,14 @@ use upload_domain::{ImageId, Refusal};
 use upload_persistence::DatabaseError;
 use upload_storage::StorageError;
 
-use crate::request_id::REQUEST_ID_HEADER;
+use crate::{Code, code::Retry, request_id::REQUEST_ID_HEADER};
 
 /// A failure as the client sees it, with its cause for the log.
 #[derive(Debug)]
 pub struct ApiError {
     status: StatusCode,
-    code: &'static str,
+    code: Code,
     detail: Cow<'static, str>,
-    retry_after_seconds: Option<u32>,
-    retryable: bool,
-    challenge: bool,
     image: Option<ImageId>,
     request_id: Option<String>,
     cause: Option<Box<dyn Error + Send + Sync>>,
@@ -49,80 +46,60 @@ struct Problem<'a> {
 }
 
 impl ApiError {
-    /// A failure with a stable snake_case code and a text that a client may show.
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        let busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        Self {
-            status,
-            code,
-            detail: detail.into(),
-            // Jitter, so that clients that were refused together do not come back together.
-            retry_after_seconds: busy.then(|| rand::rng().random_range(1..=3)),
-            retryable: busy || status == StatusCode::REQUEST_TIMEOUT,
-            challenge: false,
-            image: None,
-            request_id: None,
-            cause: None,
-        }
+    /// A failure with its code's status and a text that a client may show.
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: code.status(), code, detail: detail.into(), image: None, request_id: None, cause: None }
     }
 
     /// 500 `internal_error`: a bug or a broken set-up; the client learns nothing of it.
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Something went wrong on the server.")
-            .cause(cause)
+        Self::new(Code::InternalError, "Something went wrong on the server.").cause(cause)
     }
 
     /// 400 `invalid_request`.
     pub fn invalid_request(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail)
+        Self::new(Code::InvalidRequest, detail)
     }
 
     /// 403 `forbidden`: the caller's row does not allow this.
     pub fn forbidden() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", "Your account may not do this.")
+        Self::new(Code::Forbidden, "Your account may not do this.")
     }
 
     /// 404 `image_not_found`: there is none, or it is another's.
     pub fn image_not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "image_not_found", "There is no such image.")
+        Self::new(Code::ImageNotFound, "There is no such image.")
     }
 
     /// 413 `payload_too_large`: a file of more than `max_image_bytes`.
     pub fn payload_too_large(max_image_bytes: u64) -> Self {
-        let detail = format!("The file is larger than {max_image_bytes} bytes.");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+        Self::new(Code::PayloadTooLarge, format!("The file is larger than {max_image_bytes} bytes."))
     }
 
     /// 415 `unsupported_media_type`: a format that may not be uploaded.
     pub fn unsupported_format() -> Self {
         let detail = "The format must be one of image/jpeg, image/png, image/webp.";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+        Self::new(Code::UnsupportedMediaType, detail)
     }
 
     /// 503 `overloaded`.
     pub fn overloaded() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "The server is busy; try again.")
+        Self::new(Code::Overloaded, "The server is busy; try again.")
     }
 
     /// 503 `shutting_down`.
     pub fn shutting_down() -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "This server is stopping; try again.")
+        Self::new(Code::ShuttingDown, "This server is stopping; try again.")
     }
 
     /// 401 `invalid_token`, with the challenge that RFC 6750 asks for.
     pub(crate) fn invalid_token() -> Self {
-        let detail = "A valid bearer token is required.";
-        Self { challenge: true, ..Self::new(StatusCode::UNAUTHORIZED, "invalid_token", detail) }
+        Self::new(Code::InvalidToken, "A valid bearer token is required.")
     }
 
-    /// Says when to try again, and that it may help.
-    pub fn retry_after(self, seconds: u32) -> Self {
-        Self { retry_after_seconds: Some(seconds), retryable: true, ..self }
-    }
-
-    /// Says that the same request may succeed later.
-    pub fn retryable(self) -> Self {
-        Self { retryable: true, ..self }
+    /// Another status than the code's own, where S3 has another one for the same thing.
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
     }
 
     /// Names the image that the failure is about.
@@ -141,7 +118,7 @@ impl ApiError {
     }
 
     /// The stable code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         self.code
     }
 
@@ -165,20 +142,22 @@ impl ApiError {
         if let Some(request_id) = request_id {
             response.insert_header((REQUEST_ID_HEADER, request_id));
         }
-        if let Some(seconds) = self.retry_after_seconds {
+        if let Retry::AfterSeconds(longest) = self.code.retry() {
+            // Jitter, so that clients that were refused together do not come back together.
+            let seconds = rand::rng().random_range(1..=longest);
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
-        if self.challenge {
+        if self.code == Code::InvalidToken {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""));
         }
         let problem = Problem {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
-            code: self.code,
+            code: self.code.as_str(),
             detail: &self.detail,
             request_id,
-            retryable: self.retryable,
+            retryable: self.code.retry() != Retry::Never,
             image_entity_id: self.image,
         };
         response
@@ -230,7 +209,7 @@ impl From<DatabaseError> for ApiError {
             DatabaseError::Overloaded => Self::overloaded().cause(error),
             DatabaseError::Unavailable(_) => {
                 let detail = "The database cannot be reached; try again.";
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", detail).cause(error)
+                Self::new(Code::DatabaseUnavailable, detail).cause(error)
             }
             DatabaseError::Query(_) => Self::internal(error),
         }
@@ -246,12 +225,12 @@ impl From<upload_persistence::QueryError> for ApiError {
 impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
         let (code, detail) = match error {
-            StorageError::Timeout(_) => ("storage_timeout", "The image store did not answer in time; try again."),
+            StorageError::Timeout(_) => (Code::StorageTimeout, "The image store did not answer in time; try again."),
             StorageError::Unavailable(_) | StorageError::Refused(_) => {
-                ("storage_unavailable", "The image store cannot be reached; try again.")
+                (Code::StorageUnavailable, "The image store cannot be reached; try again.")
             }
         };
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).cause(error)
+        Self::new(code, detail).cause(error)
     }
 }
 
@@ -265,7 +244,7 @@ impl From<Refusal> for ApiError {
             Refusal::HeaderTooLong => "The image's dimensions do not stand within its first 256 KiB.",
             Refusal::ChecksumMismatch => "The file's SHA-256 is not the declared one.",
         };
-        Self::new(StatusCode::UNPROCESSABLE_ENTITY, refusal.as_str(), detail)
+        Self::new(refusal.into(), detail)
     }
 }
 

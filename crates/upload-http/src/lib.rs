@@ -4,6 +4,7 @@ mod background;
 mod boundary;
 mod caller;
 mod clocks;
+mod code;
 mod error;
 mod form;
 mod health;
@@ -24,6 +25,7 @@ mod views;
 
 pub use background::Background;
 pub use caller::{Caller, TokenVerifier};
+pub use code::{Code, Retry};
 pub use error::ApiError;
 pub use form::{FormMethod, FormParts, IssueForm, PresignedForm};
 pub use link::refused_claim;

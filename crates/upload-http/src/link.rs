@@ -9,7 +9,6 @@
 
 use std::time::Instant;
 
-use actix_web::http::StatusCode;
 use tracing::{info, warn};
 use upload_domain::{AttemptId, CompetitionId, ImageId, LinkTarget, UserId, incoming_key};
 use upload_persistence::{
@@ -21,7 +20,7 @@ use upload_persistence::{
 use uuid::Uuid;
 
 use crate::{
-    ApiError, Caller, Shared,
+    ApiError, Caller, Code, Shared,
     error::chain,
     prepare::{Claimed, Prepared, discard, link_in_progress, prepare, release},
 };
@@ -117,7 +116,7 @@ pub(crate) async fn claim(
                 warn!(image.id = %id, cause = chain(&error), "an image was not given back; its lease will end");
             }
             let detail = "This image was not created for this use.";
-            Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "wrong_path", detail))
+            Err(ApiError::new(Code::WrongPath, detail))
         }
         None => match images::standing(connection, id, Some(caller.user_id), cutoff).await? {
             Standing::Linked(to, true) if to == target => Ok(Claim::LinkedHere),
@@ -134,13 +133,8 @@ pub fn refused_claim(standing: Standing) -> ApiError {
         Standing::Linked(..) => already_linked(),
         // Whoever had it has just given it back.
         Standing::LinkInProgress | Standing::Pending => link_in_progress(),
-        Standing::UploadInProgress => {
-            let detail = "This image is being uploaded right now.";
-            ApiError::new(StatusCode::CONFLICT, "upload_in_progress", detail).retry_after(1)
-        }
-        Standing::Expired => {
-            ApiError::new(StatusCode::GONE, "image_expired", "This image was not linked in time; create a new one.")
-        }
+        Standing::UploadInProgress => ApiError::new(Code::UploadInProgress, "This image is being uploaded right now."),
+        Standing::Expired => ApiError::new(Code::ImageExpired, "This image was not linked in time; create a new one."),
         Standing::Refused(refusal) => refusal.into(),
     }
 }
@@ -265,7 +259,7 @@ pub(crate) fn linked(shared: &Shared, prepared: &Prepared, started: Instant) {
 }
 
 pub(crate) fn already_linked() -> ApiError {
-    ApiError::new(StatusCode::CONFLICT, "already_linked", "This image has been linked before; an image is linked once.")
+    ApiError::new(Code::AlreadyLinked, "This image has been linked before; an image is linked once.")
 }
 
 impl Target for Profile {
@@ -315,5 +309,5 @@ impl Target for Poster {
 }
 
 pub(crate) fn competition_not_found() -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "competition_not_found", "There is no such competition.")
+    ApiError::new(Code::CompetitionNotFound, "There is no such competition.")
 }

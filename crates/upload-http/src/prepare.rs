@@ -12,11 +12,10 @@ use upload_domain::{
 use upload_persistence::images::{self, Image};
 use upload_storage::{Head, VersionError};
 
-use actix_web::http::StatusCode;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
-use crate::{ApiError, Shared, error::chain};
+use crate::{ApiError, Code, Shared, error::chain};
 
 /// How often a copy that nobody needs is tried to be deleted.
 const DELETE_TRIES: u32 = 3;
@@ -197,7 +196,7 @@ fn version_error(error: VersionError) -> ApiError {
     match error {
         VersionError::Changed => {
             let detail = "The image was uploaded again while it was being linked; try again.";
-            ApiError::new(StatusCode::CONFLICT, "upload_changed", detail).retryable()
+            ApiError::new(Code::UploadChanged, detail)
         }
         VersionError::Missing => not_uploaded(),
         VersionError::Storage(error) => error.into(),
@@ -206,13 +205,13 @@ fn version_error(error: VersionError) -> ApiError {
 
 fn storage_timeout() -> ApiError {
     let detail = "The image store did not answer in time; try again.";
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_timeout", detail)
+    ApiError::new(Code::StorageTimeout, detail)
 }
 
 fn not_uploaded() -> ApiError {
-    ApiError::new(StatusCode::CONFLICT, "not_uploaded", "Nothing has been uploaded for this image yet.").retryable()
+    ApiError::new(Code::NotUploaded, "Nothing has been uploaded for this image yet.")
 }
 
 pub(crate) fn link_in_progress() -> ApiError {
-    ApiError::new(StatusCode::CONFLICT, "link_in_progress", "This image is being linked right now.").retry_after(1)
+    ApiError::new(Code::LinkInProgress, "This image is being linked right now.")
 }

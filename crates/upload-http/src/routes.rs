@@ -10,11 +10,10 @@ mod users;
 use actix_web::{
     HttpRequest,
     error::{JsonPayloadError, PathError},
-    http::StatusCode,
     web::{self, delete, get, post, resource},
 };
 
-use crate::{ApiError, health};
+use crate::{ApiError, Code, health};
 
 /// Longest JSON body, in bytes.
 const JSON_LIMIT: usize = 64 * 1024;
@@ -49,11 +48,11 @@ fn unreadable_json(error: JsonPayloadError, _request: &HttpRequest) -> actix_web
     let problem = match &error {
         JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => {
             let detail = format!("The JSON body is longer than {JSON_LIMIT} bytes.");
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+            ApiError::new(Code::PayloadTooLarge, detail)
         }
         JsonPayloadError::ContentType => {
             let detail = "The body must be sent with Content-Type: application/json.";
-            ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+            ApiError::new(Code::UnsupportedMediaType, detail)
         }
         // serde names the field, the place and what it takes instead; there is nothing of ours in it.
         JsonPayloadError::Deserialize(cause) => {
@@ -65,5 +64,5 @@ fn unreadable_json(error: JsonPayloadError, _request: &HttpRequest) -> actix_web
 }
 
 fn unreadable_path(error: PathError, _request: &HttpRequest) -> actix_web::Error {
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", "There is nothing here.").cause(error.to_string()).into()
+    ApiError::new(Code::NotFound, "There is nothing here.").cause(error.to_string()).into()
 }

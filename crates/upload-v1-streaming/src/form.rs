@@ -4,16 +4,11 @@
 //! names, fields) and the prediction of the file's length from the form's head.
 
 use actix_multipart::{Field, Multipart, MultipartError};
-use actix_web::{
-    HttpRequest,
-    error::PayloadError,
-    http::{StatusCode, header},
-    web,
-};
+use actix_web::{HttpRequest, error::PayloadError, http::header, web};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use upload_domain::HEAD_BYTES;
-use upload_http::ApiError;
+use upload_http::{ApiError, Code};
 
 use crate::{
     client_body::{self, BodyLimits, Pace, TooSlow},
@@ -124,7 +119,7 @@ impl Form {
         self.parts += 1;
         if self.parts > MAX_PARTS {
             let detail = format!("a form has at most {MAX_PARTS} parts");
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "too_many_parts", detail));
+            return Err(ApiError::new(Code::TooManyParts, detail));
         }
         let header_bytes: usize =
             field.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -193,17 +188,16 @@ impl Form {
 
 /// A form that breaks the rules of RFC 7578 or of this server.
 pub fn malformed(detail: &str) -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, "malformed_multipart", detail.to_owned())
+    ApiError::new(Code::MalformedMultipart, detail.to_owned())
 }
 
 /// A part that may not be where it is.
 pub fn unexpected_field(detail: &str) -> ApiError {
-    ApiError::new(StatusCode::BAD_REQUEST, "unexpected_field", detail.to_owned())
+    ApiError::new(Code::UnexpectedField, detail.to_owned())
 }
 
 fn too_slow(_: TooSlow) -> ApiError {
-    let detail = "The form came too slowly; send it again over a faster connection.";
-    ApiError::new(StatusCode::REQUEST_TIMEOUT, "upload_timeout", detail)
+    ApiError::new(Code::UploadTimeout, "The form came too slowly; send it again over a faster connection.")
 }
 
 /// What a failure to read the form means. The parser's errors are not `Send`, so the log gets their words.
@@ -215,12 +209,10 @@ fn body_error(error: MultipartError, pace: &Pace) -> ApiError {
     };
     let failure = match error {
         _ if pace.is_too_large() => {
-            let detail = "The form is larger than any may be; GET /limits says how large.";
-            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", detail)
+            ApiError::new(Code::PayloadTooLarge, "The form is larger than any may be; GET /limits says how large.")
         }
         MultipartError::Incomplete | MultipartError::Payload(PayloadError::Incomplete(_) | PayloadError::Io(_)) => {
-            let detail = "The form ended before its last boundary.";
-            ApiError::new(StatusCode::BAD_REQUEST, "incomplete_body", detail)
+            ApiError::new(Code::IncompleteBody, "The form ended before its last boundary.")
         }
         _ => malformed("The form does not follow RFC 7578."),
     };

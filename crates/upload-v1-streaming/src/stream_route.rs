@@ -1,9 +1,9 @@
 //! `POST /user/images/upload`: a form with `path`, optionally `byteSize`, then `file`; the answer is the image.
 
 use actix_multipart::Field;
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use upload_domain::{AttemptId, ImageFormat, ImageId, ImageLimits, ImagePath, Refusal};
-use upload_http::{ApiError, Caller, ImageEntity, Shared};
+use upload_http::{ApiError, Caller, Code, ImageEntity, Shared};
 use upload_persistence::images::{self, NewImage, UploadAttempt};
 use upload_storage::Storage;
 use uuid::Uuid;
@@ -94,7 +94,7 @@ impl Fields {
                 _ => return Err(unexpected_field("the fields are `path`, `byteSize` and last `file`, each once")),
             }
         }
-        Err(ApiError::new(StatusCode::BAD_REQUEST, "missing_file", "the form has no part named `file`"))
+        Err(ApiError::new(Code::MissingFile, "the form has no part named `file`"))
     }
 }
 

@@ -11,8 +11,8 @@ use actix_web::{
     http::{StatusCode, header},
     web,
 };
-use upload_domain::{AttemptId, ImageId, Refusal};
-use upload_http::{ApiError, Shared, refused_claim};
+use upload_domain::{AttemptId, ImageId};
+use upload_http::{ApiError, Code, Shared, refused_claim};
 use upload_persistence::{
     Database,
     images::{self, Image},
@@ -89,28 +89,27 @@ async fn read_fields(form: &mut Form, key: &TicketKey) -> Result<Ticket, ApiErro
             break;
         }
         if fields.iter().any(|(known, _value)| *known == name) {
-            return Err(forbidden("unexpected_field", "a field of the form stands in it twice"));
+            return Err(forbidden(Code::UnexpectedField, "a field of the form stands in it twice"));
         }
         let value = form.text(&mut field).await?;
         fields.push((name, value));
     }
-    let file = file.ok_or_else(|| {
-        ApiError::new(StatusCode::BAD_REQUEST, "missing_file", "the form has no part named `file`, or it came first")
-    })?;
+    let file =
+        file.ok_or_else(|| ApiError::new(Code::MissingFile, "the form has no part named `file`, or it came first"))?;
     let value = |name: &str| fields.iter().find(|(known, _value)| known == name).map(|(_name, value)| value.as_str());
     let ticket = key.check(value("x-ticket").unwrap_or_default()).map_err(|error| match error {
-        TicketError::Expired => forbidden("form_expired", "the form has expired; ask for a new one"),
+        TicketError::Expired => forbidden(Code::FormExpired, "the form has expired; ask for a new one"),
         TicketError::Invalid(cause) => {
-            forbidden("invalid_form", "the form's ticket is not one of this server's").cause(cause)
+            forbidden(Code::InvalidForm, "the form's ticket is not one of this server's").cause(cause)
         }
     })?;
     let expected = form_fields(&ticket);
     if let Some((name, _value)) = expected.iter().find(|(name, expected)| value(name) != Some(expected.as_str())) {
-        return Err(forbidden("invalid_form", &format!("the field `{name}` is not as the form was given out")));
+        return Err(forbidden(Code::InvalidForm, &format!("the field `{name}` is not as the form was given out")));
     }
     let known = |name: &str| name == "x-ticket" || expected.iter().any(|(known, _value)| *known == name);
     if fields.iter().any(|(name, _value)| !known(name)) {
-        return Err(forbidden("unexpected_field", "the form has a field that it was not given out with"));
+        return Err(forbidden(Code::UnexpectedField, "the form has a field that it was not given out with"));
     }
     form.begin_file(file);
     Ok(ticket)
@@ -128,18 +127,18 @@ pub fn form_fields(ticket: &Ticket) -> [(&'static str, String); 3] {
 /// S3 answers a length outside of the policy's range with 400 (EntityTooLarge, EntityTooSmall).
 fn check_length(bytes: u64, ticket: &Ticket) -> Result<(), ApiError> {
     let code = match bytes {
-        0 => Refusal::EmptyFile.as_str(),
+        0 => Code::EmptyFile,
         _ if (ticket.min_bytes..=ticket.max_bytes).contains(&bytes) => return Ok(()),
-        _ if ticket.exact_bytes().is_none() => "payload_too_large",
-        _ => Refusal::SizeMismatch.as_str(),
+        _ if ticket.exact_bytes().is_none() => Code::PayloadTooLarge,
+        _ => Code::SizeMismatch,
     };
     let detail = format!("the form allows {} to {} bytes", ticket.min_bytes, ticket.max_bytes);
-    Err(ApiError::new(StatusCode::BAD_REQUEST, code, detail))
+    Err(ApiError::new(code, detail).with_status(StatusCode::BAD_REQUEST))
 }
 
 /// S3 answers a policy's unmet condition with 403.
-fn forbidden(code: &'static str, detail: &str) -> ApiError {
-    ApiError::new(StatusCode::FORBIDDEN, code, detail.to_owned())
+fn forbidden(code: Code, detail: &str) -> ApiError {
+    ApiError::new(code, detail.to_owned()).with_status(StatusCode::FORBIDDEN)
 }
 
 fn post_response(ticket: &Ticket, etag: &str, shared: &Shared) -> HttpResponse {

@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use upload_domain::{Dimensions, HEAD_BYTES, ImageFormat, ImageLimits, Refusal, Sha256Checksum, inspect};
-use upload_http::ApiError;
+use upload_http::{ApiError, Code};
 use upload_storage::{Storage, StorageError};
 
 use crate::{
@@ -225,8 +225,8 @@ impl Transfer<'_> {
         if found == self.checksum_sha256 {
             return Ok(());
         }
-        let detail = "the file's SHA-256 is not the declared one";
-        Err(ApiError::new(StatusCode::BAD_REQUEST, Refusal::ChecksumMismatch.as_str(), detail))
+        let refused = ApiError::new(Code::ChecksumMismatch, "the file's SHA-256 is not the declared one");
+        Err(refused.with_status(StatusCode::BAD_REQUEST))
     }
 }
 
@@ -262,10 +262,7 @@ impl From<WriteError> for FeedError {
 fn early_answer(answer: Result<String, StorageError>) -> ApiError {
     match answer {
         Err(error) => error.into(),
-        Ok(_etag) => {
-            let detail = "the store answered before it had the whole file";
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", detail).retry_after(1)
-        }
+        Ok(_etag) => ApiError::new(Code::StorageUnavailable, "the store answered before it had the whole file"),
     }
 }
 
@@ -281,5 +278,5 @@ fn settle(answer: Result<String, StorageError>, stored: Stored) -> Result<Stored
 
 fn length_mismatch() -> ApiError {
     let detail = "the file did not end where the request's Content-Length says; declare byteSize before the file";
-    ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "multipart_length_mismatch", detail)
+    ApiError::new(Code::MultipartLengthMismatch, detail)
 }

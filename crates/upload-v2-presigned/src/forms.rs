@@ -1,8 +1,7 @@
 //! Forms for the bucket, signed with the signer's key: a POST policy, or a PUT where a client wishes for one.
 
-use actix_web::http::StatusCode;
 use chrono::{DateTime, Utc};
-use upload_http::{ApiError, FormMethod, FormParts, IssueForm, PresignedForm};
+use upload_http::{ApiError, Code, FormMethod, FormParts, IssueForm, PresignedForm};
 use upload_persistence::images::Image;
 use upload_storage::{FormRequest, Signer};
 
@@ -23,7 +22,7 @@ impl IssueForm for SignedForms {
     fn check(&self, wish: FormMethod, byte_size: Option<u64>) -> Result<(), ApiError> {
         if wish == FormMethod::Put && byte_size.is_none() {
             let detail = "A form for PUT needs byteSize, since the exact length is signed.";
-            return Err(ApiError::new(StatusCode::BAD_REQUEST, "byte_size_required", detail));
+            return Err(ApiError::new(Code::ByteSizeRequired, detail));
         }
         Ok(())
     }

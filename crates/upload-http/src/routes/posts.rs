@@ -2,7 +2,6 @@
 
 use actix_web::{
     HttpResponse,
-    http::StatusCode,
     web::{Data, Json, Path},
 };
 use serde::{Deserialize, Serialize};
@@ -10,7 +9,7 @@ use upload_domain::{ImageId, PostId};
 use upload_persistence::{posts, users};
 
 use crate::{
-    ApiError, Caller, Shared,
+    ApiError, Caller, Code, Shared,
     link_post::{PostText, create_post},
     views::PostView,
 };
@@ -88,5 +87,5 @@ pub(super) async fn delete(caller: Caller, shared: Data<Shared>, id: Path<PostId
 }
 
 fn post_not_found() -> ApiError {
-    ApiError::new(StatusCode::NOT_FOUND, "post_not_found", "There is no such post.")
+    ApiError::new(Code::PostNotFound, "There is no such post.")
 }

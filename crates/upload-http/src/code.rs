@@ -1,0 +1,198 @@
+//! The codes of every error in one declaration: the usual status, whether trying again helps, what it means, what to do.
+//!
+//! The interface's document and docs/API.md are made of this table, and nothing else spells a code.
+
+use actix_web::http::StatusCode;
+use upload_domain::Refusal;
+
+/// Whether the same request may succeed later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It will not, unless something changes.
+    Never,
+    /// It may, at any time.
+    Possible,
+    /// It may after `Retry-After`, which says one second to this many.
+    AfterSeconds(u32),
+}
+
+/// Writes the codes; the line above each is what it means.
+macro_rules! codes {
+    ($(#[doc = $meaning:literal] $name:ident = $word:literal, $status:ident, $retry:expr, $advice:literal;)+) => {
+        /// A stable word for what went wrong, by which programs decide.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = $meaning] $name),+
+        }
+
+        impl Code {
+            /// Every code, by status.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The word on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word),+ }
+            }
+
+            /// The status that it comes with, except where S3 has another one for the same thing.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status),+ }
+            }
+
+            /// Whether the same request may succeed later.
+            pub const fn retry(self) -> Retry {
+                match self { $(Self::$name => $retry),+ }
+            }
+
+            /// What it means, in one sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning.trim_ascii()),+ }
+            }
+
+            /// What a client should do.
+            pub const fn advice(self) -> &'static str {
+                match self { $(Self::$name => $advice),+ }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body, or a member of it, does not fit.
+    InvalidRequest = "invalid_request", BAD_REQUEST, Retry::Never,
+        "Correct the request; `detail` says what does not fit.";
+    /// A form for PUT was asked for without `byteSize`, and its exact length is signed.
+    ByteSizeRequired = "byte_size_required", BAD_REQUEST, Retry::Never, "Declare `byteSize`, or ask for a POST form.";
+    /// The body is not a form as RFC 7578 has it, or a field, a name or a part's headers are too long.
+    MalformedMultipart = "malformed_multipart", BAD_REQUEST, Retry::Never,
+        "Correct how the form is built; `detail` says what is wrong.";
+    /// The form has more parts than any may have.
+    TooManyParts = "too_many_parts", BAD_REQUEST, Retry::Never, "Send the form's own fields and the file, nothing else.";
+    /// The form has a part that may not be where it is: unknown, there twice, or after the file.
+    UnexpectedField = "unexpected_field", BAD_REQUEST, Retry::Never, "Send the form's own fields once each, and the file last.";
+    /// The form has no part named `file`.
+    MissingFile = "missing_file", BAD_REQUEST, Retry::Never, "Send the file as the last part, under the name `file`.";
+    /// The body ended before the form did.
+    IncompleteBody = "incomplete_body", BAD_REQUEST, Retry::Never, "Send the whole form again.";
+    /// There is no bearer token, or not a valid one.
+    InvalidToken = "invalid_token", UNAUTHORIZED, Retry::Never, "Get a new token and send it as `Authorization: Bearer`.";
+    /// The user's account may not do this.
+    Forbidden = "forbidden", FORBIDDEN, Retry::Never, "Nothing, before the user's role or status changes.";
+    /// A field of the form is not as it was given out, or its ticket was not signed here.
+    InvalidForm = "invalid_form", FORBIDDEN, Retry::Never, "Send the form's fields unchanged, or ask for another form.";
+    /// The form's time is over.
+    FormExpired = "form_expired", FORBIDDEN, Retry::Never, "Ask for another form: `POST /user/images/{id}/form`.";
+    /// There is no such route, or what stands in place of an id is none.
+    NotFound = "not_found", NOT_FOUND, Retry::Never, "Correct the path.";
+    /// There is no such image, it is another user's, or it was to be read and is not linked.
+    ImageNotFound = "image_not_found", NOT_FOUND, Retry::Never, "Use the id of an image of one's own that is still there.";
+    /// There is no such competition.
+    CompetitionNotFound = "competition_not_found", NOT_FOUND, Retry::Never, "Use the id of a competition that is there.";
+    /// There is no such post, or it was to be deleted and is another user's.
+    PostNotFound = "post_not_found", NOT_FOUND, Retry::Never, "Use the id of a post that is there.";
+    /// The route does not take this method.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Retry::Never, "Use a method that `Allow` names.";
+    /// The form came too slowly, or for too long.
+    UploadTimeout = "upload_timeout", REQUEST_TIMEOUT, Retry::Possible, "Send it again over a faster connection.";
+    /// The image has been linked before, perhaps to something that is gone: an image is linked once.
+    AlreadyLinked = "already_linked", CONFLICT, Retry::Never, "Create and upload another image.";
+    /// The image is being linked right now.
+    LinkInProgress = "link_in_progress", CONFLICT, Retry::AfterSeconds(1), "Try again after `Retry-After`.";
+    /// A file is being uploaded for the image right now.
+    UploadInProgress = "upload_in_progress", CONFLICT, Retry::AfterSeconds(1), "Try again after `Retry-After`.";
+    /// Nothing has been uploaded for the image yet.
+    NotUploaded = "not_uploaded", CONFLICT, Retry::Possible, "Upload the file with the image's form, then try again.";
+    /// The file was uploaded again while the image was being linked.
+    UploadChanged = "upload_changed", CONFLICT, Retry::Possible, "Try again when no upload is under way.";
+    /// The image was not linked in time.
+    ImageExpired = "image_expired", GONE, Retry::Never, "Create and upload another image.";
+    /// The file, or the body, is larger than it may be.
+    PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, Retry::Never,
+        "Send less; `GET /limits` says how large a file may be.";
+    /// The body's `Content-Type`, or the image's format, is not one that is taken here.
+    UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, Retry::Never,
+        "Send JSON as `application/json`; `GET /limits` names the formats.";
+    /// The request has a `Content-Encoding`.
+    UnsupportedEncoding = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE, Retry::Never, "Send the body uncompressed.";
+    /// The image was created for another use.
+    WrongPath = "wrong_path", UNPROCESSABLE_ENTITY, Retry::Never, "Create an image with the `path` that belongs to the target.";
+    /// The file is empty.
+    EmptyFile = "empty_file", UNPROCESSABLE_ENTITY, Retry::Never, "Take another file; once a link has said this, another image too.";
+    /// The file is not as long as was declared, or longer than any may be.
+    SizeMismatch = "size_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
+        "Declare the file's own length; once a link has said this, for another image.";
+    /// The file is not an image of the declared format.
+    ContentMismatch = "content_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
+        "Take a file of the declared format, and another image.";
+    /// The image is wider or higher, or has more pixels, than allowed.
+    ImageTooLarge = "image_too_large", UNPROCESSABLE_ENTITY, Retry::Never,
+        "Scale it down (`GET /limits`), and take another image.";
+    /// The image's dimensions do not stand within its first 256 KiB.
+    HeaderTooLong = "header_too_long", UNPROCESSABLE_ENTITY, Retry::Never,
+        "Remove the file's metadata, and take another image.";
+    /// The file's SHA-256 is not the declared one.
+    ChecksumMismatch = "checksum_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
+        "Send the file that the digest is of; once a link has said this, for another image.";
+    /// The file did not end where the request's length says that it should.
+    MultipartLengthMismatch = "multipart_length_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
+        "Declare `byteSize`, or end the form with a line end.";
+    /// Something went wrong on the server, which has logged it.
+    InternalError = "internal_error", INTERNAL_SERVER_ERROR, Retry::Never, "Report it with its `requestId`.";
+    /// The server has as much to do as it takes on.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";
+    /// This server is stopping.
+    ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";
+    /// The database cannot be reached.
+    DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";
+    /// The image store did not answer in time.
+    StorageTimeout = "storage_timeout", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";
+    /// The image store cannot be reached.
+    StorageUnavailable = "storage_unavailable", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";
+}
+
+impl From<Refusal> for Code {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::EmptyFile => Self::EmptyFile,
+            Refusal::SizeMismatch => Self::SizeMismatch,
+            Refusal::ContentMismatch => Self::ContentMismatch,
+            Refusal::ImageTooLarge => Self::ImageTooLarge,
+            Refusal::HeaderTooLong => Self::HeaderTooLong,
+            Refusal::ChecksumMismatch => Self::ChecksumMismatch,
+        }
+    }
+}
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusals_code_is_the_word_that_stands_on_the_row() {
+        for refusal in Refusal::ALL {
+            assert_eq!(Code::from(*refusal).as_str(), refusal.as_str());
+        }
+    }
+
+    #[test]
+    fn codes_are_distinct_words_in_the_order_of_their_statuses() {
+        let statuses: Vec<u16> = Code::ALL.iter().map(|code| code.status().as_u16()).collect();
+        assert!(statuses.is_sorted(), "{statuses:?}");
+        let mut words: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert!(words.iter().all(|word| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), Code::ALL.len());
+        for code in Code::ALL {
+            let busy = matches!(code.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+            assert!(!busy || matches!(code.retry(), Retry::AfterSeconds(_)), "{code} says when to come back");
+            assert!(code.meaning().ends_with('.') && code.advice().ends_with('.'), "{code}");
+        }
+    }
+}
