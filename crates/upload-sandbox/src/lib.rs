@@ -6,6 +6,7 @@ pub mod env_example;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod relay;
 pub mod s3;
 pub mod samples;
 pub mod tokens;

@@ -140,6 +140,7 @@ suite! { $
     service:
         limits_are_what_was_set,
         health_says_what_fails,
+        a_running_server_whose_schema_moves_is_not_ready,
         without_a_database_clients_are_told_to_come_back,
         without_a_store_an_image_stays_linkable,
         metrics_count_without_what_clients_chose,

@@ -1,15 +1,21 @@
 //! What a server tells its clients and its operators about itself.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
 use upload_domain::{ImageFormat, ImagePath, incoming_key};
 use upload_storage::bucket;
 
-use super::subject::{Kept, Strategy, Subject, assert_refused, names, picture};
+use super::subject::{Kept, Strategy, Subject, assert_refused, names, picture, text};
+use crate::{
+    client::{Answer, Client},
+    relay::{Mode, Relay},
+};
 
-/// Nothing listens here.
-const NOBODY: &str = "127.0.0.1:1";
+/// How long a server may take to find out how its world is.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn limits_are_what_was_set(subject: &mut Subject) -> Result<()> {
     let strategy = if subject.strategy == Strategy::Streaming { "streaming" } else { "presigned" };
@@ -59,41 +65,94 @@ pub(super) async fn health_says_what_fails(subject: &mut Subject) -> Result<()> 
     let live = healthy.get("/health/live").await?.expect_status(200)?;
     assert_eq!(live.json["status"], "live");
     let ready = healthy.get("/health/ready").await?.expect_status(200)?;
-    let all_ok = json!({ "status": "ready", "checks": { "server": "ok", "postgres": "ok", "store": "ok" } });
-    assert_eq!(ready.json, all_ok);
+    let checks = json!({ "server": "ok", "postgres": "ok", "schema": "ok", "store": "ok", "clocks": "ok" });
+    assert_eq!(ready.json, json!({ "status": "ready", "checks": checks }));
 
     bucket::empty_and_remove(&subject.stand.storage).await?;
-    let ready = healthy.get("/health/ready").await?.expect_status(503)?;
-    assert_eq!(
-        (&ready.json["status"], &ready.json["checks"]["store"]),
-        (&json!("unavailable"), &json!("bucket missing"))
-    );
-    assert_eq!(ready.json["checks"]["postgres"], "ok");
+    let ready = until_ready_says(&healthy, 503).await?;
+    assert_eq!(ready.json["status"], "unavailable");
+    assert_eq!(ready.json["checks"]["store"], "bucket missing");
+    assert_eq!(not_ok(&ready), ["store"]);
     assert!(!ready.header("retry-after").is_empty());
     healthy.get("/health/live").await?.expect_status(200)?;
     bucket::create(&subject.stand.storage).await?;
-    healthy.get("/health/ready").await?.expect_status(200).context("it recovers by itself")?;
+    until_ready_says(&healthy, 200).await.context("it recovers by itself")?;
 
-    let database = format!("postgres://nobody@{NOBODY}/nothing");
-    let store = format!("http://{NOBODY}");
-    for (part, variable, value) in [("postgres", "DATABASE_URL", &database), ("store", "S3_ENDPOINT", &store)] {
-        subject.add_server(&[(variable, value)]).await?;
+    let environment = subject.stand.environment();
+    // Of a database that is away, neither schema nor clock is known.
+    let parts = [("DATABASE_URL", &["clocks", "postgres", "schema"][..]), ("S3_ENDPOINT", &["clocks", "store"])];
+    for (variable, expected) in parts {
+        let (url, relay) = Relay::before(&environment[variable]).await?;
+        subject.add_server(&[(variable, &url)]).await?;
         let ill = subject.anybody()?;
-        let ready = ill.get("/health/ready").await?.expect_status(503)?;
-        for (name, state) in ready.json["checks"].as_object().context("checks")? {
-            assert_eq!(state == "ok", name != part, "{}", ready.json);
-        }
+        ill.get("/health/ready").await?.expect_status(200)?;
+        relay.set(Mode::Down);
+        let ready = until_ready_says(&ill, 503).await?;
+        assert_eq!(not_ok(&ready), expected, "{}", ready.json);
+        assert_eq!(ready.json["checks"]["clocks"], "unknown");
         ill.get("/health/live").await?.expect_status(200)?;
+        relay.set(Mode::Pass);
+        until_ready_says(&ill, 200).await.context("it recovers by itself")?;
     }
     Ok(())
+}
+
+/// A migration that the binary does not know, and one that it lacks.
+pub(super) async fn a_running_server_whose_schema_moves_is_not_ready(subject: &mut Subject) -> Result<()> {
+    let healthy = subject.anybody()?;
+    let table = "__diesel_schema_migrations";
+    let newest = subject.value(&format!("SELECT max(version) FROM {table}")).await?.context("a version")?;
+    let newer = format!("INSERT INTO {table} (version) VALUES ('99991231000000')");
+    let older = format!("DELETE FROM {table} WHERE version IN ('{newest}', '99991231000000')");
+    for (sql, word, version) in [(newer, "newer", "99991231000000"), (older, "older", newest.as_str())] {
+        subject.stand.sql(&sql).await?;
+        let ready = loop_until(&healthy, |ready| text(&ready.json["checks"]["schema"]).starts_with(word)).await?;
+        let ready = ready.expect_status(503)?;
+        assert_eq!(not_ok(&ready), ["schema"], "{}", ready.json);
+        assert!(text(&ready.json["checks"]["schema"]).contains(version), "{}", ready.json);
+    }
+    subject.stand.sql(&format!("INSERT INTO {table} (version) VALUES ('{newest}')")).await?;
+    until_ready_says(&healthy, 200).await?;
+    Ok(())
+}
+
+/// What was found is told again for a second: asks again and again, each time a request of its own.
+async fn until_ready_says(client: &Client, status: u16) -> Result<Answer> {
+    loop_until(client, |ready| ready.status == status).await
+}
+
+async fn loop_until(client: &Client, mut found: impl FnMut(&Answer) -> bool) -> Result<Answer> {
+    let asking = async {
+        loop {
+            let ready = client.get("/health/ready").await?;
+            if found(&ready) {
+                return anyhow::Ok(ready);
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.context("readiness does not say what is waited for")?
+}
+
+/// The parts that are not well.
+fn not_ok(ready: &Answer) -> Vec<&str> {
+    let checks = ready.json["checks"].as_object();
+    let mut ill: Vec<&str> = checks
+        .into_iter()
+        .flatten()
+        .filter(|(_name, state)| *state != "ok")
+        .map(|(name, _state)| name.as_str())
+        .collect();
+    ill.sort_unstable();
+    ill
 }
 
 pub(super) async fn without_a_database_clients_are_told_to_come_back(subject: &mut Subject) -> Result<()> {
     subject.errors_expected = true;
     let user = subject.user().await?;
     let (id, form) = super::uploads::new_form(&user.client).await?;
-    let database = format!("postgres://nobody@{NOBODY}/nothing");
+    let (database, relay) = Relay::before(&subject.stand.database_url).await?;
     let url = subject.add_server(&[("DATABASE_URL", &database)]).await?;
+    relay.set(Mode::Down);
     let cut_off = user.client.at(&url);
     let unavailable = (503, "database_unavailable");
     assert_refused("me", &cut_off.me().await?, unavailable);
@@ -120,8 +179,9 @@ pub(super) async fn without_a_store_an_image_stays_linkable(subject: &mut Subjec
     let (id, form) = super::uploads::new_form(&user.client).await?;
     let linked = user.with_profile_image(picture(9)).await?;
     let public = subject.stand.environment()["S3_ENDPOINT"].clone();
-    let store = format!("http://{NOBODY}");
+    let (store, relay) = Relay::before(&public).await?;
     let url = subject.add_server(&[("S3_ENDPOINT", &store), ("S3_PUBLIC_ENDPOINT", &public)]).await?;
+    relay.set(Mode::Down);
     let cut_off = user.client.at(&url);
     let unavailable = (503, "storage_unavailable");
     if subject.strategy == Strategy::Streaming {

@@ -1,11 +1,10 @@
 //! What V1 leaves behind when its client, its store or its database fails: status, code, row and object.
 
 use upload_domain::{ImageFormat, ImagePath};
-use upload_sandbox::samples::jpeg_of_exactly;
+use upload_sandbox::{relay::Mode, samples::jpeg_of_exactly};
 
 use crate::{
     raw_form::{RawAnswer, RawForm, RawUpload},
-    relay::Mode,
     rig::{Rig, STREAM, TICKET, until},
 };
 

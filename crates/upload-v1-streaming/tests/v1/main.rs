@@ -6,7 +6,6 @@ mod clients;
 mod contract;
 mod faults;
 mod raw_form;
-mod relay;
 mod rig;
 mod settings;
 mod stops;

@@ -7,10 +7,8 @@ use upload_sandbox::{
     Person, Sandbox, Stand,
     client::{Answer, Client},
     process::{Program, Server},
+    relay::Relay,
 };
-use url::Url;
-
-use crate::relay::Relay;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_upload-v1-streaming");
 pub const STREAM: &str = "/user/images/upload";
@@ -30,8 +28,8 @@ impl Rig {
     pub async fn start(settings: &[(&str, &str)]) -> Self {
         let stand = Sandbox::shared().await.stand().await;
         let environment = stand.environment();
-        let (store_url, store) = relayed(&environment["S3_ENDPOINT"]).await;
-        let (database_url, database) = relayed(&environment["DATABASE_URL"]).await;
+        let (store_url, store) = Relay::before(&environment["S3_ENDPOINT"]).await.unwrap();
+        let (database_url, database) = Relay::before(&environment["DATABASE_URL"]).await.unwrap();
         let program = Program::new(BINARY, &stand).env("S3_ENDPOINT", store_url).env("DATABASE_URL", database_url);
         let program = settings.iter().fold(program, |program, (name, value)| program.env(*name, *value));
         let server = program.serve().await.unwrap();
@@ -86,14 +84,4 @@ impl Rig {
 pub async fn until(mut found: impl AsyncFnMut() -> bool) {
     let looked = tokio::time::timeout(Duration::from_secs(60), async { while !found().await {} });
     looked.await.expect("what the test waits for does not come");
-}
-
-async fn relayed(url: &str) -> (String, Relay) {
-    let mut url = Url::parse(url).unwrap();
-    let port = url.port_or_known_default().unwrap_or(5432);
-    let relay = Relay::to(format!("{}:{port}", url.host_str().unwrap())).await;
-    let (host, port) = relay.address().split_once(':').map(|(host, port)| (host.to_owned(), port.to_owned())).unwrap();
-    url.set_host(Some(&host)).unwrap();
-    url.set_port(Some(port.parse().unwrap())).unwrap();
-    (url.to_string(), relay)
 }

@@ -1,10 +1,9 @@
 //! SIGTERM while bytes are on their way.
 
-use upload_sandbox::samples::jpeg_of_exactly;
+use upload_sandbox::{relay::Mode, samples::jpeg_of_exactly};
 
 use crate::{
     raw_form::RawForm,
-    relay::Mode,
     rig::{Rig, STREAM, until},
 };
 

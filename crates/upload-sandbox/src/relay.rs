@@ -1,0 +1,197 @@
+//! A TCP relay between a program under test and what it depends on: it counts, holds, breaks, and sets a store's clock wrong.
+//! What fails here fails as a network does, and the parts behind it stay the real ones.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context, Result, anyhow};
+use chrono::{NaiveDateTime, TimeDelta};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
+use url::Url;
+
+/// How long what is waited for may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The one form in which servers send a date (RFC 9110, section 5.6.7).
+const HTTP_DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
+const HTTP_DATE_BYTES: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
+
+/// What the relay does with bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Hands everything on.
+    Pass,
+    /// Keeps back what the program sends.
+    HoldRequests,
+    /// Breaks the connection on which the next answer comes, and passes from then on.
+    BreakNextAnswer,
+    /// Breaks every connection, new ones too.
+    Down,
+}
+
+/// A relay that ends with this value.
+#[derive(Debug)]
+pub struct Relay {
+    address: SocketAddr,
+    line: Line,
+    accepting: JoinHandle<()>,
+}
+
+impl Relay {
+    /// A relay in front of `host:port`, on the runtime of the caller.
+    ///
+    /// # Errors
+    /// Where no port can be had.
+    pub async fn to(target: impl Into<String>) -> Result<Self> {
+        let target = target.into();
+        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for a relay")?;
+        let address = listener.local_addr()?;
+        let line = Line {
+            mode: watch::Sender::new(Mode::Pass),
+            requested: watch::Sender::new(0),
+            date_shift: watch::Sender::new(TimeDelta::zero()),
+        };
+        let shared = line.clone();
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (line, target) = (shared.clone(), target.clone());
+                tokio::spawn(async move { line.run(client, target).await });
+            }
+        });
+        Ok(Self { address, line, accepting })
+    }
+
+    /// A relay in front of what a URL names, and the URL that leads through it.
+    ///
+    /// # Errors
+    /// Where the URL names no host, or no port can be had.
+    pub async fn before(url: &str) -> Result<(String, Self)> {
+        let mut url = Url::parse(url)?;
+        let host = url.host_str().context("a URL to relay to names no host")?;
+        let port = url.port_or_known_default().unwrap_or(5432);
+        let relay = Self::to(format!("{host}:{port}")).await?;
+        url.set_host(Some("127.0.0.1"))?;
+        url.set_port(Some(relay.address.port())).map_err(|()| anyhow!("{url} takes no port"))?;
+        Ok((url.to_string(), relay))
+    }
+
+    /// `host:port` of the relay.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Does something else from now on.
+    pub fn set(&self, mode: Mode) {
+        self.line.mode.send_replace(mode);
+    }
+
+    /// Lets the `Date` of every HTTP answer from now on be so many seconds later than it was.
+    pub fn shift_dates(&self, seconds: i64) {
+        self.line.date_shift.send_replace(TimeDelta::seconds(seconds));
+    }
+
+    /// Waits until this many bytes have come from the program in all.
+    ///
+    /// # Panics
+    /// Where they do not come.
+    pub async fn requested(&self, bytes: u64) {
+        let mut requested = self.line.requested.subscribe();
+        let come = timeout(PATIENCE, requested.wait_for(|requested| *requested >= bytes)).await;
+        assert!(come.is_ok_and(|come| come.is_ok()), "{bytes} bytes do not come");
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.set(Mode::Down);
+        self.accepting.abort();
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Line {
+    mode: watch::Sender<Mode>,
+    requested: watch::Sender<u64>,
+    date_shift: watch::Sender<TimeDelta>,
+}
+
+impl Line {
+    async fn run(self, client: TcpStream, target: String) {
+        let mut mode = self.mode.subscribe();
+        if *mode.borrow() == Mode::Down {
+            return;
+        }
+        let Ok(server) = TcpStream::connect(target).await else { return };
+        // Whoever is slower without it only makes a test slower.
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        // Whichever way ends first ends both: dropping the halves closes the connections.
+        tokio::select! {
+            () = self.requests(from_client, to_server) => {}
+            () = self.answers(from_server, to_client) => {}
+            _ = mode.wait_for(|mode| *mode == Mode::Down) => {}
+        }
+    }
+
+    async fn requests(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+        let mut mode = self.mode.subscribe();
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length) = from.read(&mut buffer).await {
+            if length == 0 || mode.wait_for(|mode| *mode != Mode::HoldRequests).await.is_err() {
+                return;
+            }
+            self.requested.send_modify(|requested| *requested += length as u64);
+            if to.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn answers(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length) = from.read(&mut buffer).await {
+            let broken = self.mode.send_if_modified(|mode| {
+                let broken = *mode == Mode::BreakNextAnswer;
+                if broken {
+                    *mode = Mode::Pass;
+                }
+                broken
+            });
+            let shift = *self.date_shift.borrow();
+            if !shift.is_zero() {
+                shift_date(&mut buffer[..length], shift);
+            }
+            if length == 0 || broken || to.write_all(&buffer[..length]).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Changes the `Date` in an answer's head, which a server sends in one piece; every date is as long as another.
+fn shift_date(head: &mut [u8], by: TimeDelta) {
+    const NAME: &[u8] = b"\r\ndate: ";
+    let Some(at) = head.windows(NAME.len()).position(|window| window.eq_ignore_ascii_case(NAME)) else { return };
+    let Some(date) = head.get_mut(at + NAME.len()..at + NAME.len() + HTTP_DATE_BYTES) else { return };
+    let said = std::str::from_utf8(date).ok().and_then(|said| NaiveDateTime::parse_from_str(said, HTTP_DATE).ok());
+    if let Some(said) = said {
+        date.copy_from_slice((said + by).format(HTTP_DATE).to_string().as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_shifted_in_place() {
+        let mut head = *b"HTTP/1.1 200 OK\r\nDate: Sat, 31 Dec 2022 23:59:50 GMT\r\n\r\n";
+        shift_date(&mut head, TimeDelta::seconds(40));
+        assert_eq!(&head, b"HTTP/1.1 200 OK\r\nDate: Sun, 01 Jan 2023 00:00:30 GMT\r\n\r\n");
+    }
+}
