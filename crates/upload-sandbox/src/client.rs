@@ -12,6 +12,8 @@ use reqwest::{
 use serde_json::{Value, json};
 use upload_domain::{ImageFormat, ImagePath};
 
+use crate::contract::hearing;
+
 /// A caller of one server.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -35,11 +37,16 @@ pub struct Answer {
 
 impl Answer {
     async fn to(request: RequestBuilder) -> Result<Self> {
-        let response = request.send().await.context("no answer came")?;
+        let (http, request) = request.build_split();
+        let request = request?;
+        let (method, url) = (request.method().clone(), request.url().clone());
+        let response = http.execute(request).await.context("no answer came")?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await.context("the answer broke off")?;
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
-        Ok(Self { status, headers, body, json })
+        let answer = Self { status, headers, body, json };
+        hearing::note(method.as_str(), &url, &answer);
+        Ok(answer)
     }
 
     /// The `code` of an error, empty without one.

@@ -8,6 +8,8 @@
 //! A server's test crate runs all of it with one line, `contract_tests!(binary, strategy)`.
 
 mod aftermath;
+mod answers;
+pub(crate) mod hearing;
 mod subject;
 mod wire;
 
@@ -42,11 +44,15 @@ macro_rules! suite {
         pub fn run(binary: &str, strategy: Strategy, module: &str, case: &str) {
             match (module, case) {
                 $($((stringify!($module), stringify!($case)) => {
-                    subject::drive(binary, strategy, async |subject| $module::$case(subject).await);
+                    let name = concat!(stringify!($module), "::", stringify!($case));
+                    subject::drive(name, binary, strategy, async |subject| $module::$case(subject).await);
                 })+)+
                 _ => panic!("there is no case {module}::{case}"),
             }
         }
+
+        /// Every case, as `module::case`.
+        pub const CASES: &[&str] = &[$($(concat!(stringify!($module), "::", stringify!($case))),+),+];
 
         /// One `#[test]` for each case of the contract: `contract_tests!(env!("CARGO_BIN_EXE_…"), Strategy::…)`.
         #[macro_export]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 use upload_domain::{ImageFormat, ImagePath, Role, UserId, UserStatus};
 
-use super::aftermath;
+use super::{aftermath, answers, hearing};
 use crate::{
     Sandbox, Stand,
     client::{Answer, Client},
@@ -23,7 +23,7 @@ pub(super) const ORIGIN: &str = "https://app.example";
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How the bytes travel: the one thing in which the servers differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Strategy {
     /// V1: through the server.
     Streaming,
@@ -68,14 +68,18 @@ pub(super) struct Kept {
 pub(super) const NOTHING: Kept = Kept { rows: 0, linked: 0, media: 0 };
 
 /// Runs one case, and checks what is left.
-pub(super) fn drive(binary: &str, strategy: Strategy, case: impl AsyncFnOnce(&mut Subject) -> Result<()>) {
+pub(super) fn drive(name: &str, binary: &str, strategy: Strategy, case: impl AsyncFnOnce(&mut Subject) -> Result<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime can be had: {error}"));
     let outcome = runtime.block_on(async {
         let mut subject = Subject::start(binary, strategy).await?;
+        hearing::begin();
         let outcome = timeout(PATIENCE, AssertUnwindSafe(case(&mut subject)).catch_unwind()).await;
         let outcome = match outcome {
-            Ok(Ok(Ok(()))) => aftermath::check(&mut subject).await,
+            Ok(Ok(Ok(()))) => {
+                let heard = hearing::end(subject.servers.iter().map(|server| server.url.as_str()));
+                answers::settle(name, strategy, &heard).and(aftermath::check(&mut subject).await)
+            }
             Ok(Ok(Err(error))) => Err(error),
             Err(_elapsed) => Err(anyhow!("the case hangs: an answer does not come")),
             Ok(Err(panic)) => {

@@ -12,6 +12,7 @@ use tokio::{
 };
 use url::Url;
 
+use super::hearing;
 use crate::client::Answer;
 
 /// How long an answer may take before the test fails.
@@ -58,7 +59,8 @@ pub(super) async fn post_form(url: &str, body: &[u8], more_headers: &[(&str, &st
 
 /// Writes bytes to the server of a URL and reads the first answer; `None` where it closes without one.
 pub(super) async fn exchange(url: &str, bytes: Vec<u8>, then: Then) -> Result<Option<Answer>> {
-    let authority = authority(&Url::parse(url)?)?;
+    let url = Url::parse(url)?;
+    let authority = authority(&url)?;
     let stream = TcpStream::connect(&authority).await.with_context(|| format!("{authority} cannot be reached"))?;
     let (mut reader, mut writer) = stream.into_split();
     let write = async {
@@ -76,7 +78,11 @@ pub(super) async fn exchange(url: &str, bytes: Vec<u8>, then: Then) -> Result<Op
             () = write => bail!("nothing was waited for"),
         }
     };
-    timeout(PATIENCE, answered).await.context("no answer within half a minute")?
+    let answer: Option<Answer> = timeout(PATIENCE, answered).await.context("no answer within half a minute")??;
+    if let Some(answer) = &answer {
+        hearing::note_bytes(&bytes, &url, answer);
+    }
+    Ok(answer)
 }
 
 fn authority(url: &Url) -> Result<String> {
