@@ -224,7 +224,7 @@ impl Running {
         store: &Store,
         meters: &Meters,
         common: fn(&S) -> &CommonSettings,
-        strategy: impl FnOnce(&S, &mut Start<'_>) -> Result<Strategy, StartError>,
+        strategy: impl AsyncFnOnce(&S, &mut Start<'_>) -> Result<Strategy, StartError>,
     ) -> Result<Self> {
         let entrance = Entrance::open().await?;
         let url = entrance.url();
@@ -238,7 +238,7 @@ impl Running {
         ];
         variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let settings: S = settings::from_variables(&variables)?;
-        let server = Server::bind(common(&settings), |start| strategy(&settings, start)).await?;
+        let server = Server::bind(common(&settings), async |start| strategy(&settings, start).await).await?;
         let relay = entrance.lead_to(server.local_addr().to_string(), &meters.client_server);
         let background = server.shared().background.clone();
         let stop = CancellationToken::new();

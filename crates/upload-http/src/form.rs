@@ -1,6 +1,7 @@
 //! The form that a client uploads with. What it says is the strategy's; its shape is the same from both servers.
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 use upload_persistence::images::Image;
 
@@ -52,14 +53,14 @@ pub trait IssueForm: Send + Sync {
         Ok(())
     }
 
-    /// Signs a form for a pending image. `wish` is a wish; the form's own method rules.
-    fn issue(
-        &self,
-        image: &Image,
+    /// Signs a form for a pending image. `wish` is a wish; the form's own method rules. It ends by `expires_at`, or sooner.
+    fn issue<'a>(
+        &'a self,
+        image: &'a Image,
         wish: FormMethod,
         now: DateTime<Utc>,
         expires_at: DateTime<Utc>,
-    ) -> Result<PresignedForm, ApiError>;
+    ) -> BoxFuture<'a, Result<PresignedForm, ApiError>>;
 }
 
 fn in_order<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {

@@ -21,7 +21,7 @@ pub(crate) struct BucketArguments {
 
 /// Creates the bucket and sets its rules; what is there already stays.
 pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
-    let storage = Storage::new(&arguments.storage).map_err(Stop::settings)?;
+    let storage = Storage::new(&arguments.storage).await.map_err(Stop::settings)?;
     let name = &arguments.storage.bucket;
     let created = bucket::create(&storage).await.with_context(|| format!("the bucket {name} was not created"))?;
     println!(

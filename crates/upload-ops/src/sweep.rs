@@ -78,7 +78,7 @@ pub(crate) async fn run(arguments: &SweepArguments) -> Result<(), Stop> {
     timing.check().map_err(Stop::settings)?;
     let sweeper = Sweeper {
         database: Database::new(&arguments.database, Handle::current()).map_err(Stop::settings)?,
-        storage: Storage::new(&arguments.storage).map_err(Stop::settings)?,
+        storage: Storage::new(&arguments.storage).await.map_err(Stop::settings)?,
         timing,
         stop: stop_signal()?,
     };

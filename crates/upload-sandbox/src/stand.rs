@@ -71,7 +71,7 @@ impl Stand {
             database_url,
             jwt_secret: Uuid::new_v4().simple().to_string(),
             database: Database::new(&database_settings, parts.handle().clone())?,
-            storage: Storage::new(&storage_settings)?,
+            storage: Storage::new(&storage_settings).await?,
             database_settings,
             storage_settings,
             signer_settings,
@@ -223,7 +223,7 @@ impl Drop for Stand {
 
 /// With a client of its own: the stand's may have connections on the test's runtime, which may be waiting for this.
 async fn remove_bucket(settings: &StorageSettings) -> Result<()> {
-    let removed = bucket::empty_and_remove(&Storage::new(settings)?).await;
+    let removed = bucket::empty_and_remove(&Storage::new(settings).await?).await;
     removed.with_context(|| format!("the bucket {} is left behind", settings.bucket))
 }
 
@@ -237,19 +237,22 @@ fn settings_of_store(store: &S3Connection, region: &str, bucket: String) -> Resu
         bucket,
         addressing: Addressing::Path,
         checksums: ChecksumMode::WhenRequired,
-        access_key_id: keys.server.id.clone(),
-        secret_access_key: secret(&keys.server.secret),
+        access_key_id: Some(keys.server.id.clone()),
+        secret_access_key: Some(secret(&keys.server.secret)),
         session_token: keys.server.session_token.as_ref().map(secret),
+        profile: None,
         reader_access_key_id: Some(keys.reader.id.clone()),
         reader_secret_access_key: Some(secret(&keys.reader.secret)),
         reader_session_token: keys.reader.session_token.as_ref().map(secret),
+        reader_profile: None,
         allow_one_key: false,
         media_public_base_url: None,
     };
     let signer = SignerSettings {
-        access_key_id: keys.signer.id.clone(),
-        secret_access_key: secret(&keys.signer.secret),
+        access_key_id: Some(keys.signer.id.clone()),
+        secret_access_key: Some(secret(&keys.signer.secret)),
         session_token: keys.signer.session_token.as_ref().map(secret),
+        profile: None,
     };
     Ok((storage, signer))
 }

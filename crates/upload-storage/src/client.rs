@@ -4,22 +4,27 @@
 //! - `RequestChecksumCalculation::WhenRequired` (a setting): the default turns streamed bodies into aws-chunked and, over plain http,
 //!   signs each 64 KiB with SHA-256 (aws-sdk-s3 1.157, `aws_chunked.rs`); several stores refuse it (awslabs/aws-sdk-rust#1240).
 //! - Timeouts: the SDK has none of its own for attempts and operations. `read_timeout` stays unset, because it spans the upload of a body.
+//! - No identity cache: a key keeps its own credentials fresh, and shares them between clients.
 //! - Stalled-stream protection is off: a store that is merely slow counts as 0 bytes a second (awslabs/aws-sdk-rust#1146). Reads have a
 //!   time limit of their own here, and whoever streams a body has a watchdog.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use aws_sdk_s3::{
     Client, Config,
     config::{
-        BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
-        retry::RetryConfig, timeout::TimeoutConfig,
+        BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+        StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
     },
 };
-use url::Url;
+use s3_presigned_post::Bucket;
 
 use crate::{
     Addressing, ChecksumMode, SettingsError, StorageError, StorageSettings,
+    key::Key,
     url_signer::{UrlSigner, encode_key},
 };
 
@@ -50,43 +55,90 @@ pub struct Storage {
 #[derive(Debug)]
 struct Shared {
     client: Client,
-    bucket: String,
-    region: String,
-    reader: Option<UrlSigner>,
-    media_public_base_url: Option<Url>,
+    settings: StorageSettings,
+    public_bucket: Bucket,
+    server: Key,
+    reader: Option<Key>,
+}
+
+/// Where an object can be read. `Debug` hides the signature.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ReadUrl {
+    /// The URL.
+    pub url: String,
+    /// How long it works: no longer than was asked for, and no longer than the credentials that signed it.
+    pub lasts: Duration,
 }
 
 impl Storage {
-    /// Builds the client; nothing is sent yet.
+    /// Builds the client. Nothing is sent to the store yet, but temporary credentials are fetched: now, and later by this runtime.
     ///
     /// # Errors
-    /// [`SettingsError::Address`] when the endpoint, the region or the bucket cannot stand in a URL.
-    pub fn new(settings: &StorageSettings) -> Result<Self, SettingsError> {
+    /// [`SettingsError`] when the endpoint, the region or the bucket cannot stand in a URL, there are no credentials, or the server's
+    /// and the reader's are one.
+    pub async fn new(settings: &StorageSettings) -> Result<Self, SettingsError> {
         settings.bucket_at(&settings.endpoint, "S3_ENDPOINT")?;
         let public_bucket = settings.public_bucket()?;
-        let reader = settings.reader().map(|credentials| UrlSigner::new(public_bucket, credentials));
-        let shared = Shared {
-            client: client(settings),
-            bucket: settings.bucket.clone(),
-            region: settings.region.clone(),
-            reader,
-            media_public_base_url: settings.media_public_base_url.clone(),
+        let server = Key::open(settings.server()?, &settings.region).await?;
+        let reader = match settings.reader()? {
+            Some(source) => Some(Key::open(source, &settings.region).await?),
+            None => None,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        if let Some(reader) = &reader {
+            settings.check_distinct(&server, reader)?;
+        }
+        let client = client(settings, server.clone());
+        Ok(Self { shared: Arc::new(Shared { client, settings: settings.clone(), public_bucket, server, reader }) })
+    }
+
+    /// The same bucket and keys, with connections of its own: for use on another runtime.
+    #[must_use]
+    pub fn with_own_connections(&self) -> Self {
+        let Shared { settings, public_bucket, server, reader, .. } = self.shared.as_ref();
+        let shared = Shared {
+            client: client(settings, server.clone()),
+            settings: settings.clone(),
+            public_bucket: public_bucket.clone(),
+            server: server.clone(),
+            reader: reader.clone(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 
     /// A URL at which anyone can read the object for `lasts`, signed by the reader's key; or, where media is public, its lasting URL.
     ///
     /// # Errors
-    /// [`StorageError::Refused`] when there is neither a reader's key nor a public address.
-    pub fn signed_get_url(&self, key: &str, lasts: Duration) -> Result<String, StorageError> {
-        if let Some(base) = &self.shared.media_public_base_url {
-            return Ok(format!("{}/{}", base.as_str().trim_end_matches('/'), encode_key(key)));
+    /// [`StorageError::Refused`] when there is neither a reader's key nor a public address; [`StorageError::Unavailable`] when the
+    /// reader's credentials have ended.
+    pub async fn read_url(&self, key: &str, lasts: Duration) -> Result<ReadUrl, StorageError> {
+        let shared = self.shared.as_ref();
+        if let Some(base) = &shared.settings.media_public_base_url {
+            return Ok(ReadUrl { url: format!("{}/{}", base.as_str().trim_end_matches('/'), encode_key(key)), lasts });
         }
-        let reader =
-            self.shared.reader.as_ref().ok_or_else(|| StorageError::Refused(SettingsError::NoReader.into()))?;
-        let now = std::time::SystemTime::now();
-        reader.sign("GET", key, &[], now, lasts).map_err(|error| StorageError::Refused(error.into()))
+        let reader = shared.reader.as_ref().ok_or_else(|| StorageError::Refused(SettingsError::NoReader.into()))?;
+        let credentials = reader.credentials(lasts).await?;
+        let now = SystemTime::now();
+        let life = credentials.expiry().map(|expiry| expiry.duration_since(now).unwrap_or_default());
+        // Signatures count whole seconds.
+        let lasts = Duration::from_secs(life.map_or(lasts, |life| life.min(lasts)).as_secs());
+        let url = UrlSigner::new(&shared.public_bucket, &credentials).sign("GET", key, &[], now, lasts);
+        Ok(ReadUrl { url: url.map_err(|error| StorageError::Refused(error.into()))?, lasts })
+    }
+
+    pub(crate) fn settings(&self) -> &StorageSettings {
+        &self.shared.settings
+    }
+
+    pub(crate) fn public_bucket(&self) -> &Bucket {
+        &self.shared.public_bucket
+    }
+
+    pub(crate) fn server(&self) -> &Key {
+        &self.shared.server
+    }
+
+    pub(crate) fn reader(&self) -> Option<&Key> {
+        self.shared.reader.as_ref()
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -94,11 +146,18 @@ impl Storage {
     }
 
     pub(crate) fn bucket(&self) -> &str {
-        &self.shared.bucket
+        &self.shared.settings.bucket
     }
 
     pub(crate) fn region(&self) -> &str {
-        &self.shared.region
+        &self.shared.settings.region
+    }
+}
+
+impl std::fmt::Debug for ReadUrl {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let address = self.url.split('?').next().unwrap_or_default();
+        formatter.debug_struct("ReadUrl").field("url", &address).field("lasts", &self.lasts).finish()
     }
 }
 
@@ -142,7 +201,7 @@ pub(crate) fn with_whole_file_timeouts() -> aws_sdk_s3::config::Builder {
     Config::builder().timeout_config(timeouts.build())
 }
 
-fn client(settings: &StorageSettings) -> Client {
+fn client(settings: &StorageSettings, server: Key) -> Client {
     let checksums = match settings.checksums {
         ChecksumMode::WhenRequired => RequestChecksumCalculation::WhenRequired,
         ChecksumMode::WhenSupported => RequestChecksumCalculation::WhenSupported,
@@ -155,7 +214,8 @@ fn client(settings: &StorageSettings) -> Client {
         .behavior_version(BehaviorVersion::v2026_01_12())
         .endpoint_url(settings.endpoint.as_str())
         .region(Region::new(settings.region.clone()))
-        .credentials_provider(settings.server())
+        .credentials_provider(server)
+        .identity_cache(IdentityCache::no_cache())
         .force_path_style(settings.addressing == Addressing::Path)
         .request_checksum_calculation(checksums)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)

@@ -93,3 +93,18 @@ pub(crate) fn code<E: aws_sdk_s3::error::ProvideErrorMetadata>(error: &SdkError<
 pub(crate) fn is_bucket_missing<E: aws_sdk_s3::error::ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     code(error) == Some("NoSuchBucket")
 }
+
+/// An error and its causes, each by `Display`: `Debug` of an SDK error holds whole replies. A cause that the one before already spells
+/// out is not repeated.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -7,12 +7,13 @@ mod advice;
 mod body;
 mod client;
 mod error;
+mod key;
 mod objects;
 mod settings;
 mod signer;
 mod url_signer;
 
-pub use client::Storage;
+pub use client::{ReadUrl, Storage};
 pub use error::{BoxError, StorageError, VersionError};
 pub use objects::Head;
 pub use settings::{Addressing, ChecksumMode, SettingsError, SignerSettings, StorageSettings};

@@ -3,10 +3,30 @@
 //! There are three keys, so that what a client can see of one never opens what another protects: the *server's* is in no URL and no
 //! form; the *signer's* may only put to `incoming/*`; the *reader's* may only get from `media/*`.
 
-use aws_sdk_s3::config::Credentials;
 use s3_presigned_post::{Bucket, PolicyError};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use url::Url;
+
+use crate::key::{Key, KeySettings, KeyVariables, Source};
+
+const SERVER: KeyVariables = KeyVariables {
+    id: "S3_ACCESS_KEY_ID",
+    secret: "S3_SECRET_ACCESS_KEY",
+    token: "S3_SESSION_TOKEN",
+    profile: "S3_PROFILE",
+};
+const READER: KeyVariables = KeyVariables {
+    id: "S3_READER_ACCESS_KEY_ID",
+    secret: "S3_READER_SECRET_ACCESS_KEY",
+    token: "S3_READER_SESSION_TOKEN",
+    profile: "S3_READER_PROFILE",
+};
+const SIGNER: KeyVariables = KeyVariables {
+    id: "S3_SIGNER_ACCESS_KEY_ID",
+    secret: "S3_SIGNER_SECRET_ACCESS_KEY",
+    token: "S3_SIGNER_SESSION_TOKEN",
+    profile: "S3_SIGNER_PROFILE",
+};
 
 /// How URLs name the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -51,9 +71,9 @@ pub struct StorageSettings {
     /// When the SDK adds checksums of its own
     #[arg(id = "s3_checksums", long = "s3-checksums", env = "S3_CHECKSUMS", value_enum, default_value_t)]
     pub checksums: ChecksumMode,
-    /// The server's key: may read, write, list and delete in the bucket
+    /// The server's key: may read, write, list and delete in the bucket. Without it and S3_PROFILE, AWS's default chain is asked: environment, web identity, container, instance
     #[arg(id = "s3_access_key_id", long = "s3-access-key-id", env = "S3_ACCESS_KEY_ID")]
-    pub access_key_id: String,
+    pub access_key_id: Option<String>,
     /// The secret of S3_ACCESS_KEY_ID
     #[arg(
         id = "s3_secret_access_key",
@@ -61,10 +81,13 @@ pub struct StorageSettings {
         env = "S3_SECRET_ACCESS_KEY",
         hide_env_values = true
     )]
-    pub secret_access_key: SecretString,
-    /// The session token of S3_ACCESS_KEY_ID, where its credentials are temporary
+    pub secret_access_key: Option<SecretString>,
+    /// The session token of S3_ACCESS_KEY_ID, where it is temporary; nobody knows then when it ends, and forms and URLs may end before they say
     #[arg(id = "s3_session_token", long = "s3-session-token", env = "S3_SESSION_TOKEN", hide_env_values = true)]
     pub session_token: Option<SecretString>,
+    /// In place of S3_ACCESS_KEY_ID: a profile of AWS's shared config and credentials files, which may name a role
+    #[arg(id = "s3_profile", long = "s3-profile", env = "S3_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
     /// The reader's key: may only get from media/*; it signs the URLs that GET /images/{id} redirects to
     #[arg(id = "s3_reader_access_key_id", long = "s3-reader-access-key-id", env = "S3_READER_ACCESS_KEY_ID")]
     pub reader_access_key_id: Option<String>,
@@ -76,7 +99,7 @@ pub struct StorageSettings {
         hide_env_values = true
     )]
     pub reader_secret_access_key: Option<SecretString>,
-    /// The session token of S3_READER_ACCESS_KEY_ID, where its credentials are temporary
+    /// The session token of S3_READER_ACCESS_KEY_ID, where it is temporary; nobody knows then when it ends
     #[arg(
         id = "s3_reader_session_token",
         long = "s3-reader-session-token",
@@ -84,6 +107,9 @@ pub struct StorageSettings {
         hide_env_values = true
     )]
     pub reader_session_token: Option<SecretString>,
+    /// In place of S3_READER_ACCESS_KEY_ID: a profile of AWS's shared config and credentials files
+    #[arg(id = "s3_reader_profile", long = "s3-reader-profile", env = "S3_READER_PROFILE", value_name = "NAME")]
+    pub reader_profile: Option<String>,
     /// Allow one key in several roles, for trials: whoever sees a form or a URL then knows the id of a key that may do more
     #[arg(id = "s3_allow_one_key", long = "s3-allow-one-key", env = "S3_ALLOW_ONE_KEY", default_value_t = false, action = clap::ArgAction::Set, value_name = "true|false")]
     pub allow_one_key: bool,
@@ -97,7 +123,7 @@ pub struct StorageSettings {
 pub struct SignerSettings {
     /// The signer's key: may only put to incoming/*
     #[arg(id = "s3_signer_access_key_id", long = "s3-signer-access-key-id", env = "S3_SIGNER_ACCESS_KEY_ID")]
-    pub access_key_id: String,
+    pub access_key_id: Option<String>,
     /// The secret of S3_SIGNER_ACCESS_KEY_ID
     #[arg(
         id = "s3_signer_secret_access_key",
@@ -105,8 +131,8 @@ pub struct SignerSettings {
         env = "S3_SIGNER_SECRET_ACCESS_KEY",
         hide_env_values = true
     )]
-    pub secret_access_key: SecretString,
-    /// The session token of S3_SIGNER_ACCESS_KEY_ID, where its credentials are temporary
+    pub secret_access_key: Option<SecretString>,
+    /// The session token of S3_SIGNER_ACCESS_KEY_ID, where it is temporary; nobody knows then when it ends
     #[arg(
         id = "s3_signer_session_token",
         long = "s3-signer-session-token",
@@ -114,6 +140,9 @@ pub struct SignerSettings {
         hide_env_values = true
     )]
     pub session_token: Option<SecretString>,
+    /// In place of S3_SIGNER_ACCESS_KEY_ID: a profile of AWS's shared config and credentials files
+    #[arg(id = "s3_signer_profile", long = "s3-signer-profile", env = "S3_SIGNER_PROFILE", value_name = "NAME")]
+    pub profile: Option<String>,
 }
 
 /// Settings that cannot be used as they are; the message names the variable and what would be right.
@@ -127,9 +156,40 @@ pub enum SettingsError {
         /// The variable of the other.
         second: &'static str,
     },
+    /// An id without its secret, or the other way round.
+    #[error("{missing} must be set, since {set} is")]
+    HalfKey {
+        /// The variable that is set.
+        set: &'static str,
+        /// The one that is not.
+        missing: &'static str,
+    },
+    /// Two sources for one key.
+    #[error("{key} and {profile} must not both be set: a key comes either from the settings or from a profile")]
+    KeyAndProfile {
+        /// The variable of the key.
+        key: &'static str,
+        /// The variable of the profile.
+        profile: &'static str,
+    },
+    /// A source of credentials has none, or cannot be reached.
+    #[error(
+        "{origin} gives no credentials ({cause}); mend it, or set {ids}",
+        ids = own_key_of(origin)
+    )]
+    NoCredentials {
+        /// The variable that names the source, or words for the default chain.
+        origin: &'static str,
+        /// What it said.
+        cause: String,
+    },
+    /// Nothing to sign forms with.
+    #[error("set S3_SIGNER_ACCESS_KEY_ID and S3_SIGNER_SECRET_ACCESS_KEY, or S3_SIGNER_PROFILE")]
+    NoSigner,
     /// Nothing to serve images with.
     #[error(
-        "set S3_READER_ACCESS_KEY_ID and S3_READER_SECRET_ACCESS_KEY, or MEDIA_PUBLIC_BASE_URL if media/* is public"
+        "set S3_READER_ACCESS_KEY_ID and S3_READER_SECRET_ACCESS_KEY, or S3_READER_PROFILE, or MEDIA_PUBLIC_BASE_URL if \
+         media/* is public"
     )]
     NoReader,
     /// An endpoint, the region or the bucket cannot stand in a URL.
@@ -143,40 +203,50 @@ pub enum SettingsError {
 }
 
 impl StorageSettings {
-    /// Refuses what a server must not start with: a missing reader, or one key id in two roles.
+    /// Refuses what a server must not start with: half a key, a missing reader, an address that cannot be used.
     ///
     /// # Errors
     /// [`SettingsError`] with the variables at fault.
     pub fn check(&self) -> Result<(), SettingsError> {
         self.bucket_at(&self.endpoint, "S3_ENDPOINT")?;
         self.public_bucket()?;
-        if self.media_public_base_url.is_none() && self.reader().is_none() {
+        self.server()?;
+        if self.reader()?.is_none() && self.media_public_base_url.is_none() {
             return Err(SettingsError::NoReader);
         }
-        let reader = self.reader_access_key_id.as_deref();
-        self.check_distinct(("S3_ACCESS_KEY_ID", Some(&self.access_key_id)), ("S3_READER_ACCESS_KEY_ID", reader))
+        Ok(())
     }
 
-    fn check_distinct(
-        &self,
-        (first, first_id): (&'static str, Option<&str>),
-        (second, second_id): (&'static str, Option<&str>),
-    ) -> Result<(), SettingsError> {
-        if self.allow_one_key || first_id != second_id {
+    /// Refuses one key in two roles. A key's id is known only when its credentials are.
+    pub(crate) fn check_distinct(&self, first: &Key, second: &Key) -> Result<(), SettingsError> {
+        if self.allow_one_key || first.id() != second.id() {
             return Ok(());
         }
-        Err(SettingsError::OneKey { first, second })
+        Err(SettingsError::OneKey { first: first.origin(), second: second.origin() })
     }
 
-    /// The server's credentials.
-    pub(crate) fn server(&self) -> Credentials {
-        credentials(&self.access_key_id, &self.secret_access_key, self.session_token.as_ref())
+    /// Where the server's credentials come from.
+    pub(crate) fn server(&self) -> Result<Source, SettingsError> {
+        let settings = KeySettings {
+            variables: &SERVER,
+            id: self.access_key_id.as_ref(),
+            secret: self.secret_access_key.as_ref(),
+            token: self.session_token.as_ref(),
+            profile: self.profile.as_ref(),
+        };
+        Ok(settings.source()?.unwrap_or(Source::DefaultChain))
     }
 
-    /// The reader's credentials, where they are set.
-    pub(crate) fn reader(&self) -> Option<Credentials> {
-        let id = self.reader_access_key_id.as_deref().filter(|id| !id.is_empty())?;
-        Some(credentials(id, self.reader_secret_access_key.as_ref()?, self.reader_session_token.as_ref()))
+    /// Where the reader's credentials come from, where that is set.
+    pub(crate) fn reader(&self) -> Result<Option<Source>, SettingsError> {
+        let settings = KeySettings {
+            variables: &READER,
+            id: self.reader_access_key_id.as_ref(),
+            secret: self.reader_secret_access_key.as_ref(),
+            token: self.reader_session_token.as_ref(),
+            profile: self.reader_profile.as_ref(),
+        };
+        settings.source()
     }
 
     /// The bucket as clients reach it.
@@ -198,25 +268,27 @@ impl StorageSettings {
 }
 
 impl SignerSettings {
-    /// Refuses a signer that is also the server or the reader.
-    ///
-    /// # Errors
-    /// [`SettingsError::OneKey`] with the two variables.
-    pub fn check(&self, storage: &StorageSettings) -> Result<(), SettingsError> {
-        let signer = ("S3_SIGNER_ACCESS_KEY_ID", Some(self.access_key_id.as_str()));
-        storage.check_distinct(("S3_ACCESS_KEY_ID", Some(&storage.access_key_id)), signer)?;
-        storage.check_distinct(("S3_READER_ACCESS_KEY_ID", storage.reader_access_key_id.as_deref()), signer)
-    }
-
-    pub(crate) fn credentials(&self) -> Credentials {
-        credentials(&self.access_key_id, &self.secret_access_key, self.session_token.as_ref())
+    /// Where the signer's credentials come from. Never from the default chain: that is the server's.
+    pub(crate) fn source(&self) -> Result<Source, SettingsError> {
+        let settings = KeySettings {
+            variables: &SIGNER,
+            id: self.access_key_id.as_ref(),
+            secret: self.secret_access_key.as_ref(),
+            token: self.session_token.as_ref(),
+            profile: self.profile.as_ref(),
+        };
+        settings.source()?.ok_or(SettingsError::NoSigner)
     }
 }
 
-/// A variable that is set to nothing counts as not set.
-fn credentials(id: &str, secret: &SecretString, token: Option<&SecretString>) -> Credentials {
-    let token = token.map(|token| token.expose_secret().to_owned()).filter(|token| !token.is_empty());
-    Credentials::new(id, secret.expose_secret(), token, None, "settings")
+/// What could be set in place of a source that has no credentials.
+fn own_key_of(origin: &str) -> &'static str {
+    match origin {
+        "S3_PROFILE" => "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY",
+        "S3_READER_PROFILE" => "S3_READER_ACCESS_KEY_ID and S3_READER_SECRET_ACCESS_KEY",
+        "S3_SIGNER_PROFILE" => "S3_SIGNER_ACCESS_KEY_ID and S3_SIGNER_SECRET_ACCESS_KEY",
+        _ => "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or S3_PROFILE",
+    }
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
@@ -228,7 +300,11 @@ fn parse_url(text: &str) -> Result<Url, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::{Signer, Storage};
+    use aws_sdk_s3::config::Credentials;
     use clap::Parser;
 
     #[derive(Debug, Parser)]
@@ -264,40 +340,103 @@ mod tests {
         assert!(shown.contains("pictures") && !shown.contains("-secret"), "{shown}");
     }
 
-    #[test]
-    fn three_different_keys_pass_and_an_empty_token_is_none() {
-        let command = command(&[]).unwrap();
-        assert_eq!(command.storage.check(), Ok(()));
-        assert_eq!(command.signer.check(&command.storage), Ok(()));
-        assert_eq!(command.storage.server().session_token(), Some("token-secret"));
-        assert_eq!(command.storage.reader().unwrap().session_token(), None);
-        assert_eq!(command.storage.checksums, ChecksumMode::WhenSupported);
+    async fn opened(command: &Command) -> Result<(), SettingsError> {
+        command.storage.check()?;
+        let storage = Storage::new(&command.storage).await?;
+        Signer::new(&storage, &command.signer).await.map(drop)
     }
 
-    #[test]
-    fn one_key_in_two_roles_is_refused_unless_allowed() {
+    #[tokio::test]
+    async fn three_different_keys_pass_and_an_empty_token_is_none() {
+        let command = command(&[]).unwrap();
+        assert_eq!(opened(&command).await, Ok(()));
+        let storage = Storage::new(&command.storage).await.unwrap();
+        let token = |credentials: &Credentials| credentials.session_token().map(str::to_owned);
+        let life = Duration::from_secs(300);
+        assert_eq!(token(&storage.server().credentials(life).await.unwrap()).as_deref(), Some("token-secret"));
+        assert_eq!(token(&storage.reader().unwrap().credentials(life).await.unwrap()), None);
+        assert_eq!(command.storage.checksums, ChecksumMode::WhenSupported);
+        let shown = format!("{storage:?}");
+        assert!(shown.contains("pictures") && !shown.contains("-secret"), "{shown}");
+    }
+
+    #[tokio::test]
+    async fn one_key_in_two_roles_is_refused_unless_allowed() {
         let mut command = command(&[]).unwrap();
-        command.signer.access_key_id = "reader".to_owned();
+        command.signer.access_key_id = Some("reader".to_owned());
         let (first, second) = ("S3_READER_ACCESS_KEY_ID", "S3_SIGNER_ACCESS_KEY_ID");
-        assert_eq!(command.signer.check(&command.storage), Err(SettingsError::OneKey { first, second }));
-        command.signer.access_key_id = "server".to_owned();
+        assert_eq!(opened(&command).await, Err(SettingsError::OneKey { first, second }));
+        command.signer.access_key_id = Some("server".to_owned());
         let first = "S3_ACCESS_KEY_ID";
-        assert_eq!(command.signer.check(&command.storage), Err(SettingsError::OneKey { first, second }));
+        assert_eq!(opened(&command).await, Err(SettingsError::OneKey { first, second }));
         command.storage.reader_access_key_id = Some("server".to_owned());
         let second = "S3_READER_ACCESS_KEY_ID";
-        assert_eq!(command.storage.check(), Err(SettingsError::OneKey { first, second }));
+        assert_eq!(opened(&command).await, Err(SettingsError::OneKey { first, second }));
         command.storage.allow_one_key = true;
-        assert_eq!(command.storage.check(), Ok(()));
-        assert_eq!(command.signer.check(&command.storage), Ok(()));
+        assert_eq!(opened(&command).await, Ok(()));
     }
 
     #[test]
     fn images_need_a_reader_or_a_public_address() {
         let mut command = command(&[]).unwrap();
-        command.storage.reader_access_key_id = None;
+        (command.storage.reader_access_key_id, command.storage.reader_secret_access_key) = (None, None);
+        command.storage.reader_session_token = None;
         assert_eq!(command.storage.check(), Err(SettingsError::NoReader));
         command.storage.media_public_base_url = Some("https://cdn.example/".parse().unwrap());
         assert_eq!(command.storage.check(), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn half_a_key_and_a_key_with_a_profile_are_refused() {
+        type Spoil = fn(&mut Command);
+        let cases: [(&str, Spoil); 10] = [
+            ("S3_SECRET_ACCESS_KEY must be set, since S3_ACCESS_KEY_ID is", |all| all.storage.secret_access_key = None),
+            ("S3_ACCESS_KEY_ID must be set, since S3_SECRET_ACCESS_KEY is", |all| {
+                all.storage.access_key_id = Some(String::new());
+            }),
+            ("S3_ACCESS_KEY_ID must be set, since S3_SESSION_TOKEN is", |all| {
+                (all.storage.access_key_id, all.storage.secret_access_key) = (None, None);
+            }),
+            (
+                "S3_ACCESS_KEY_ID and S3_PROFILE must not both be set: a key comes either from the settings or from a profile",
+                |all| {
+                    all.storage.profile = Some("server".to_owned());
+                },
+            ),
+            (
+                "S3_SESSION_TOKEN and S3_PROFILE must not both be set: a key comes either from the settings or from a profile",
+                |all| {
+                    (all.storage.access_key_id, all.storage.secret_access_key) = (None, None);
+                    all.storage.profile = Some("server".to_owned());
+                },
+            ),
+            ("S3_READER_SECRET_ACCESS_KEY must be set, since S3_READER_ACCESS_KEY_ID is", |all| {
+                all.storage.reader_secret_access_key = None;
+            }),
+            (
+                "S3_READER_ACCESS_KEY_ID and S3_READER_PROFILE must not both be set: a key comes either from the settings or from a profile",
+                |all| {
+                    all.storage.reader_profile = Some("reader".to_owned());
+                },
+            ),
+            ("S3_SIGNER_SECRET_ACCESS_KEY must be set, since S3_SIGNER_ACCESS_KEY_ID is", |all| {
+                all.signer.secret_access_key = Some("".into());
+            }),
+            (
+                "S3_SIGNER_SECRET_ACCESS_KEY and S3_SIGNER_PROFILE must not both be set: a key comes either from the settings or from a profile",
+                |all| {
+                    (all.signer.access_key_id, all.signer.profile) = (None, Some("signer".to_owned()));
+                },
+            ),
+            ("set S3_SIGNER_ACCESS_KEY_ID and S3_SIGNER_SECRET_ACCESS_KEY, or S3_SIGNER_PROFILE", |all| {
+                (all.signer.access_key_id, all.signer.secret_access_key) = (None, None);
+            }),
+        ];
+        for (sentence, spoil) in cases {
+            let mut command = command(&[]).unwrap();
+            spoil(&mut command);
+            assert_eq!(opened(&command).await.unwrap_err().to_string(), sentence);
+        }
     }
 
     #[test]

@@ -1,16 +1,19 @@
-//! The forms that clients upload with. Pure: the time comes in as an argument, nothing is sent.
+//! The forms that clients upload with. The time comes in as an argument; nothing is sent but, now and then, a question for newer
+//! credentials. A form never outlives the credentials that signed it: a store refuses it from then on.
 //!
 //! The POST form is the portable one, which every store we know accepts: one `eq` condition for each field, the bucket among them, and a
 //! size range. There is no `starts-with`, no `${filename}` and no redirect.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use aws_sdk_s3::config::Credentials;
 use chrono::{DateTime, Utc};
-use s3_presigned_post::{Checksum, PolicyError, PostPolicy};
+use s3_presigned_post::{Bucket, Checksum, PolicyError, PostPolicy};
 use upload_domain::{ImageFormat, ImageId, Sha256Checksum, incoming_key};
 
 use crate::{
-    SettingsError, SignerSettings, StorageSettings,
+    SettingsError, SignerSettings, Storage, StorageError,
+    key::Key,
     url_signer::{UrlError, UrlSigner},
 };
 
@@ -40,6 +43,8 @@ pub struct PostForm {
     pub url: String,
     /// The fields, in the order to send them; `file` follows last.
     pub fields: Vec<(String, String)>,
+    /// When it ends: as was asked for, or sooner with its credentials.
+    pub expires_at: DateTime<Utc>,
 }
 
 /// A signed PUT. `Debug` hides the URL's signature.
@@ -49,6 +54,8 @@ pub struct PutForm {
     pub url: String,
     /// The headers that were signed and must be sent as they are, Content-Length among them (a browser sets that one itself).
     pub headers: Vec<(String, String)>,
+    /// When it ends: as was asked for, or sooner with its credentials.
+    pub expires_at: DateTime<Utc>,
 }
 
 /// Why a form cannot be signed.
@@ -63,30 +70,41 @@ pub enum FormError {
     /// A signed PUT has one exact length, not a range.
     #[error("a PUT form needs one exact size")]
     SizeNotExact,
+    /// There are no credentials to sign with.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
 }
 
 /// Signs forms with the signer's key, for the address that clients use.
 #[derive(Debug)]
 pub struct Signer {
-    signer: UrlSigner,
+    bucket: Bucket,
+    key: Key,
 }
 
 impl Signer {
-    /// Takes the signer's key.
+    /// Opens the signer's key, for the bucket of `storage`.
     ///
     /// # Errors
-    /// [`SettingsError`] when the key has another role too, or the public address cannot stand in a URL.
-    pub fn new(storage: &StorageSettings, signer: &SignerSettings) -> Result<Self, SettingsError> {
-        signer.check(storage)?;
-        Ok(Self { signer: UrlSigner::new(storage.public_bucket()?, signer.credentials()) })
+    /// [`SettingsError`] when there are no credentials, or they have another role too.
+    pub async fn new(storage: &Storage, signer: &SignerSettings) -> Result<Self, SettingsError> {
+        let settings = storage.settings();
+        let key = Key::open(signer.source()?, &settings.region).await?;
+        settings.check_distinct(storage.server(), &key)?;
+        if let Some(reader) = storage.reader() {
+            settings.check_distinct(reader, &key)?;
+        }
+        Ok(Self { bucket: storage.public_bucket().clone(), key })
     }
 
     /// A form for `multipart/form-data` that writes the image's incoming key.
     ///
     /// # Errors
-    /// [`FormError::Policy`] for a form that has expired, would live for over a week, or allows no size.
-    pub fn post_form(&self, request: &FormRequest) -> Result<PostForm, FormError> {
-        let mut policy = PostPolicy::new(request.expires_at.into())
+    /// [`FormError::Policy`] for a form that has expired, would live for over a week, or allows no size; [`FormError::Storage`] when the
+    /// signer's credentials have ended.
+    pub async fn post_form(&self, request: &FormRequest) -> Result<PostForm, FormError> {
+        let (credentials, expires_at) = self.credentials(request).await?;
+        let mut policy = PostPolicy::new(expires_at.into())
             .exact("key", incoming_key(request.image))
             .exact("Content-Type", request.format.as_str())
             .exact("success_action_status", "201")
@@ -94,20 +112,21 @@ impl Signer {
         if let Some(checksum) = request.checksum_sha256 {
             policy = policy.checksum(Checksum::Sha256(*checksum.as_bytes()));
         }
-        let form = policy.sign(self.signer.bucket(), self.signer.credentials(), request.now.into())?;
-        Ok(PostForm { url: form.url, fields: form.fields })
+        let form = policy.sign(&self.bucket, &credentials, request.now.into())?;
+        Ok(PostForm { url: form.url, fields: form.fields, expires_at })
     }
 
     /// A PUT that writes the image's incoming key, with type, length and declared checksum signed.
     ///
     /// # Errors
     /// [`FormError::SizeNotExact`] unless smallest and largest size are one; [`PolicyError::Expired`] or [`PolicyError::TooLong`] for a
-    /// life that cannot be signed.
-    pub fn put_form(&self, request: &FormRequest) -> Result<PutForm, FormError> {
+    /// life that cannot be signed; [`FormError::Storage`] when the signer's credentials have ended.
+    pub async fn put_form(&self, request: &FormRequest) -> Result<PutForm, FormError> {
         if request.min_bytes != request.max_bytes {
             return Err(FormError::SizeNotExact);
         }
-        let lasts = request.expires_at.timestamp().saturating_sub(request.now.timestamp());
+        let (credentials, expires_at) = self.credentials(request).await?;
+        let lasts = expires_at.timestamp().saturating_sub(request.now.timestamp());
         let lasts = u64::try_from(lasts).unwrap_or_default();
         if lasts == 0 {
             return Err(PolicyError::Expired.into());
@@ -125,8 +144,18 @@ impl Signer {
         let signed: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let key = incoming_key(request.image);
         let now = SystemTime::from(request.now);
-        let url = self.signer.sign("PUT", &key, &signed, now, std::time::Duration::from_secs(lasts))?;
-        Ok(PutForm { url, headers })
+        let signer = UrlSigner::new(&self.bucket, &credentials);
+        let url = signer.sign("PUT", &key, &signed, now, Duration::from_secs(lasts))?;
+        Ok(PutForm { url, headers, expires_at })
+    }
+
+    /// What to sign with, and when the form must end at the latest, in whole seconds: stores know no others.
+    async fn credentials(&self, request: &FormRequest) -> Result<(Credentials, DateTime<Utc>), FormError> {
+        let wanted = (request.expires_at - request.now).to_std().unwrap_or_default();
+        let credentials = self.key.credentials(wanted).await?;
+        let expiry = credentials.expiry().map(DateTime::<Utc>::from);
+        let expires_at = expiry.map_or(request.expires_at, |expiry| expiry.min(request.expires_at));
+        Ok((credentials, DateTime::from_timestamp(expires_at.timestamp(), 0).unwrap_or(expires_at)))
     }
 }
 

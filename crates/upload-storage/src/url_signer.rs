@@ -35,13 +35,13 @@ impl From<SigningError> for UrlError {
 
 /// Signs URLs of one bucket, as clients reach it, with one key.
 #[derive(Debug)]
-pub(crate) struct UrlSigner {
-    bucket: Bucket,
-    credentials: Credentials,
+pub(crate) struct UrlSigner<'a> {
+    bucket: &'a Bucket,
+    credentials: &'a Credentials,
 }
 
-impl UrlSigner {
-    pub(crate) fn new(bucket: Bucket, credentials: Credentials) -> Self {
+impl<'a> UrlSigner<'a> {
+    pub(crate) fn new(bucket: &'a Bucket, credentials: &'a Credentials) -> Self {
         Self { bucket, credentials }
     }
 
@@ -78,14 +78,6 @@ impl UrlSigner {
             query.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, RESERVED))).collect();
         Ok(format!("{url}?{}", query.join("&")))
     }
-
-    pub(crate) fn bucket(&self) -> &Bucket {
-        &self.bucket
-    }
-
-    pub(crate) fn credentials(&self) -> &Credentials {
-        &self.credentials
-    }
 }
 
 /// A key as it stands in a URL's path, and in `x-amz-copy-source`.
@@ -106,7 +98,7 @@ mod tests {
         let secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
         let credentials = Credentials::new("AKIAIOSFODNN7EXAMPLE", secret, None, None, "test");
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
-        let signer = UrlSigner::new(bucket, credentials);
+        let signer = UrlSigner::new(&bucket, &credentials);
         let url = signer.sign("GET", "test.txt", &[], now, Duration::from_secs(86_400)).unwrap();
         let (base, query) = url.split_once('?').unwrap();
         assert_eq!(base, "https://examplebucket.s3.amazonaws.com/test.txt");

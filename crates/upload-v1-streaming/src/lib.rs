@@ -19,8 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::web;
 use secrecy::ExposeSecret as _;
-use upload_http::{ApiError, CommonSettings, SettingsError, Shared, Start, StartError, Strategy, UploadGuard};
-use upload_storage::Storage;
+use upload_http::{ApiError, CommonSettings, Shared, Start, StartError, Strategy, UploadGuard};
 
 use admission::{Admission, Overloaded, Permit};
 use client_body::BodyLimits;
@@ -60,7 +59,7 @@ struct Turn {
 }
 
 /// What makes a server V1: forms with tickets, and the two routes that take bytes.
-pub fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Strategy, StartError> {
+pub async fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Strategy, StartError> {
     let own = &settings.streaming;
     own.check(settings.common.http.max_image_bytes)?;
     let ticket_key = || TicketKey::new(own.ticket_secret.expose_secret().as_bytes());
@@ -73,13 +72,10 @@ pub fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Strategy, 
         metrics: Metrics::register(start.registry),
     });
     // A pooled connection dies with the runtime that opened it, so each worker has its own: its PUTs begin and end there.
-    let storage = settings.common.storage.clone();
-    Storage::new(&storage).map_err(|error| SettingsError(error.to_string()))?;
+    let storage = start.storage.clone();
     Ok(Strategy::new("streaming", Arc::new(forms), move |config| {
-        if let Ok(storage) = Storage::new(&storage) {
-            config.app_data(web::Data::new(storage));
-        }
         config
+            .app_data(web::Data::new(storage.with_own_connections()))
             .app_data(v1.clone())
             .service(web::resource("/uploads").route(web::post().to(ticket_route::ticket_upload)))
             .service(web::resource("/user/images/upload").route(web::post().to(stream_route::stream_upload)));

@@ -1,6 +1,7 @@
 //! How V1 answers `POST /user/images`: with a form for its own `/uploads`.
 
 use chrono::{DateTime, Utc};
+use futures::future::{BoxFuture, ready};
 use upload_domain::ImageLimits;
 use upload_http::{ApiError, FormMethod, FormParts, IssueForm, PresignedForm};
 use upload_persistence::images::Image;
@@ -27,13 +28,19 @@ impl TicketForms {
 
 impl IssueForm for TicketForms {
     /// Always a POST: a wish for PUT is heard, but the answer's method rules.
-    fn issue(
-        &self,
-        image: &Image,
+    fn issue<'a>(
+        &'a self,
+        image: &'a Image,
         _wish: FormMethod,
         _now: DateTime<Utc>,
         expires_at: DateTime<Utc>,
-    ) -> Result<PresignedForm, ApiError> {
+    ) -> BoxFuture<'a, Result<PresignedForm, ApiError>> {
+        Box::pin(ready(self.sign(image, expires_at)))
+    }
+}
+
+impl TicketForms {
+    fn sign(&self, image: &Image, expires_at: DateTime<Utc>) -> Result<PresignedForm, ApiError> {
         let checksum = image.checksum_sha256;
         let ticket = Ticket::new(image.id, image.format, image.byte_size, checksum, &self.limits, expires_at);
         let signed = self.key.sign(&ticket).map_err(ApiError::internal)?;

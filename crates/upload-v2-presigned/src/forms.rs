@@ -1,9 +1,10 @@
 //! Forms for the bucket, signed with the signer's key: a POST policy, or a PUT where a client wishes for one.
 
 use chrono::{DateTime, Utc};
+use futures::future::BoxFuture;
 use upload_http::{ApiError, Code, FormMethod, FormParts, IssueForm, PresignedForm};
 use upload_persistence::images::Image;
-use upload_storage::{FormRequest, Signer};
+use upload_storage::{FormError, FormRequest, Signer};
 
 /// Issues forms that the store accepts.
 pub struct SignedForms {
@@ -27,13 +28,13 @@ impl IssueForm for SignedForms {
         Ok(())
     }
 
-    fn issue(
-        &self,
-        image: &Image,
+    fn issue<'a>(
+        &'a self,
+        image: &'a Image,
         wish: FormMethod,
         now: DateTime<Utc>,
         expires_at: DateTime<Utc>,
-    ) -> Result<PresignedForm, ApiError> {
+    ) -> BoxFuture<'a, Result<PresignedForm, ApiError>> {
         let request = FormRequest {
             image: image.id,
             format: image.format,
@@ -43,18 +44,25 @@ impl IssueForm for SignedForms {
             now,
             expires_at,
         };
-        let (url, parts) = match wish {
-            FormMethod::Post => {
-                let form = self.signer.post_form(&request).map_err(ApiError::internal)?;
-                (form.url, FormParts::Fields(form.fields))
-            }
-            FormMethod::Put => {
-                let form = self.signer.put_form(&request).map_err(ApiError::internal)?;
-                (form.url, FormParts::Headers(form.headers))
-            }
-        };
-        // The store knows whole seconds only.
-        let expires_at = DateTime::from_timestamp(expires_at.timestamp(), 0).unwrap_or(expires_at);
-        Ok(PresignedForm { method: wish, url, parts, expires_at })
+        Box::pin(async move {
+            let (url, parts, expires_at) = match wish {
+                FormMethod::Post => {
+                    let form = self.signer.post_form(&request).await.map_err(not_signed)?;
+                    (form.url, FormParts::Fields(form.fields), form.expires_at)
+                }
+                FormMethod::Put => {
+                    let form = self.signer.put_form(&request).await.map_err(not_signed)?;
+                    (form.url, FormParts::Headers(form.headers), form.expires_at)
+                }
+            };
+            Ok(PresignedForm { method: wish, url, parts, expires_at })
+        })
+    }
+}
+
+fn not_signed(error: FormError) -> ApiError {
+    match error {
+        FormError::Storage(error) => error.into(),
+        error => ApiError::internal(error),
     }
 }

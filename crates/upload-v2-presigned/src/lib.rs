@@ -26,9 +26,9 @@ pub struct Settings {
 ///
 /// # Errors
 /// Settings of the signer that cannot be used.
-pub fn strategy(settings: &Settings, _start: &mut Start<'_>) -> Result<Strategy, StartError> {
-    let signer =
-        Signer::new(&settings.common.storage, &settings.signer).map_err(|error| SettingsError(error.to_string()))?;
+pub async fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Strategy, StartError> {
+    let signer = Signer::new(start.storage, &settings.signer).await;
+    let signer = signer.map_err(|error| SettingsError(error.to_string()))?;
     let forms = SignedForms::new(signer, settings.common.http.max_image_bytes);
     Ok(Strategy::new("presigned", Arc::new(forms), |_config| {}))
 }

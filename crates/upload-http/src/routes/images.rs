@@ -11,14 +11,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use upload_domain::{ImageFormat, ImageId, ImagePath, Refusal, Sha256Checksum};
 use upload_persistence::images::{self, Image, NewImage, Standing};
+use upload_storage::ReadUrl;
 use uuid::Uuid;
 
 use crate::{ApiError, Caller, FormMethod, ImageEntity, PresignedForm, Shared, refused_claim};
 
 /// How long a signed read works.
 const READ_TTL: Duration = Duration::from_secs(300);
-/// How long a browser may use the redirect again: less, so that it never follows one that has just ended.
-const READ_CACHE_SECONDS: u64 = 240;
 
 /// An image to be. The format is read by hand: an unknown one is 415, not a malformed body.
 #[derive(Debug, Deserialize)]
@@ -75,7 +74,7 @@ pub(super) async fn create(
     drop(connection);
     let image = inserted.ok_or_else(ApiError::forbidden)?;
     // The row's time is the database's, which the store's clock is compared with.
-    let presigned_post = form(&shared, &image, wish, image.created_at)?;
+    let presigned_post = form(&shared, &image, wish, image.created_at).await?;
     Ok(HttpResponse::Created().json(CreatedImage { image_entity: (&image).into(), presigned_post }))
 }
 
@@ -92,7 +91,7 @@ pub(super) async fn renew_form(
         return Err(refused_claim(standing));
     };
     drop(connection);
-    let presigned_post = form(&shared, &image, FormMethod::Post, now)?;
+    let presigned_post = form(&shared, &image, FormMethod::Post, now).await?;
     Ok(HttpResponse::Created().json(RenewedForm { presigned_post }))
 }
 
@@ -102,15 +101,17 @@ pub(super) async fn read(shared: Data<Shared>, id: Path<ImageId>) -> Result<Http
     let served = images::find_served(&mut connection, id.into_inner()).await?;
     drop(connection);
     let served = served.ok_or_else(ApiError::image_not_found)?;
-    let url = shared.storage.signed_get_url(&served.media_key, READ_TTL)?;
+    let ReadUrl { url, lasts } = shared.storage.read_url(&served.media_key, READ_TTL).await?;
+    // A browser may use the redirect again for less than that, so that it never follows one that has just ended.
+    let max_age = lasts.as_secs() * 4 / 5;
     Ok(HttpResponse::build(StatusCode::FOUND)
         .insert_header((header::LOCATION, url))
-        .insert_header((header::CACHE_CONTROL, format!("private, max-age={READ_CACHE_SECONDS}")))
+        .insert_header((header::CACHE_CONTROL, format!("private, max-age={max_age}")))
         .finish())
 }
 
 /// Signs a form that ends with its time, or with the image's if that is sooner.
-fn form(shared: &Shared, image: &Image, wish: FormMethod, now: DateTime<Utc>) -> Result<PresignedForm, ApiError> {
+async fn form(shared: &Shared, image: &Image, wish: FormMethod, now: DateTime<Utc>) -> Result<PresignedForm, ApiError> {
     let delta = |duration| TimeDelta::from_std(duration).map_err(ApiError::internal);
     let by_form = now + delta(shared.timing.form_ttl)?;
     let by_image = image.created_at + delta(shared.timing.link_cutoff())?;
@@ -119,5 +120,5 @@ fn form(shared: &Shared, image: &Image, wish: FormMethod, now: DateTime<Utc>) ->
     if expires_at.timestamp() <= now.timestamp() {
         return Err(refused_claim(Standing::Expired));
     }
-    shared.forms.issue(image, wish, now, expires_at)
+    shared.forms.issue(image, wish, now, expires_at).await
 }

@@ -13,7 +13,7 @@ async fn a_bucket_is_made_and_set_up_once() {
     let arguments =
         format!("bucket --s3-bucket {} --cors-origins https://a.example,http://localhost:3000", settings.bucket);
     let (first, second) = (answer(&stand, &arguments).await, answer(&stand, &arguments).await);
-    let storage = Storage::new(&settings).unwrap();
+    let storage = Storage::new(&settings).await.unwrap();
     assert!(bucket::look(&storage).await.unwrap().exists);
     bucket::empty_and_remove(&storage).await.unwrap();
 

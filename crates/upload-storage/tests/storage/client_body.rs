@@ -141,7 +141,7 @@ async fn an_attempt_that_fails_before_the_body_flows_is_tried_again() {
         let mut settings = stand.settings.clone();
         let store = format!("{}:{}", settings.endpoint.host_str().unwrap(), settings.endpoint.port().unwrap());
         settings.endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let storage = upload_storage::Storage::new(&settings).unwrap();
+        let storage = upload_storage::Storage::new(&settings).await.unwrap();
 
         let (sender, receiver) = mpsc::unbounded();
         let put = storage.put_stream(KEY, ImageFormat::Jpeg, 1000, ChannelBody(receiver));
@@ -173,7 +173,7 @@ async fn an_attempt_that_fails_after_the_first_byte_is_final() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = stand.settings.clone();
     settings.endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let storage = upload_storage::Storage::new(&settings).unwrap();
+    let storage = upload_storage::Storage::new(&settings).await.unwrap();
     let put = storage.put_stream(KEY, ImageFormat::Jpeg, LENGTH as u64, body(chunks_of(&pattern(LENGTH), 7_000)));
     let store = async {
         loop {
@@ -227,7 +227,7 @@ async fn a_store_that_never_answers_is_a_timeout() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = stand.settings.clone();
     settings.endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let storage = upload_storage::Storage::new(&settings).unwrap();
+    let storage = upload_storage::Storage::new(&settings).await.unwrap();
     let mut silent = Vec::new();
     let call = storage.read_head(KEY, 10);
     let mut call = std::pin::pin!(call);
@@ -245,7 +245,7 @@ async fn a_streamed_body_travels_as_it_is() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = stand.settings.clone();
     settings.endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let storage = upload_storage::Storage::new(&settings).unwrap();
+    let storage = upload_storage::Storage::new(&settings).await.unwrap();
     let bytes = pattern(1000);
     let put = storage.put_stream(KEY, ImageFormat::Jpeg, 1000, body([Ok(bytes.clone())]));
     let store = async {

@@ -26,7 +26,7 @@ pub fn request() -> FormRequest {
 async fn a_post_form_has_the_portable_fields_in_their_order() {
     let stand = stand().await;
     let request = FormRequest { checksum_sha256: Some([7; 32].into()), ..request() };
-    let form = stand.signer.post_form(&request).unwrap();
+    let form = stand.signer.post_form(&request).await.unwrap();
     let names: Vec<&str> = form.fields.iter().map(|(name, _value)| name.as_str()).collect();
     let mut expected = vec![
         "bucket",
@@ -78,12 +78,12 @@ async fn forms_that_would_allow_nothing_are_not_signed() {
     let expired = FormRequest { expires_at: valid.now, ..valid.clone() };
     let too_long = FormRequest { expires_at: valid.now + TimeDelta::days(8), ..valid.clone() };
     for wrong in [expired, too_long] {
-        assert!(matches!(signer.post_form(&wrong), Err(FormError::Policy(_))));
-        assert!(matches!(signer.put_form(&wrong), Err(FormError::Policy(_))));
+        assert!(matches!(signer.post_form(&wrong).await, Err(FormError::Policy(_))));
+        assert!(matches!(signer.put_form(&wrong).await, Err(FormError::Policy(_))));
     }
     let backwards = FormRequest { min_bytes: 9, ..valid.clone() };
-    assert!(matches!(signer.post_form(&backwards), Err(FormError::Policy(_))));
-    assert!(matches!(signer.put_form(&request()), Err(FormError::SizeNotExact)));
-    let put = signer.put_form(&valid).unwrap();
+    assert!(matches!(signer.post_form(&backwards).await, Err(FormError::Policy(_))));
+    assert!(matches!(signer.put_form(&request()).await, Err(FormError::SizeNotExact)));
+    let put = signer.put_form(&valid).await.unwrap();
     assert!(!format!("{put:?}").contains("X-Amz-Signature"));
 }

@@ -65,14 +65,14 @@ async fn a_missing_key_is_an_answer_and_a_missing_bucket_an_error() {
 async fn a_wrong_secret_is_refused_and_a_dead_store_unavailable() {
     let stand = stand().await;
     let mut settings = stand.settings.clone();
-    settings.secret_access_key = "wrong".into();
-    let storage = upload_storage::Storage::new(&settings).unwrap();
+    settings.secret_access_key = Some("wrong".into());
+    let storage = upload_storage::Storage::new(&settings).await.unwrap();
     assert!(matches!(storage.read_head("incoming/1", 10).await, Err(StorageError::Refused(_))));
 
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     settings.endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     drop(listener);
-    let storage = upload_storage::Storage::new(&settings).unwrap();
+    let storage = upload_storage::Storage::new(&settings).await.unwrap();
     assert!(matches!(storage.read_head("incoming/1", 10).await, Err(StorageError::Unavailable(_))));
     assert!(matches!(
         storage.put_buffered("media/1/1", ImageFormat::Png, vec![pattern(10)]).await,
@@ -88,7 +88,7 @@ async fn promote_copies_one_version_and_sets_what_is_served() {
     let etag = storage.read_head("incoming/1", 1).await.unwrap().unwrap().etag;
     storage.promote("incoming/1", "media/1/1", &etag, ImageFormat::Webp).await.unwrap();
 
-    let url = stand.storage.signed_get_url("media/1/1", Duration::from_secs(60)).unwrap();
+    let url = stand.storage.read_url("media/1/1", Duration::from_secs(60)).await.unwrap().url;
     let served = reqwest::get(url).await.unwrap().error_for_status().unwrap();
     let header = |name: &str| served.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     assert_eq!(header("content-type").as_deref(), Some("image/webp"));
@@ -144,7 +144,7 @@ async fn a_signed_url_reads_one_media_key_until_it_ends_and_nothing_else() {
         storage.put(key, "image/png", Bytes::from(key)).await.unwrap();
     }
     let lasts = Duration::from_secs(60);
-    let url = storage.signed_get_url("media/1/1", lasts).unwrap();
+    let url = storage.read_url("media/1/1", lasts).await.unwrap().url;
     let status = async |url: &str| reqwest::get(url).await.unwrap().status().as_u16();
     assert_eq!(status(&url).await, 200);
     assert!(url.contains(&stand.reader_key.id) && !url.contains(&stand.server_key.id));
@@ -153,7 +153,7 @@ async fn a_signed_url_reads_one_media_key_until_it_ends_and_nothing_else() {
         unsigned.to_owned(),
         url.replace("media/1/1", "media/2/1"),
         url.replace("X-Amz-Expires=60", "X-Amz-Expires=61"),
-        storage.signed_get_url("incoming/1", lasts).unwrap(),
+        storage.read_url("incoming/1", lasts).await.unwrap().url,
     ];
     for case in cases {
         assert_eq!(status(&case).await, 403, "{case}");
@@ -170,6 +170,6 @@ async fn a_public_address_needs_no_signature() {
         settings.media_public_base_url = Some("https://cdn.example/pictures/".parse().unwrap());
     })
     .await;
-    let url = stand.storage.signed_get_url("media/1/1", Duration::from_secs(60)).unwrap();
+    let url = stand.storage.read_url("media/1/1", Duration::from_secs(60)).await.unwrap().url;
     assert_eq!(url, "https://cdn.example/pictures/media/1/1");
 }

@@ -120,7 +120,7 @@ async fn a_put_form_stores_what_was_signed_and_nothing_else() {
                 if let Some(old) = &old {
                     stand.storage.put(&key, "image/png", old.clone()).await.unwrap();
                 }
-                let form = stand.signer.put_form(&request).unwrap();
+                let form = stand.signer.put_form(&request).await.unwrap();
                 let mut put = Put { method: Method::PUT, url: form.url, headers: form.headers, body: FILE.to_vec() };
                 spoil(&mut put);
                 let status = put.send(&client).await;

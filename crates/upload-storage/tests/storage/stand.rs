@@ -49,25 +49,29 @@ pub async fn stand_without_bucket(change: impl FnOnce(&mut StorageSettings)) -> 
         bucket: format!("storage-test-{}", Uuid::new_v4()),
         addressing: Addressing::Path,
         checksums: ChecksumMode::WhenRequired,
-        access_key_id: keys.server.id.clone(),
-        secret_access_key: secret(&keys.server),
+        access_key_id: Some(keys.server.id.clone()),
+        secret_access_key: Some(secret(&keys.server)),
         session_token: token(&keys.server),
+        profile: None,
         reader_access_key_id: Some(keys.reader.id.clone()),
         reader_secret_access_key: Some(secret(&keys.reader)),
         reader_session_token: token(&keys.reader),
+        reader_profile: None,
         allow_one_key: false,
         media_public_base_url: None,
     };
     change(&mut settings);
     let signer = SignerSettings {
-        access_key_id: keys.signer.id.clone(),
-        secret_access_key: secret(&keys.signer),
+        access_key_id: Some(keys.signer.id.clone()),
+        secret_access_key: Some(secret(&keys.signer)),
         session_token: token(&keys.signer),
+        profile: None,
     };
     settings.check().unwrap();
+    let storage = Storage::new(&settings).await.unwrap();
     Stand {
-        storage: Storage::new(&settings).unwrap(),
-        signer: Signer::new(&settings, &signer).unwrap(),
+        signer: Signer::new(&storage, &signer).await.unwrap(),
+        storage,
         settings,
         signer_key: keys.signer,
         reader_key: keys.reader,
@@ -81,7 +85,7 @@ impl Drop for Stand {
         let settings = self.settings.clone();
         let removal = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(bucket::empty_and_remove(&Storage::new(&settings).unwrap()))
+            runtime.block_on(async { bucket::empty_and_remove(&Storage::new(&settings).await.unwrap()).await })
         });
         match removal.join() {
             Ok(Ok(())) => {}
