@@ -49,10 +49,10 @@ async fn server() -> Server {
         "--shutdown-timeout=0",
     ];
     let settings = settings::parse::<Settings>(arguments.map(Into::into)).unwrap_or_else(|error| panic!("{error}"));
-    let strategy = |_start: &mut Start<'_>| Ok(Strategy::new("none", Arc::new(NoForms), |_config| {}));
+    let strategy = async |_start: &mut Start<'_>| Ok(Strategy::new("none", Arc::new(NoForms), |_config| {}));
     let started = async {
         let taken = take(&settings.common.http.bind_address).await?;
-        let (shared, configure) = build(&settings.common, taken.address, strategy)?;
+        let (shared, configure) = build(&settings.common, taken.address, strategy).await?;
         let (address, listener) = (taken.address, taken.listen()?);
         Ok::<_, StartError>(Server { settings: settings.common, listener, address, shared, configure })
     };
