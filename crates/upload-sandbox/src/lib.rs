@@ -3,6 +3,7 @@
 pub mod client;
 pub mod contract;
 pub mod env_example;
+pub mod nginx;
 pub mod port;
 pub mod postgres;
 pub mod process;

@@ -83,6 +83,12 @@ impl Program {
         }
     }
 
+    /// A binary that knows nothing of any stand.
+    pub(crate) fn bare(binary: impl Into<PathBuf>, runtime: &Handle) -> Self {
+        let (binary, runtime) = (binary.into(), runtime.clone());
+        Self { binary, arguments: Vec::new(), environment: BTreeMap::new(), runtime }
+    }
+
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
@@ -121,6 +127,15 @@ impl Program {
             bail!("{} ended before it listened ({status}):\n{log}", running.name);
         };
         Ok(Server { url, running })
+    }
+
+    /// Starts a program that is known to listen at `url`, and waits until its log says that it does.
+    pub(crate) async fn serve_at(self, url: String, ready: &str) -> Result<Server> {
+        let server = Server { url, running: self.start()? };
+        match server.wait_for_log(|line| line.contains(ready)).await {
+            Ok(_line) => Ok(server),
+            Err(error) => Err(error.context(server.log().join("\n"))),
+        }
     }
 
     /// Runs the program to its end.

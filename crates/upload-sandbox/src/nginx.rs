@@ -1,0 +1,214 @@
+//! A real nginx in front of both servers, with the configuration that compose uses: `compose/nginx/uploads.conf.template`,
+//! its variables put in as the official image puts them in. What is added here is what every nginx has around it
+//! (`nginx.conf`), with a folder of its own, so that root and any other user may run it.
+//!
+//! nginx cannot be fetched as Postgres is. Where none is installed, whoever asks for one is told so, on stderr and past the
+//! test harness's capture, and goes without; with `SANDBOX_NGINX=required`, as in CI, that is a failure.
+//!
+//! It ends with this process however that ends. After a `kill -9` its folder, of a few KiB, stays in the temporary one.
+//!
+//! It reaches the servers from an address of its own, so that they can tell it from clients that go past it. On Linux all of
+//! 127.0.0.0/8 is there; macOS needs `ifconfig lo0 alias 127.0.0.9` once.
+
+use std::{
+    env, fmt, fs,
+    fs::Permissions,
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+use tokio::runtime::Handle;
+
+use crate::{
+    Stand, port,
+    process::{Program, Server},
+};
+
+/// Where the servers see nginx come from.
+pub const ADDRESS: &str = "127.0.0.9";
+
+const TEMPLATE: &str = include_str!("../../../compose/nginx/uploads.conf.template");
+/// Two workers, so that requests meet old and new ones side by side at a reload.
+const MAIN: &str = "\
+daemon off;
+worker_processes 2;
+pid nginx.pid;
+error_log stderr notice;
+events {
+    worker_connections 512;
+}
+http {
+    access_log off;
+    client_body_temp_path bodies;
+    proxy_temp_path answers;
+    fastcgi_temp_path unused;
+    uwsgi_temp_path unused;
+    scgi_temp_path unused;
+    proxy_bind ${ADDRESS};
+    include uploads.conf;
+}
+";
+/// Outside of the search path of Debian's ordinary users, built from source, Homebrew.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin", "/opt/homebrew/bin"];
+/// What nginx says of each worker that it starts, followed by the process id.
+const WORKER_STARTED: &str = "start worker process ";
+
+/// Which server answers what both can answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Active {
+    /// V1 alone.
+    V1,
+    /// V2 alone.
+    V2,
+    /// V2 for this share of the callers, in per cent, and V1 for the others.
+    Split(u8),
+}
+
+/// The template's variables but `LISTEN`.
+#[derive(Debug, Clone)]
+pub struct Routes {
+    /// V1's URL.
+    pub v1: String,
+    /// V2's URL.
+    pub v2: String,
+    /// Who answers.
+    pub active: Active,
+}
+
+/// An nginx that is there to be started, at an address that servers may be told of before.
+#[derive(Debug)]
+pub struct Installed {
+    binary: PathBuf,
+    port: u16,
+}
+
+/// A running nginx. Dropping it kills it.
+#[derive(Debug)]
+pub struct Nginx {
+    binary: PathBuf,
+    port: u16,
+    runtime: Handle,
+    master: Server,
+    folder: TempDir,
+}
+
+impl Installed {
+    /// The machine's nginx, or `None` with a word on stderr.
+    ///
+    /// # Errors
+    /// Where there is none and `SANDBOX_NGINX` is `required`.
+    pub fn find() -> Result<Option<Self>> {
+        const MISSING: &str =
+            "no nginx is installed; install one with `apt-get install nginx-light` or `brew install nginx`";
+        let required = match env::var("SANDBOX_NGINX").as_deref() {
+            Err(env::VarError::NotPresent) | Ok("auto" | "") => false,
+            Ok("required") => true,
+            _ => bail!("SANDBOX_NGINX must be `auto` or `required`"),
+        };
+        let path = env::var_os("PATH").unwrap_or_default();
+        let folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
+        match folders.map(|folder| folder.join("nginx")).find(|binary| binary.is_file()) {
+            Some(binary) => Ok(Some(Self { binary, port: port::reserve()? })),
+            None if required => bail!("SANDBOX_NGINX is `required`, but {MISSING}"),
+            None => {
+                let test = std::thread::current().name().unwrap_or("a test").to_owned();
+                writeln!(std::io::stderr(), "NOT TESTED: {test}: {MISSING}")?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Where clients will reach it: by a name that nothing inside uses.
+    pub fn url(&self) -> String {
+        format!("http://localhost:{}", self.port)
+    }
+
+    /// Starts it; when this returns it accepts connections.
+    pub async fn start(self, stand: &Stand, routes: &Routes) -> Result<Nginx> {
+        let Self { binary, port } = self;
+        let folder = TempDir::with_prefix("upload-sandbox-nginx-")?;
+        // Started as root, nginx drops to `nobody`, who must get in.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+        fs::write(folder.path().join("nginx.conf"), MAIN.replace("${ADDRESS}", ADDRESS))?;
+        write_routes(folder.path(), port, routes)?;
+        let program = command(&binary, folder.path(), stand.runtime());
+        let master = program.serve_at(format!("http://localhost:{port}"), WORKER_STARTED).await?;
+        Ok(Nginx { binary, port, runtime: stand.runtime().clone(), master, folder })
+    }
+}
+
+impl Nginx {
+    /// Where clients reach it.
+    pub fn url(&self) -> &str {
+        &self.master.url
+    }
+
+    /// Puts other routes in the place of those that it has, as an operator does: writes, tests, reloads. When this returns,
+    /// the last request under the old ones has been answered.
+    pub async fn switch(&self, routes: &Routes) -> Result<()> {
+        write_routes(self.folder.path(), self.port, routes)?;
+        let tested = command(&self.binary, self.folder.path(), &self.runtime).arg("-t").run().await?;
+        if tested.code != Some(0) {
+            bail!("nginx refuses its configuration: {}", tested.stderr);
+        }
+        let workers = self.workers();
+        self.master.signal(Signal::SIGHUP);
+        for worker in workers {
+            let exited = format!("worker process {worker} exited with code 0");
+            self.master.wait_for_log(|line| line.contains(&exited)).await?;
+        }
+        Ok(())
+    }
+
+    /// Bodies that nginx has put on its disk and not yet passed on.
+    pub fn bodies_on_disk(&self) -> Result<usize> {
+        Ok(fs::read_dir(self.folder.path().join("bodies"))?.count())
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> Vec<String> {
+        self.master.log()
+    }
+
+    /// The process ids of all workers that ever were, since those that have ended have said so.
+    fn workers(&self) -> Vec<String> {
+        let log = self.master.log();
+        log.iter().filter_map(|line| Some(line.split_once(WORKER_STARTED)?.1.to_owned())).collect()
+    }
+}
+
+impl fmt::Display for Active {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+            Self::Split(_) => "split",
+        })
+    }
+}
+
+fn command(binary: &Path, folder: &Path, runtime: &Handle) -> Program {
+    let options = ["-e", "stderr", "-c", "nginx.conf", "-p"];
+    options.into_iter().fold(Program::bare(binary, runtime), Program::arg).arg(folder)
+}
+
+/// As `envsubst` does it.
+fn write_routes(folder: &Path, port: u16, routes: &Routes) -> Result<()> {
+    let Routes { v1, v2, active } = routes;
+    let address =
+        |url: &str| url.strip_prefix("http://").map(str::to_owned).with_context(|| format!("{url} is not http"));
+    let v2_percent = if let Active::Split(percent) = active { *percent } else { 50 };
+    let variables = [
+        ("LISTEN", format!("127.0.0.1:{port}")),
+        ("V1_ADDRESS", address(v1)?),
+        ("V2_ADDRESS", address(v2)?),
+        ("ACTIVE", active.to_string()),
+        ("V2_PERCENT", v2_percent.to_string()),
+    ];
+    let substitute = |text: String, (name, value): (&str, String)| text.replace(&format!("${{{name}}}"), &value);
+    Ok(fs::write(folder.join("uploads.conf"), variables.into_iter().fold(TEMPLATE.to_owned(), substitute))?)
+}
