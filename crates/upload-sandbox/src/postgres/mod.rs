@@ -10,6 +10,7 @@
 //! for each connection, and every test opens some.
 
 mod binaries;
+mod certificates;
 mod fetch;
 mod identity;
 
@@ -23,6 +24,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 pub use binaries::{Binaries, Source};
+pub use certificates::Certificate;
+use certificates::Papers;
 use identity::Identity;
 
 use crate::port;
@@ -30,6 +33,12 @@ use crate::port;
 const SUPERVISOR: &str = include_str!("supervisor.sh");
 const SUPERUSER: &str = "sandbox";
 const MOST_PORTS: usize = 20;
+const AUTHORITY: &str = "authority.pem";
+
+/// With TLS: a database of this name, once it is made, is only reached encrypted, and by SCRAM.
+pub const TLS_ONLY: &str = "tls_only";
+/// With TLS: a database of this name, once it is made, is only reached in plain text.
+pub const PLAIN_ONLY: &str = "plain_only";
 
 /// A running throw-away Postgres, which ends with this value or with this process.
 #[derive(Debug)]
@@ -48,17 +57,30 @@ impl Cluster {
     ///
     /// Blocks for a second or two, longer when Postgres has to be fetched: on a runtime call it with `spawn_blocking`.
     pub fn start() -> Result<Self> {
-        let wanted = Source::wanted()?;
-        Self::start_on(wanted, std::iter::repeat_with(|| port::reserve().context("no free port")).take(MOST_PORTS))
+        Self::launch_on(Source::wanted()?, None, free_ports())
+    }
+
+    /// As [`Cluster::start`], with a certificate: connections may then be encrypted, and to [`TLS_ONLY`] must be.
+    pub fn start_with_tls(certificate: Certificate) -> Result<Self> {
+        Self::launch_on(Source::wanted()?, Some(certificate), free_ports())
     }
 
     /// As [`Cluster::start`], trying the given ports in turn.
     pub fn start_on(wanted: Option<Source>, ports: impl IntoIterator<Item = Result<u16>>) -> Result<Self> {
+        Self::launch_on(wanted, None, ports)
+    }
+
+    fn launch_on(
+        wanted: Option<Source>,
+        certificate: Option<Certificate>,
+        ports: impl IntoIterator<Item = Result<u16>>,
+    ) -> Result<Self> {
         let identity = Identity::unprivileged()?;
         let binaries = Binaries::find(wanted, identity)?;
         let folder = identity::private_folder("upload-sandbox-", identity)?;
         let password = random_word();
-        let started = launch(&binaries, identity, &folder, &password);
+        let papers = certificate.map(Papers::make).transpose();
+        let started = papers.and_then(|papers| launch(&binaries, identity, &folder, &password, papers));
         let (supervisor, pipe, answers) = match started {
             Ok(started) => started,
             Err(error) => {
@@ -92,6 +114,11 @@ impl Cluster {
     /// Everything that the cluster has on disk.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// With TLS: a PEM file with the certificate of the authority that signed the server's.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.join(AUTHORITY)
     }
 
     /// The process id of the postmaster.
@@ -137,13 +164,23 @@ impl Drop for Cluster {
     }
 }
 
+fn free_ports() -> impl Iterator<Item = Result<u16>> {
+    std::iter::repeat_with(|| port::reserve().context("no free port")).take(MOST_PORTS)
+}
+
 fn launch(
     binaries: &Binaries,
     identity: Identity,
     folder: &Path,
     password: &str,
+    papers: Option<Papers>,
 ) -> Result<(Child, ChildStdin, BufReader<ChildStdout>)> {
     identity.write_private(&folder.join("password"), password)?;
+    if let Some(papers) = papers {
+        identity.write_private(&folder.join(AUTHORITY), &papers.authority)?;
+        identity.write_private(&folder.join("server.crt"), &papers.certificate)?;
+        identity.write_private(&folder.join("server.key"), &papers.key)?;
+    }
     let mut command = Command::new("/bin/sh");
     identity.apply(&mut command);
     let mut supervisor = command

@@ -50,6 +50,21 @@ jit = off
 timezone = 'UTC'
 log_timezone = 'UTC'
 END
+
+# TLS, where its key was put beside the data. Of the two databases one can only be reached with it, the other without.
+if [ -f "$folder/server.key" ]; then
+    cat >>"$data/postgresql.conf" <<'END' || fail
+ssl = on
+ssl_cert_file = '../server.crt'
+ssl_key_file = '../server.key'
+END
+    cat - "$data/pg_hba.conf" >"$folder/pg_hba.conf" <<'END' || fail
+hostssl tls_only all all scram-sha-256
+hostnossl tls_only all all reject
+hostssl plain_only all all reject
+END
+    mv "$folder/pg_hba.conf" "$data/pg_hba.conf" || fail
+fi
 echo initialized
 
 started=no
