@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(said(seconds(-40, 0), seconds(0, 1)), None);
         assert_eq!(
             said(seconds(-40, 0), seconds(-80, -79)),
-            Some(("the application's clock is 79 s ahead of the store's".to_owned(), false))
+            Some(("the store's clock is 79 s behind the application's and the database's".to_owned(), false))
         );
     }
 

@@ -42,31 +42,30 @@ impl Sight {
 pub(crate) async fn look(database: &Database, storage: &Storage, limit: Duration) -> Sight {
     let (database, store) =
         futures::join!(timeout(limit, look_at_database(database)), timeout(limit, look_at_store(storage)));
-    let (database, database_lead) = told(database);
-    let (store, store_lead) = told(store);
-    Sight { database, store, leads: Leads { database: database_lead, store: store_lead.flatten() } }
+    let (database, database_lead) = database.map_or((Err(Silence::NoAnswer), None), told);
+    let (store, store_lead) = store.map_or((Err(Silence::NoAnswer), None), told);
+    Sight { database, store, leads: Leads { database: database_lead, store: store_lead } }
 }
 
 /// The clock comes second: on a connection that is open already, the answer takes no longer than it must.
-async fn look_at_database(database: &Database) -> Result<(SchemaStanding, Lead), DatabaseError> {
-    let standing = migrations::standing(database).await?;
+async fn look_at_database(database: &Database) -> (Result<SchemaStanding, DatabaseError>, Option<Lead>) {
+    let standing = match migrations::standing(database).await {
+        Ok(standing) => standing,
+        Err(error) => return (Err(error), None),
+    };
     let question = Question::ask();
-    let now = database.now().await?;
-    Ok((standing, question.database(now)))
-}
-
-async fn look_at_store(storage: &Storage) -> Result<(bool, Option<Lead>), StorageError> {
-    let question = Question::ask();
-    let look = bucket::look(storage).await?;
-    Ok((look.exists, look.date.map(|date| question.store(date))))
-}
-
-fn told<T, L, E>(
-    outcome: Result<Result<(T, L), E>, tokio::time::error::Elapsed>,
-) -> (Result<T, Silence<E>>, Option<L>) {
-    match outcome {
-        Ok(Ok((found, lead))) => (Ok(found), Some(lead)),
-        Ok(Err(error)) => (Err(Silence::Failed(error)), None),
-        Err(_elapsed) => (Err(Silence::NoAnswer), None),
+    match database.now().await {
+        Ok(now) => (Ok(standing), Some(question.database(now))),
+        Err(error) => (Err(error), None),
     }
+}
+
+async fn look_at_store(storage: &Storage) -> (Result<bool, StorageError>, Option<Lead>) {
+    let question = Question::ask();
+    let (exists, date) = bucket::head(storage).await;
+    (exists, date.map(|date| question.store(date)))
+}
+
+fn told<T, E>((outcome, lead): (Result<T, E>, Option<Lead>)) -> (Result<T, Silence<E>>, Option<Lead>) {
+    (outcome.map_err(Silence::Failed), lead)
 }

@@ -32,18 +32,18 @@ fn judge(sight: &Sight, storage: &Storage) -> Result<(), String> {
             return Err(format!("DATABASE_URL: the database gives {silent}; look after it, or correct host and port"));
         }
     }
-    match &sight.store {
-        Ok(true) => {}
-        Ok(false) => return Err(storage.advice_without_bucket()),
-        Err(Silence::Failed(error)) => return Err(error.advice()),
-        Err(Silence::NoAnswer) => {
-            return Err(format!("S3_ENDPOINT: the store gives {silent}; look after it, or correct the URL"));
-        }
-    }
-    match sight.leads.difference().filter(|difference| !difference.is_tolerable()) {
-        None => Ok(()),
-        Some(difference) => Err(format!(
+    // Before the store is: one whose clock is far off takes no signature.
+    if let Some(difference) = sight.leads.difference().filter(|difference| !difference.is_tolerable()) {
+        return Err(format!(
             "{difference}, which is more than 30 s; look after NTP on this machine and on those of DATABASE_URL and S3_ENDPOINT"
-        )),
+        ));
+    }
+    match &sight.store {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(storage.advice_without_bucket()),
+        Err(Silence::Failed(error)) => Err(error.advice()),
+        Err(Silence::NoAnswer) => {
+            Err(format!("S3_ENDPOINT: the store gives {silent}; look after it, or correct the URL"))
+        }
     }
 }

@@ -4,12 +4,18 @@ use std::error::Error;
 
 use aws_sdk_s3::{config::http::HttpResponse, error::SdkError, operation::head_bucket::HeadBucketError};
 
-use crate::{Storage, StorageError, error::status};
+use crate::{
+    BoxError, Storage, StorageError,
+    error::{chain, status},
+};
 
 impl Storage {
     /// What is wrong when the bucket is not there, and what to do about it.
     pub fn advice_without_bucket(&self) -> String {
-        format!("S3_BUCKET: the store has no bucket `{}`; create it with `upload-ops bucket`, or correct the name", self.bucket())
+        format!(
+            "S3_BUCKET: the store has no bucket `{}`; create it with `upload-ops bucket`, or correct the name",
+            self.bucket()
+        )
     }
 }
 
@@ -17,38 +23,45 @@ impl StorageError {
     /// What is wrong when the bucket cannot be looked at, and what to do about it.
     pub fn advice(&self) -> String {
         let cause = causes(self);
-        match self {
-            Self::Unavailable(_) if cause.contains("certificate") => format!(
-                "S3_ENDPOINT: the store's certificate does not verify ({cause}); add the authority that signed it to the system's roots, \
-                 and name the store as the certificate does"
+        let (fault, remedy) = match self {
+            Self::Unavailable(_) if cause.contains("certificate") => (
+                format!("S3_ENDPOINT: the store's certificate does not verify ({cause})"),
+                "add the authority that signed it to the system's roots, and name the store as the certificate does",
             ),
             Self::Unavailable(_) => {
-                format!("S3_ENDPOINT: the store cannot be reached ({cause}); start it, or correct the URL")
+                (format!("S3_ENDPOINT: the store cannot be reached ({cause})"), "start it, or correct the URL")
             }
-            Self::Timeout(_) => {
-                format!("S3_ENDPOINT: the store does not answer in time ({cause}); look after it, or correct the URL")
-            }
-            Self::Refused(source) => match source.downcast_ref::<SdkError<HeadBucketError, HttpResponse>>().and_then(status) {
-                Some(status @ (301 | 307 | 400)) => format!(
-                    "S3_REGION: the store answers {status} for the bucket of S3_BUCKET; correct S3_REGION, S3_ADDRESSING or S3_ENDPOINT"
+            Self::Timeout(_) => (
+                format!("S3_ENDPOINT: the store does not answer in time ({cause})"),
+                "look after it, or correct the URL",
+            ),
+            Self::Refused(source) => match answered(source) {
+                Some(status @ (301 | 307 | 400)) => (
+                    format!("S3_REGION: the store answers {status} for the bucket of S3_BUCKET"),
+                    "correct S3_REGION, S3_ADDRESSING or S3_ENDPOINT",
                 ),
-                Some(status) => format!(
-                    "S3_ACCESS_KEY_ID: the store answers {status} to the server's key for the bucket of S3_BUCKET; correct \
-                     S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or give the key the right to list, read, write and delete there"
+                Some(status) => (
+                    format!(
+                        "S3_ACCESS_KEY_ID: the store answers {status} to the server's key for the bucket of S3_BUCKET"
+                    ),
+                    "correct S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or give the key the right to list, read, write and delete there",
                 ),
-                None => format!("S3_ACCESS_KEY_ID: no request can be made with the server's key ({cause}); correct the key"),
+                None => (
+                    format!("S3_ACCESS_KEY_ID: no request can be signed with the server's key ({cause})"),
+                    "correct the key or where it comes from",
+                ),
             },
-        }
+        };
+        format!("{fault}; {remedy}")
     }
 }
 
+/// The status that a look at the bucket was answered with.
+fn answered(source: &BoxError) -> Option<u16> {
+    source.downcast_ref::<SdkError<HeadBucketError, HttpResponse>>().and_then(status)
+}
+
 /// The error's causes, from the outermost to the innermost.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut causes = Vec::new();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        causes.push(cause.to_string());
-        next = cause.source();
-    }
-    causes.join(": ")
+fn causes(error: &StorageError) -> String {
+    error.source().map(chain).unwrap_or_default()
 }

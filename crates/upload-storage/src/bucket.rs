@@ -143,14 +143,20 @@ pub async fn set_lifecycle(storage: &Storage) -> Result<Outcome, StorageError> {
 /// # Errors
 /// [`StorageError`]; [`StorageError::Refused`] when the server's key may not look.
 pub async fn look(storage: &Storage) -> Result<Look, StorageError> {
+    let (exists, date) = head(storage).await;
+    Ok(Look { exists: exists?, date })
+}
+
+/// The same, with the store's clock also where the store refuses: a clock that is far off is a reason to refuse every signature.
+pub async fn head(storage: &Storage) -> (Result<bool, StorageError>, Option<DateTime<Utc>>) {
     let date = DateOfAnswer::default();
     let head = storage.client().head_bucket().bucket(storage.bucket()).customize().interceptor(date.clone());
     let exists = match head.send().await {
-        Ok(_there) => true,
-        Err(error) if status(&error) == Some(404) => false,
-        Err(error) => return Err(error.into()),
+        Ok(_there) => Ok(true),
+        Err(error) if status(&error) == Some(404) => Ok(false),
+        Err(error) => Err(error.into()),
     };
-    Ok(Look { exists, date: date.get() })
+    (exists, date.get())
 }
 
 /// Removes the bucket with everything in it; one that is not there is no error.
