@@ -2,12 +2,13 @@
 //!
 //! A ticket is a JWT (RFC 7519) signed with a secret of its own, so that no bearer token is ever a ticket and no
 //! ticket a bearer token. It may be used until it expires, as an S3 form may: the image's row decides whether an
-//! upload still changes anything.
+//! upload still changes anything. It is dated by the database's clock and judged by the same, to the second: this process's own
+//! may be half a minute away, which would be much of a short form's life.
 
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use upload_domain::{ImageFormat, ImageId, ImageLimits, Sha256Checksum, incoming_key};
 
 const AUDIENCE: &str = "upload-ticket";
@@ -80,7 +81,8 @@ impl TicketKey {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[AUDIENCE]);
         validation.required_spec_claims = HashSet::from(["exp".to_owned(), "aud".to_owned()]);
-        validation.leeway = 0;
+        // It would ask this process's clock.
+        validation.validate_exp = false;
         Self { signing: EncodingKey::from_secret(secret), checking: DecodingKey::from_secret(secret), validation }
     }
 
@@ -89,13 +91,11 @@ impl TicketKey {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), ticket, &self.signing)
     }
 
-    /// Reads a ticket that was signed here and has not expired.
-    pub fn check(&self, text: &str) -> Result<Ticket, TicketError> {
-        match jsonwebtoken::decode::<Ticket>(text, &self.checking, &self.validation) {
-            Ok(token) => Ok(token.claims),
-            Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => Err(TicketError::Expired),
-            Err(error) => Err(TicketError::Invalid(error)),
-        }
+    /// Reads a ticket that was signed here and has not expired at `now`, by the database's clock.
+    pub fn check(&self, text: &str, now: DateTime<Utc>) -> Result<Ticket, TicketError> {
+        let token = jsonwebtoken::decode::<Ticket>(text, &self.checking, &self.validation);
+        let ticket = token.map_err(TicketError::Invalid)?.claims;
+        if ticket.exp <= now.timestamp() { Err(TicketError::Expired) } else { Ok(ticket) }
     }
 }
 
@@ -106,8 +106,10 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
+    const NOW: DateTime<Utc> = DateTime::from_timestamp_nanos(1_700_000_000_500_000_000);
+
     fn ticket(seconds_from_now: i64) -> Ticket {
-        let expires_at = Utc::now() + chrono::TimeDelta::seconds(seconds_from_now);
+        let expires_at = NOW + chrono::TimeDelta::seconds(seconds_from_now);
         let image = ImageId::from(Uuid::from_u128(1));
         Ticket::new(image, ImageFormat::Png, Some(5), None, &ImageLimits::default(), expires_at)
     }
@@ -116,28 +118,38 @@ mod tests {
     fn a_ticket_says_what_was_signed() {
         let key = TicketKey::new(&[7; 32]);
         let ticket = ticket(60);
-        assert_eq!(key.check(&key.sign(&ticket).unwrap()).unwrap(), ticket);
+        assert_eq!(key.check(&key.sign(&ticket).unwrap(), NOW).unwrap(), ticket);
         assert_eq!(ticket.exact_bytes(), Some(5));
+    }
+
+    #[test]
+    fn a_ticket_ends_at_the_whole_second_by_the_clock_that_is_asked() {
+        let key = TicketKey::new(&[7; 32]);
+        let signed = key.sign(&ticket(60)).unwrap();
+        let at = |milliseconds: i64| key.check(&signed, NOW + chrono::TimeDelta::milliseconds(milliseconds));
+        assert!(at(-1_000_000_000).is_ok() && at(59_499).is_ok());
+        assert!(matches!(at(59_500), Err(TicketError::Expired)));
     }
 
     #[test]
     fn an_expired_a_foreign_and_a_changed_ticket_are_refused() {
         let key = TicketKey::new(&[7; 32]);
-        assert!(matches!(key.check(&key.sign(&ticket(-1)).unwrap()), Err(TicketError::Expired)));
+        let check = |text: &str| key.check(text, NOW);
+        assert!(matches!(check(&key.sign(&ticket(-1)).unwrap()), Err(TicketError::Expired)));
         let foreign = TicketKey::new(&[8; 32]).sign(&ticket(60)).unwrap();
-        assert!(matches!(key.check(&foreign), Err(TicketError::Invalid(_))));
+        assert!(matches!(check(&foreign), Err(TicketError::Invalid(_))));
         let signed = key.sign(&ticket(60)).unwrap();
         let mut other = ticket(60);
         other.max_bytes = 1 << 40;
         let other = key.sign(&other).unwrap();
         let spliced: Vec<&str> = signed.split('.').take(1).chain(other.split('.').skip(1).take(1)).collect();
         let spliced = format!("{}.{}", spliced.join("."), signed.rsplit('.').next().unwrap());
-        assert!(matches!(key.check(&spliced), Err(TicketError::Invalid(_))));
+        assert!(matches!(check(&spliced), Err(TicketError::Invalid(_))));
         let bearer_token = jsonwebtoken::encode(
             &Header::new(Algorithm::HS256),
             &serde_json::json!({"aud": "api", "exp": 4_000_000_000_u64}),
             &EncodingKey::from_secret(&[7; 32]),
         );
-        assert!(matches!(key.check(&bearer_token.unwrap()), Err(TicketError::Invalid(_))));
+        assert!(matches!(check(&bearer_token.unwrap()), Err(TicketError::Invalid(_))));
     }
 }

@@ -11,25 +11,74 @@ use actix_web::{
     http::{StatusCode, header},
     web,
 };
+use chrono::{DateTime, Utc};
+use serde_json::json;
 use upload_domain::{AttemptId, ImageId};
-use upload_http::{ApiError, Code, Shared, refused_claim};
+use upload_http::{ApiError, Code, NOT_PENDING, Operation, Shared, header as document_header, refused_claim, schemas};
 use upload_persistence::{
     Database,
     images::{self, Image},
 };
 use upload_storage::Storage;
+use utoipa::{
+    ToSchema,
+    openapi::{Content, ResponseBuilder},
+};
 use uuid::Uuid;
 
 use crate::{
     V1,
     attempt::Attempt,
-    form::{Form, FormRequest},
+    form::{BAD_FORM, Form, FormRequest},
     receive::{Reception, receive},
     ticket::{Ticket, TicketError, TicketKey},
 };
 
 /// The status that every form asks for.
 pub const SUCCESS_STATUS: &str = "201";
+
+/// What is sent: the fields of a form that this server gave out, then the file.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the form is read part by part; this is its shape for the document")]
+struct TicketForm {
+    key: String,
+    #[schema(rename = "Content-Type", value_type = schemas::ImageFormat)]
+    content_type: String,
+    success_action_status: String,
+    #[schema(rename = "x-ticket")]
+    x_ticket: String,
+    file: schemas::FilePart,
+}
+
+pub fn operation() -> Operation {
+    let created = ResponseBuilder::new()
+        .description("Uploaded, in place of what was uploaded before. As S3 answers a POST.")
+        .content("application/xml", Content::new(Some(schemas::text())));
+    Operation::new("Images", "uploadWithForm", "Upload an image's file with the form that was given out for it")
+        .description("Nothing calls it by itself: the form's `url` points here. There is no caller: whoever holds the form may upload.")
+        .form::<TicketForm>(
+            "The form's fields as they were given out, then the file as the last part.",
+            json!({
+                "key": "incoming/0199a0c4-5d3e-7c6a-9b1f-2f6d0c8e4a71",
+                "Content-Type": "image/jpeg",
+                "success_action_status": SUCCESS_STATUS,
+                "x-ticket": "(signed)",
+                "file": "(bytes)",
+            }),
+        )
+        .answers_with(StatusCode::CREATED, created.build())
+        .header(StatusCode::CREATED, "ETag", document_header(schemas::text(), "The file's, in quotation marks."))
+        .header(StatusCode::CREATED, "Location", document_header(schemas::uri(), "The form's URL and key; it cannot be read."))
+        .refuses(BAD_FORM)
+        .refuses(&[Code::TooManyParts])
+        .refuses_with(
+            StatusCode::BAD_REQUEST,
+            &[Code::EmptyFile, Code::PayloadTooLarge, Code::SizeMismatch, Code::ChecksumMismatch],
+        )
+        .refuses_with(StatusCode::FORBIDDEN, &[Code::Forbidden, Code::InvalidForm, Code::FormExpired, Code::UnexpectedField])
+        .refuses(NOT_PENDING)
+        .database()
+}
 
 /// Takes the file of one form. There is no caller: whoever holds the form may upload, as in S3.
 pub async fn ticket_upload(
@@ -43,7 +92,7 @@ pub async fn ticket_upload(
     let held_bytes = form.held_bytes(shared.limits.max_image_bytes);
     // Without a caller's token, the head of the form comes first: whoever has no ticket takes nobody's turn.
     let mut form = form.open(&request, payload, v1.body_limits(&shared)).await?;
-    let ticket = read_fields(&mut form, &v1.ticket_key).await?;
+    let ticket = read_fields(&mut form, &v1.ticket_key, shared.database_now()).await?;
     let turn = v1.enter(&shared, held_bytes).await?;
     form.restart_clock();
     let check_length = |bytes| check_length(bytes, &ticket);
@@ -80,7 +129,7 @@ async fn claim(
 }
 
 /// Reads the form's fields, up to the file's first byte, and checks them against the ticket.
-async fn read_fields(form: &mut Form, key: &TicketKey) -> Result<Ticket, ApiError> {
+async fn read_fields(form: &mut Form, key: &TicketKey, now: DateTime<Utc>) -> Result<Ticket, ApiError> {
     let (mut fields, mut file) = (Vec::new(), None);
     while let Some(mut field) = form.next_part().await? {
         let name = field.name().unwrap_or_default().to_owned();
@@ -97,7 +146,7 @@ async fn read_fields(form: &mut Form, key: &TicketKey) -> Result<Ticket, ApiErro
     let file =
         file.ok_or_else(|| ApiError::new(Code::MissingFile, "the form has no part named `file`, or it came first"))?;
     let value = |name: &str| fields.iter().find(|(known, _value)| known == name).map(|(_name, value)| value.as_str());
-    let ticket = key.check(value("x-ticket").unwrap_or_default()).map_err(|error| match error {
+    let ticket = key.check(value("x-ticket").unwrap_or_default(), now).map_err(|error| match error {
         TicketError::Expired => forbidden(Code::FormExpired, "the form has expired; ask for a new one"),
         TicketError::Invalid(cause) => {
             forbidden(Code::InvalidForm, "the form's ticket is not one of this server's").cause(cause)
