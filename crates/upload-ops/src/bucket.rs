@@ -1,13 +1,12 @@
 //! `upload-ops bucket`: each step is reported; one that the store does not have is no failure, but is said.
 
-use anyhow::Context;
 use upload_storage::{
-    Storage, StorageSettings,
+    StorageError, StorageSettings,
     bucket::{self, INCOMING_DAYS, Outcome},
 };
 use url::Url;
 
-use crate::Stop;
+use crate::{Stop, reach};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct BucketArguments {
@@ -21,9 +20,14 @@ pub(crate) struct BucketArguments {
 
 /// Creates the bucket and sets its rules; what is there already stays.
 pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
-    let storage = Storage::new(&arguments.storage).await.map_err(Stop::settings)?;
+    let (storage, exists) = reach::any_bucket(&arguments.storage).await?;
     let name = &arguments.storage.bucket;
-    let created = bucket::create(&storage).await.with_context(|| format!("the bucket {name} was not created"))?;
+    let created = match exists {
+        true => Outcome::AlreadyThere,
+        false => {
+            bucket::create(&storage).await.map_err(|error| not_done(error, &format!("create the bucket `{name}`")))?
+        }
+    };
     println!(
         "bucket {name}: {}",
         match created {
@@ -37,11 +41,14 @@ pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
     if origins.is_empty() {
         println!("CORS: left as it is, since CORS_ORIGINS is not set; browsers' pages cannot upload to the store");
     } else {
-        let cors = bucket::set_cors(&storage, &arguments.cors_origins).await.context("CORS was not set")?;
+        let cors = bucket::set_cors(&storage, &arguments.cors_origins)
+            .await
+            .map_err(|error| not_done(error, "set the CORS of the bucket"))?;
         println!("CORS: {}", cors_report(cors, &origins));
     }
 
-    let lifecycle = bucket::set_lifecycle(&storage).await.context("the lifecycle rule was not set")?;
+    let lifecycle =
+        bucket::set_lifecycle(&storage).await.map_err(|error| not_done(error, "set the lifecycle of the bucket"))?;
     println!(
         "lifecycle: {}",
         match lifecycle {
@@ -53,6 +60,17 @@ pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
         }
     );
     Ok(())
+}
+
+/// A key that may not is a wrong setting; a store that fails is a failure.
+fn not_done(error: StorageError, step: &str) -> Stop {
+    let error = anyhow::Error::new(error);
+    match error.downcast_ref() {
+        Some(StorageError::Refused(_)) => Stop::Settings(format!(
+            "S3_ACCESS_KEY_ID: this key may not {step} ({error:#}); use one that may, for this command alone and for no server"
+        )),
+        _ => Stop::Failure(error.context(format!("failed to {step}"))),
+    }
 }
 
 /// MinIO has CORS for the whole server only; its setting is printed as it has to be made.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::{bucket::BucketArguments, logging::LogFormat, migrate::MigrateArguments, sweep::SweepArguments};
+use crate::{Stop, bucket::BucketArguments, logging::LogFormat, migrate::MigrateArguments, sweep::SweepArguments};
 use crate::{token::TokenArguments, users::AddArguments};
 
 /// Looks after what upload servers share: the database, the bucket, users and expired images.
@@ -41,12 +41,21 @@ pub(crate) enum UserAction {
 }
 
 impl Command {
-    /// Reads the command line and the environment. clap prints help and what is wrong, and ends the process: with 0 and 2.
-    pub(crate) fn read() -> Self {
+    /// Reads the command line and the environment. clap itself prints help, and ends the process with 0.
+    pub(crate) fn read() -> Result<Self, Stop> {
         let mut command = with_variables(Self::command());
         let read = command.try_get_matches_from_mut(std::env::args_os());
-        read.and_then(|mut matches| Self::from_arg_matches_mut(&mut matches)).unwrap_or_else(|error| error.exit())
+        let read = read.and_then(|mut matches| Self::from_arg_matches_mut(&mut matches));
+        read.map_err(|error| if error.use_stderr() { Stop::Settings(sentence(&error)) } else { error.exit() })
     }
+}
+
+/// What is wrong, in one line: clap's message as far as its first empty line, without the usage that follows.
+fn sentence(error: &clap::Error) -> String {
+    let message = error.to_string();
+    let lines = message.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let line = lines.collect::<Vec<_>>().join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
 /// Lets an empty variable count as one that is not set, and clap's messages name the variable: `--form-ttl <FORM_TTL>`.
@@ -92,6 +101,13 @@ mod tests {
     #[test]
     fn every_variable_stands_in_the_example() {
         upload_sandbox::env_example::assert_complete(&Command::command());
+    }
+
+    #[test]
+    fn compose_sets_what_each_command_needs_and_nothing_else() {
+        upload_sandbox::compose::assert_fits(&Command::command(), |matches| {
+            Command::from_arg_matches(matches).map(|_command| ()).map_err(|error| error.to_string())
+        });
     }
 
     #[test]

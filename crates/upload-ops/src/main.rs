@@ -4,6 +4,7 @@ mod bucket;
 mod command;
 mod logging;
 mod migrate;
+mod reach;
 mod sweep;
 mod token;
 mod users;
@@ -34,7 +35,10 @@ impl From<anyhow::Error> for Stop {
 }
 
 fn main() -> ExitCode {
-    let command = Command::read();
+    let command = match Command::read() {
+        Ok(command) => command,
+        Err(stop) => return failed(&stop),
+    };
     logging::init(command.log_format);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -3,10 +3,10 @@
 use anyhow::Context;
 use upload_persistence::{
     DatabaseSettings,
-    migrations::{self, MigrationError},
+    migrations::{self, SchemaStanding},
 };
 
-use crate::Stop;
+use crate::{Stop, reach};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct MigrateArguments {
@@ -14,12 +14,13 @@ pub(crate) struct MigrateArguments {
     database: DatabaseSettings,
 }
 
-/// Applies what the database lacks, and prints each version.
+/// Applies what the database lacks, and prints each version. A database that is newer than this binary is left alone.
 pub(crate) async fn run(arguments: &MigrateArguments) -> Result<(), Stop> {
-    let applied = match migrations::run(&arguments.database).await {
-        Err(MigrationError::Settings(error)) => return Err(Stop::settings(error)),
-        outcome => outcome.context("the database was not migrated")?,
-    };
+    let (_database, standing) = reach::any_database(&arguments.database).await?;
+    if let (SchemaStanding::Newer { .. }, Some(advice)) = (&standing, standing.advice()) {
+        return Err(Stop::Settings(advice));
+    }
+    let applied = migrations::run(&arguments.database).await.context("the database was not migrated")?;
     for version in &applied {
         println!("applied {version}");
     }

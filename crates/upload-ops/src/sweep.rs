@@ -18,7 +18,6 @@ use std::{
 
 use anyhow::{Context, bail};
 use tokio::{
-    runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::watch,
     time::{MissedTickBehavior, interval},
@@ -30,7 +29,7 @@ use upload_persistence::{
 };
 use upload_storage::{Storage, StorageSettings};
 
-use crate::{Stop, command::duration};
+use crate::{Stop, command::duration, reach};
 
 /// Rows that are taken at a time.
 const BATCH_ROWS: u32 = 500;
@@ -77,8 +76,8 @@ pub(crate) async fn run(arguments: &SweepArguments) -> Result<(), Stop> {
     };
     timing.check().map_err(Stop::settings)?;
     let sweeper = Sweeper {
-        database: Database::new(&arguments.database, Handle::current()).map_err(Stop::settings)?,
-        storage: Storage::new(&arguments.storage).await.map_err(Stop::settings)?,
+        database: reach::database(&arguments.database).await?,
+        storage: reach::bucket(&arguments.storage).await?,
         timing,
         stop: stop_signal()?,
     };

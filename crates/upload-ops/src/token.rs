@@ -7,11 +7,10 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, anyhow};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::runtime::Handle;
 use upload_domain::{Claims, UserId};
-use upload_persistence::{Database, DatabaseError, DatabaseSettings, users};
+use upload_persistence::{DatabaseError, DatabaseSettings, users};
 
-use crate::{Stop, command::duration};
+use crate::{Stop, command::duration, reach};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TokenArguments {
@@ -63,7 +62,7 @@ enum JwtAlgorithm {
 /// Prints a token for the user, and nothing else.
 pub(crate) async fn run(arguments: &TokenArguments) -> Result<(), Stop> {
     let (algorithm, key) = signing_key(arguments)?;
-    let database = Database::new(&arguments.database, Handle::current()).map_err(Stop::settings)?;
+    let database = reach::database(&arguments.database).await?;
     let mut connection = database.connection().await.context("the user was not looked up")?;
     let user = users::find(&mut connection, arguments.user).await.map_err(DatabaseError::from);
     let user =

@@ -1,15 +1,14 @@
 //! `upload-ops user add`.
 
 use anyhow::Context;
-use tokio::runtime::Handle;
 use upload_domain::{Role, UserId, UserStatus};
 use upload_persistence::{
-    Database, DatabaseError, DatabaseSettings,
+    DatabaseError, DatabaseSettings,
     users::{self, NewUser},
 };
 use uuid::Uuid;
 
-use crate::Stop;
+use crate::{Stop, reach};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct AddArguments {
@@ -31,7 +30,7 @@ pub(crate) struct AddArguments {
 
 /// Adds a user, and prints the id alone.
 pub(crate) async fn add(arguments: &AddArguments) -> Result<(), Stop> {
-    let database = Database::new(&arguments.database, Handle::current()).map_err(Stop::settings)?;
+    let database = reach::database(&arguments.database).await?;
     let new = NewUser {
         id: UserId::from(Uuid::now_v7()),
         role: arguments.role,

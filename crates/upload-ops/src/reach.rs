@@ -1,0 +1,42 @@
+//! What a command works on, looked at before it does anything: a database or a bucket that cannot be used is a wrong setting, and is
+//! said in one sentence. What fails later is a failure.
+
+use tokio::runtime::Handle;
+use upload_persistence::{
+    Database, DatabaseSettings,
+    migrations::{self, SchemaStanding},
+};
+use upload_storage::{Storage, StorageSettings, bucket};
+
+use crate::Stop;
+
+/// A database whose schema is the one that this binary knows.
+pub(crate) async fn database(settings: &DatabaseSettings) -> Result<Database, Stop> {
+    let (database, standing) = any_database(settings).await?;
+    match standing.advice() {
+        None => Ok(database),
+        Some(advice) => Err(Stop::Settings(advice)),
+    }
+}
+
+/// A database that may have to be migrated first.
+pub(crate) async fn any_database(settings: &DatabaseSettings) -> Result<(Database, SchemaStanding), Stop> {
+    let database = Database::new(settings, Handle::current()).map_err(Stop::settings)?;
+    let standing = migrations::standing(&database).await.map_err(|error| Stop::Settings(error.advice()))?;
+    Ok((database, standing))
+}
+
+/// A bucket that is there.
+pub(crate) async fn bucket(settings: &StorageSettings) -> Result<Storage, Stop> {
+    match any_bucket(settings).await? {
+        (storage, true) => Ok(storage),
+        (storage, false) => Err(Stop::Settings(storage.advice_without_bucket())),
+    }
+}
+
+/// A store that takes the key, and whether the bucket is there.
+pub(crate) async fn any_bucket(settings: &StorageSettings) -> Result<(Storage, bool), Stop> {
+    let storage = Storage::new(settings).await.map_err(Stop::settings)?;
+    let look = bucket::look(&storage).await.map_err(|error| Stop::Settings(error.advice()))?;
+    Ok((storage, look.exists))
+}
