@@ -27,6 +27,8 @@ pub enum Mode {
     Pass,
     /// Keeps back what the program sends.
     HoldRequests,
+    /// Keeps back what has this word in it, such as a header of one kind of request alone: whatever else is in the same piece, too.
+    HoldRequestsWith(&'static str),
     /// Breaks the connection on which the next answer comes, and passes from then on.
     BreakNextAnswer,
     /// Breaks every connection, new ones too.
@@ -53,6 +55,7 @@ impl Relay {
         let line = Line {
             mode: watch::Sender::new(Mode::Pass),
             requested: watch::Sender::new(0),
+            held: watch::Sender::new(0),
             date_shift: watch::Sender::new(TimeDelta::zero()),
         };
         let shared = line.clone();
@@ -103,6 +106,16 @@ impl Relay {
         let come = timeout(PATIENCE, requested.wait_for(|requested| *requested >= bytes)).await;
         assert!(come.is_ok_and(|come| come.is_ok()), "{bytes} bytes do not come");
     }
+
+    /// Waits until something is kept back on this many connections.
+    ///
+    /// # Panics
+    /// Where it does not come.
+    pub async fn holds(&self, connections: usize) {
+        let mut held = self.line.held.subscribe();
+        let come = timeout(PATIENCE, held.wait_for(|held| *held >= connections)).await;
+        assert!(come.is_ok_and(|come| come.is_ok()), "nothing to keep back comes on {connections} connections");
+    }
 }
 
 impl Drop for Relay {
@@ -116,7 +129,19 @@ impl Drop for Relay {
 struct Line {
     mode: watch::Sender<Mode>,
     requested: watch::Sender<u64>,
+    /// On how many connections something is kept back.
+    held: watch::Sender<usize>,
     date_shift: watch::Sender<TimeDelta>,
+}
+
+impl Mode {
+    fn holds(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::HoldRequests => true,
+            Self::HoldRequestsWith(word) => bytes.windows(word.len()).any(|window| window == word.as_bytes()),
+            Self::Pass | Self::BreakNextAnswer | Self::Down => false,
+        }
+    }
 }
 
 impl Line {
@@ -142,11 +167,20 @@ impl Line {
         let mut mode = self.mode.subscribe();
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length) = from.read(&mut buffer).await {
-            if length == 0 || mode.wait_for(|mode| *mode != Mode::HoldRequests).await.is_err() {
+            let bytes = &buffer[..length];
+            if length == 0 {
                 return;
             }
+            if mode.borrow_and_update().holds(bytes) {
+                self.held.send_modify(|held| *held += 1);
+                let released = mode.wait_for(|mode| !mode.holds(bytes)).await.is_ok_and(|mode| *mode != Mode::Down);
+                self.held.send_modify(|held| *held -= 1);
+                if !released {
+                    return;
+                }
+            }
             self.requested.send_modify(|requested| *requested += length as u64);
-            if to.write_all(&buffer[..length]).await.is_err() {
+            if to.write_all(bytes).await.is_err() {
                 return;
             }
         }

@@ -38,7 +38,7 @@ const ROUTES: [&str; 20] = [
 pub(super) const NO_ROUTE: &str = "(no route)";
 
 /// What is asked where nobody could say.
-const NO_REQUEST: &str = "(no request)";
+pub(super) const NO_REQUEST: &str = "(no request)";
 
 /// Names of objects whose own names are the store's or the strategy's, which the one client hands on without reading.
 const HANDED_ON: [&str; 2] = ["fields", "headers"];
@@ -72,8 +72,8 @@ pub(super) fn begin() {
 }
 
 /// Ends it: what the servers at these URLs said. (A form may lead to a store, which is not under test.)
-pub(super) fn end<'a>(servers: impl Iterator<Item = &'a str>) -> BTreeSet<Said> {
-    let servers: Vec<String> = servers.filter_map(|url| Some(authority(&Url::parse(url).ok()?))).collect();
+pub(super) fn end(servers: &[String]) -> BTreeSet<Said> {
+    let servers: Vec<String> = servers.iter().filter_map(|url| Some(authority(&Url::parse(url).ok()?))).collect();
     let heard = HEARD.take().unwrap_or_default();
     heard.into_iter().filter(|heard| servers.contains(&heard.authority)).map(Said::from).collect()
 }

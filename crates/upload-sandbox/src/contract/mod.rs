@@ -18,7 +18,9 @@ mod bad_bodies;
 mod bad_files;
 mod bad_json;
 mod bad_requests;
+mod every_route;
 mod images;
+mod outages;
 mod posters;
 mod posts;
 mod profile;
@@ -26,6 +28,7 @@ mod races;
 mod reading;
 mod refusals;
 mod roles;
+mod routes;
 mod service;
 mod tokens;
 mod uploads;
@@ -95,6 +98,11 @@ suite! { $
     bad_requests:
         a_json_body_whose_length_lies_changes_nothing,
         a_broken_request_does_not_hurt_the_server;
+    every_route:
+        a_token_is_asked_for_wherever_there_is_a_caller,
+        what_cannot_be_read_is_refused_everywhere,
+        what_is_not_there_is_missing_everywhere,
+        how_an_image_stands_is_told_wherever_it_is_used;
     images:
         an_image_is_created_for_every_path_and_format,
         a_form_has_one_shape_on_both_servers,
@@ -103,6 +111,13 @@ suite! { $
         put_is_a_wish,
         a_form_is_renewed_while_the_image_is_pending,
         an_image_out_of_time_is_gone;
+    outages:
+        without_a_database_clients_are_told_to_come_back,
+        whoever_finds_every_connection_in_use_is_told_to_come_back,
+        a_request_that_outlasts_the_stop_is_told_so,
+        without_a_store_an_image_stays_linkable,
+        a_store_that_says_nothing_is_not_waited_for,
+        an_upload_that_changes_while_it_is_linked_is_not_linked;
     posters:
         a_host_gives_their_own_competition_a_poster,
         an_admin_gives_any_competition_a_poster,
@@ -147,8 +162,6 @@ suite! { $
         limits_are_what_was_set,
         health_says_what_fails,
         a_running_server_whose_schema_moves_is_not_ready,
-        without_a_database_clients_are_told_to_come_back,
-        without_a_store_an_image_stays_linkable,
         metrics_count_without_what_clients_chose,
         a_link_and_an_upload_have_one_log_line_each;
     tokens:

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use reqwest::Method;
 use serde_json::{Value, json};
-use upload_domain::{ImageFormat, ImagePath, incoming_key};
+use upload_domain::{ImageFormat, ImagePath};
 use upload_storage::bucket;
 
 use super::subject::{Kept, Strategy, Subject, assert_refused, names, picture, text};
@@ -144,67 +144,6 @@ fn not_ok(ready: &Answer) -> Vec<&str> {
         .collect();
     ill.sort_unstable();
     ill
-}
-
-pub(super) async fn without_a_database_clients_are_told_to_come_back(subject: &mut Subject) -> Result<()> {
-    subject.errors_expected = true;
-    let user = subject.user().await?;
-    let (id, form) = super::uploads::new_form(&user.client).await?;
-    let (database, relay) = Relay::before(&subject.stand.database_url).await?;
-    let url = subject.add_server(&[("DATABASE_URL", &database)]).await?;
-    relay.set(Mode::Down);
-    let cut_off = user.client.at(&url);
-    let unavailable = (503, "database_unavailable");
-    assert_refused("me", &cut_off.me().await?, unavailable);
-    assert_refused("create", &cut_off.create_image(ImagePath::Post, ImageFormat::Png).await?, unavailable);
-    assert_refused("link", &cut_off.link_profile(&id).await?, unavailable);
-    assert_refused("post", &cut_off.create_post("Title", "", &[&id]).await?, unavailable);
-    assert_refused("read", &cut_off.read(&id).await?, unavailable);
-    if subject.strategy == Strategy::Streaming {
-        let mut moved = form.clone();
-        moved["url"] = json!(format!("{url}/uploads"));
-        assert_refused("upload", &user.upload(&moved, picture(1)).await?, unavailable);
-        assert_refused("stream", &cut_off.stream(ImagePath::Post, ImageFormat::Png, picture(1)).await?, unavailable);
-    }
-    assert_eq!(subject.objects().await?, [""; 0]);
-    // Nothing of it stands in the way of the server that has its database.
-    user.upload(&form, picture(1)).await?.expect_status(201)?;
-    user.link_profile(&id).await?.expect_status(201)?;
-    Ok(())
-}
-
-pub(super) async fn without_a_store_an_image_stays_linkable(subject: &mut Subject) -> Result<()> {
-    subject.errors_expected = true;
-    let user = subject.user().await?;
-    let (id, form) = super::uploads::new_form(&user.client).await?;
-    let linked = user.with_profile_image(picture(9)).await?;
-    let public = subject.stand.environment()["S3_ENDPOINT"].clone();
-    let (store, relay) = Relay::before(&public).await?;
-    let url = subject.add_server(&[("S3_ENDPOINT", &store), ("S3_PUBLIC_ENDPOINT", &public)]).await?;
-    relay.set(Mode::Down);
-    let cut_off = user.client.at(&url);
-    let unavailable = (503, "storage_unavailable");
-    if subject.strategy == Strategy::Streaming {
-        let (_other, form) = super::uploads::new_form(&user.client).await?;
-        let mut moved = form.clone();
-        moved["url"] = json!(format!("{url}/uploads"));
-        assert_refused("upload", &user.upload(&moved, picture(1)).await?, unavailable);
-        assert_refused("stream", &cut_off.stream(ImagePath::Post, ImageFormat::Png, picture(1)).await?, unavailable);
-        // Whether the store has it cannot be asked, so the row goes on naming the key until the attempt's time is over.
-        subject.stand.sql("UPDATE image SET attempt_until = now() - interval '1 s' WHERE attempt IS NOT NULL").await?;
-        user.upload(&form, picture(1)).await?.expect_status(201)?;
-        subject.stand.storage.put(&incoming_key(id.parse()?), "image/png", picture(1).into()).await?;
-    } else {
-        user.upload(&form, picture(1)).await?.expect_status(201)?;
-    }
-    assert_refused("link", &cut_off.link_profile(&id).await?, unavailable);
-    assert_eq!(subject.column(&id, "attempt_until").await?, None, "the lease was given back");
-    assert_eq!(subject.column(&id, "refused_code").await?, None);
-    // A read needs a signature and nothing of the store.
-    assert_eq!(cut_off.download(&linked).await?.body, picture(9));
-    user.link_profile(&id).await?.expect_status(201)?;
-    assert_eq!(user.download(&id).await?.body, picture(1));
-    Ok(())
 }
 
 pub(super) async fn metrics_count_without_what_clients_chose(subject: &mut Subject) -> Result<()> {

@@ -36,6 +36,8 @@ pub enum Strategy {
 pub(super) struct Subject {
     // Dropped in this order: the servers must be gone before their database and bucket are.
     servers: Vec<Server>,
+    /// Where each of them listens or listened.
+    urls: Vec<String>,
     pub(super) stand: Stand,
     pub(super) strategy: Strategy,
     binary: PathBuf,
@@ -77,7 +79,7 @@ pub(super) fn drive(name: &str, binary: &str, strategy: Strategy, case: impl Asy
         let outcome = timeout(PATIENCE, AssertUnwindSafe(case(&mut subject)).catch_unwind()).await;
         let outcome = match outcome {
             Ok(Ok(Ok(()))) => {
-                let heard = hearing::end(subject.servers.iter().map(|server| server.url.as_str()));
+                let heard = hearing::end(&subject.urls);
                 answers::settle(name, strategy, &heard).and(aftermath::check(&mut subject).await)
             }
             Ok(Ok(Err(error))) => Err(error),
@@ -102,6 +104,7 @@ impl Subject {
         let stand = Sandbox::shared().await.try_stand().await?;
         let mut subject = Self {
             servers: Vec::new(),
+            urls: Vec::new(),
             stand,
             strategy,
             binary: binary.into(),
@@ -128,11 +131,18 @@ impl Subject {
         self.start_server().await
     }
 
+    /// Waits for the end of the newest server, which has been told to stop; from here on [`Subject::url`] is the one before.
+    pub(super) async fn retire_server(&mut self) -> Result<Option<i32>> {
+        let mut server = self.servers.pop().context("no server runs")?;
+        Ok(server.wait().await?.code())
+    }
+
     async fn start_server(&mut self) -> Result<String> {
         let program = Program::new(&self.binary, &self.stand).env("CORS_ORIGINS", ORIGIN);
         let program = self.variables.iter().fold(program, |program, (name, value)| program.env(name, value));
         let server = program.serve().await?;
         let url = server.url.clone();
+        self.urls.push(url.clone());
         self.servers.push(server);
         Ok(url)
     }
