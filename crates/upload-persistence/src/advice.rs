@@ -5,18 +5,25 @@ use std::error::Error;
 
 use tokio_postgres::error::SqlState;
 
-use crate::{DatabaseError, migrations::SchemaStanding};
+use crate::{DatabaseError, TlsError, migrations::SchemaStanding};
 
 impl DatabaseError {
     /// What is wrong, and what to do about it.
     pub fn advice(&self) -> String {
         let causes = causes(self);
+        if let Some(error) = causes.iter().find_map(|cause| cause.downcast_ref::<TlsError>()) {
+            return error.to_string();
+        }
         let cause = causes.last().map_or_else(|| self.to_string(), ToString::to_string);
         let code = causes.iter().find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>()?.code());
         let (fault, remedy) = match code {
-            Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+            Some(&SqlState::INVALID_PASSWORD) => {
                 ("the database does not let the user in", "correct the user and the password")
             }
+            Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => (
+                "the database does not let the user in",
+                "correct user and database, or set the sslmode that its pg_hba.conf asks for (verify-full and require encrypt)",
+            ),
             Some(&SqlState::INVALID_CATALOG_NAME) => {
                 ("there is no such database", "create it and run `upload-ops migrate`, or correct the name")
             }
@@ -25,10 +32,6 @@ impl DatabaseError {
             }
             Some(&SqlState::CANNOT_CONNECT_NOW) => ("the database is not ready", "wait until it has started"),
             Some(_) => ("the database refuses the connection", "correct what it complains of"),
-            None if cause.contains("certificate") => (
-                "the database's certificate does not verify",
-                "set sslrootcert in it to the PEM file of the authority that signed it, and connect by the name that it is for",
-            ),
             None if matches!(self, Self::Query(_)) => (
                 "the database does not answer as it should",
                 "give the user the right to read and write every table of its schema",

@@ -19,9 +19,8 @@ use deadpool::{
 use diesel::{IntoSql, result::DatabaseErrorKind, sql_types::Integer};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, pooled_connection::PoolableConnection};
 use tokio::{runtime::Handle, task::AbortHandle, time};
-use tokio_postgres::{Config, NoTls};
 
-use crate::{DatabaseSettings, QueryError, SettingsError};
+use crate::{DatabaseSettings, QueryError, SettingsError, endpoint::Endpoint};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -62,7 +61,7 @@ impl Database {
     /// Prepares the pool; nothing is connected yet. Connections will live on `runtime`.
     pub fn new(settings: &DatabaseSettings, runtime: Handle) -> Result<Self, SettingsError> {
         let opener = Opener {
-            config: settings.session_config()?,
+            endpoint: settings.session_endpoint()?,
             connect_timeout: settings.connect_timeout(),
             runtime: runtime.clone(),
         };
@@ -168,7 +167,7 @@ impl From<QueryError> for DatabaseError {
 
 /// Opens connections for the pool.
 struct Opener {
-    config: Config,
+    endpoint: Endpoint,
     connect_timeout: Duration,
     runtime: Handle,
 }
@@ -191,7 +190,7 @@ impl Manager for Opener {
     type Error = Source;
 
     async fn create(&self) -> Result<Session, Source> {
-        let opened = open(self.config.clone());
+        let opened = open(self.endpoint.clone());
         let limit = self.connect_timeout;
         // On the given runtime as a whole: a socket belongs to the runtime that it was opened on.
         self.runtime.spawn(time::timeout(limit, opened)).await??
@@ -205,9 +204,9 @@ impl Manager for Opener {
     }
 }
 
-/// Connects, and drives the connection on the current runtime. The error is Postgres's own, with its code.
-async fn open(config: Config) -> Result<Session, Source> {
-    let (client, connection) = config.connect(NoTls).await?;
+/// Connects, and drives the connection on the current runtime.
+async fn open(endpoint: Endpoint) -> Result<Session, Source> {
+    let (client, connection) = endpoint.connect().await?;
     let driver = tokio::spawn(async move {
         if let Err(error) = connection.await {
             tracing::warn!(error = &error as &dyn std::error::Error, "A database connection was lost");

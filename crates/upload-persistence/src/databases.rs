@@ -1,8 +1,6 @@
 //! Making and removing whole databases, for sandboxes: no server and no operation of a deployment does that.
 
-use tokio_postgres::NoTls;
-
-use crate::{DatabaseError, settings::parse_url};
+use crate::{DatabaseError, DatabaseSettings};
 
 /// Makes the database `name`, as a copy of `template` if one is given; nobody may be connected to the template.
 pub async fn create(admin_url: &str, name: &str, template: Option<&str>) -> Result<(), DatabaseError> {
@@ -16,8 +14,9 @@ pub async fn drop_with_force(admin_url: &str, name: &str) -> Result<(), Database
 }
 
 async fn administer(admin_url: &str, statement: &str) -> Result<(), DatabaseError> {
-    let config = parse_url(admin_url).map_err(|error| DatabaseError::Unavailable(error.into()))?;
-    let (client, connection) = config.connect(NoTls).await.map_err(|error| DatabaseError::Unavailable(error.into()))?;
+    let endpoint = DatabaseSettings::for_url(admin_url).unlimited_endpoint();
+    let endpoint = endpoint.map_err(|error| DatabaseError::Unavailable(error.into()))?;
+    let (client, connection) = endpoint.connect().await.map_err(DatabaseError::Unavailable)?;
     let driver = tokio::spawn(connection);
     let outcome = client.batch_execute(statement).await;
     drop(client);

@@ -14,15 +14,18 @@ mod advice;
 mod applied;
 mod cached;
 mod database;
+mod endpoint;
 mod moment;
 #[rustfmt::skip] // It is what `diesel print-schema` writes, to the letter.
 mod schema;
 mod settings;
 mod stored;
+mod tls;
 mod verified;
 
 pub use database::{Database, DatabaseError, PooledConnection};
 pub use diesel::result::{Error as QueryError, QueryResult};
+pub use endpoint::TlsError;
 pub use settings::{DatabaseSettings, SettingsError};
 pub use verified::Verified;
 

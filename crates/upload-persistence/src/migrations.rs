@@ -4,7 +4,7 @@
 //! diesel-async's harness blocks, and panics on a current-thread runtime; so it runs on a thread with a runtime of its own,
 //! and these functions may be called from anywhere.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use diesel::{
     migration::{Migration, MigrationSource, Result as HarnessResult},
@@ -12,10 +12,9 @@ use diesel::{
 };
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
-use tokio::{runtime, sync::oneshot};
-use tokio_postgres::NoTls;
+use tokio::{runtime, sync::oneshot, time};
 
-use crate::{Database, DatabaseError, DatabaseSettings, QueryError, SettingsError, applied};
+use crate::{Database, DatabaseError, DatabaseSettings, QueryError, SettingsError, applied, endpoint::Endpoint};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations");
 
@@ -96,7 +95,8 @@ async fn on_a_thread(
     settings: &DatabaseSettings,
     migrate: fn(&mut Harness) -> HarnessResult<Vec<String>>,
 ) -> Result<Vec<String>, MigrationError> {
-    let config = settings.unlimited_config()?;
+    let endpoint = settings.unlimited_endpoint()?;
+    let limit = settings.connect_timeout();
     let (sender, receiver) = oneshot::channel();
     std::thread::spawn(move || {
         let outcome = runtime::Builder::new_multi_thread()
@@ -105,7 +105,7 @@ async fn on_a_thread(
             .build()
             .map_err(|error| MigrationError::Unavailable(error.into()))
             .and_then(|runtime| {
-                let connection = runtime.block_on(connect(config)).map_err(MigrationError::Unavailable)?;
+                let connection = runtime.block_on(connect(endpoint, limit)).map_err(MigrationError::Unavailable)?;
                 let _context = runtime.enter();
                 migrate(&mut AsyncMigrationHarness::new(connection)).map_err(MigrationError::Failed)
             });
@@ -116,9 +116,10 @@ async fn on_a_thread(
 }
 
 async fn connect(
-    config: tokio_postgres::Config,
+    endpoint: Endpoint,
+    limit: Duration,
 ) -> Result<AsyncPgConnection, Box<dyn std::error::Error + Send + Sync>> {
-    let (client, connection) = config.connect(NoTls).await?;
+    let (client, connection) = time::timeout(limit, endpoint.connect()).await??;
     let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
     connection.batch_execute(LOCK).await?;
     Ok(connection)

@@ -1,14 +1,16 @@
 //! How to reach Postgres, from flags and environment, and the checks that need no network.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::config::{Config, SslMode};
+
+use crate::endpoint::Endpoint;
 
 /// How to reach Postgres and how long to wait for it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DatabaseSettings {
-    /// Postgres to use, as postgres://user:password@host:5432/database
+    /// Postgres to use, as postgres://user:password@host:5432/database; to check its certificate add
+    /// ?sslmode=verify-full and, unless the system's roots will do, &sslrootcert=/path/to/authority.pem
     #[arg(long, env, hide_env_values = true)]
     pub database_url: SecretString,
 
@@ -32,18 +34,57 @@ pub struct DatabaseSettings {
 /// Settings that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
+    /// It is no URL of Postgres.
+    #[error("DATABASE_URL is not a Postgres URL; it should look like postgres://user:password@host:5432/database")]
+    NoUrl,
+    /// It has more than one @.
+    #[error(
+        "DATABASE_URL has an @ too many; in a password it is written %40, and it should look like \
+         postgres://user:password@host:5432/database"
+    )]
+    AtSign,
     /// The URL cannot be read.
-    #[error("DATABASE_URL is not a Postgres URL such as postgres://user:password@host:5432/database: {0}")]
-    Url(#[source] tokio_postgres::Error),
+    #[error("DATABASE_URL cannot be read{}; it should look like postgres://user:password@host:5432/database", because(.0))]
+    Url(#[from] tokio_postgres::Error),
     /// The URL names no host.
     #[error("DATABASE_URL names no host; it should look like postgres://user:password@host:5432/database")]
     NoHost,
-    /// The URL asks for TLS.
+    /// `sslmode=verify-ca`.
     #[error(
-        "DATABASE_URL asks for TLS (sslmode), which this version does not speak; \
-         use sslmode=disable or sslmode=prefer over a network that you trust"
+        "DATABASE_URL has sslmode=verify-ca, which would trust any server with a certificate; set sslmode=verify-full"
     )]
-    Tls,
+    VerifyCa,
+    /// `sslmode=allow`.
+    #[error("DATABASE_URL has sslmode=allow, which is not supported; set sslmode=prefer, or better verify-full")]
+    Allow,
+    /// Another value of `sslmode`.
+    #[error("DATABASE_URL has sslmode={0}, which there is not; set disable, prefer, require or verify-full")]
+    SslMode(String),
+    /// `sslrootcert` without `verify-full`.
+    #[error(
+        "DATABASE_URL has sslrootcert, which is used with sslmode=verify-full only; set that, or leave sslrootcert out"
+    )]
+    RootsUnused,
+    /// The file of `sslrootcert` is of no use.
+    #[error(
+        "DATABASE_URL has sslrootcert={}, from which no certificates can be read ({cause}); it must name a PEM file with the \
+         certificates of the authorities to trust", path.display()
+    )]
+    Roots {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// `verify-full` without `sslrootcert` on a system without roots.
+    #[error(
+        "DATABASE_URL has sslmode=verify-full without sslrootcert, but this system has no roots to trust{}; install \
+         ca-certificates, or set sslrootcert to a PEM file with the certificate of the server's authority", in_brackets(.0)
+    )]
+    NoSystemRoots(String),
+    /// TLS cannot be set up.
+    #[error("TLS for DATABASE_URL cannot be set up ({0}); this is a fault of the program")]
+    Tls(#[from] rustls::Error),
     /// The pool cannot be built.
     #[error("the pool of database connections cannot be built")]
     Pool(#[from] deadpool::managed::BuildError),
@@ -68,7 +109,7 @@ impl DatabaseSettings {
 
     /// Refuses settings that cannot work, without connecting.
     pub fn check(&self) -> Result<(), SettingsError> {
-        parse_url(self.database_url.expose_secret()).map(|_config| ())
+        Endpoint::parse(self.database_url.expose_secret()).map(|_endpoint| ())
     }
 
     pub(crate) fn wait_timeout(&self) -> Duration {
@@ -85,41 +126,35 @@ impl DatabaseSettings {
     }
 
     /// What sessions of the pool start with. The server's own limits are start-up options: they cost no round trip.
-    pub(crate) fn session_config(&self) -> Result<Config, SettingsError> {
-        let mut config = self.unlimited_config()?;
+    pub(crate) fn session_endpoint(&self) -> Result<Endpoint, SettingsError> {
+        let mut endpoint = self.unlimited_endpoint()?;
         let options = format!(
             "{} -c statement_timeout={} -c idle_in_transaction_session_timeout={}",
-            config.get_options().unwrap_or_default(),
+            endpoint.config.get_options().unwrap_or_default(),
             self.database_statement_timeout_ms,
             self.database_statement_timeout_ms,
         );
-        config.options(options.trim_start());
-        config.tcp_user_timeout(self.use_timeout());
-        Ok(config)
+        endpoint.config.options(options.trim_start());
+        endpoint.config.tcp_user_timeout(self.use_timeout());
+        Ok(endpoint)
     }
 
     /// The same without a limit on statements, for migrations.
-    pub(crate) fn unlimited_config(&self) -> Result<Config, SettingsError> {
-        let mut config = parse_url(self.database_url.expose_secret())?;
-        config.connect_timeout(self.connect_timeout());
-        if config.get_application_name().is_none() {
-            config.application_name("upload-servers");
+    pub(crate) fn unlimited_endpoint(&self) -> Result<Endpoint, SettingsError> {
+        let mut endpoint = Endpoint::parse(self.database_url.expose_secret())?;
+        endpoint.config.connect_timeout(self.connect_timeout());
+        if endpoint.config.get_application_name().is_none() {
+            endpoint.config.application_name("upload-servers");
         }
-        Ok(config)
+        Ok(endpoint)
     }
 }
 
-/// Reads a URL, and refuses TLS in words: otherwise `verify-full` would be an unknown word, and `require` a failure to connect.
-pub(crate) fn parse_url(url: &str) -> Result<Config, SettingsError> {
-    if url.contains("sslmode=verify-") {
-        return Err(SettingsError::Tls);
-    }
-    let config: Config = url.parse().map_err(SettingsError::Url)?;
-    if config.get_ssl_mode() == SslMode::Require {
-        return Err(SettingsError::Tls);
-    }
-    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        return Err(SettingsError::NoHost);
-    }
-    Ok(config)
+/// What `tokio-postgres` says, which it keeps in the error's cause.
+fn because(error: &tokio_postgres::Error) -> String {
+    in_brackets(&std::error::Error::source(error).map(ToString::to_string).unwrap_or_default())
+}
+
+fn in_brackets(cause: &str) -> String {
+    if cause.is_empty() { String::new() } else { format!(" ({cause})") }
 }

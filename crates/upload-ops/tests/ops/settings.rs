@@ -8,7 +8,7 @@ async fn a_wrong_or_missing_setting_is_named() {
     for (arguments, variable, value, said) in [
         ("migrate", "DATABASE_URL", "", "DATABASE_URL"),
         ("migrate", "DATABASE_URL", "mysql://x", "postgres://user:password@host:5432/database"),
-        ("migrate", "DATABASE_URL", "postgres://host/db?sslmode=require", "sslmode=disable"),
+        ("migrate", "DATABASE_URL", "postgres://host/db?sslmode=verify-ca", "sslmode=verify-full"),
         ("migrate", "DATABASE_POOL_SIZE", "many", "DATABASE_POOL_SIZE"),
         ("migrate", "LOG_FORMAT", "xml", "json, human"),
         ("user add --role USER", "DATABASE_CONNECT_TIMEOUT_MS", "0", "1..=60000"),

@@ -11,4 +11,5 @@ mod races;
 mod standing;
 mod statements;
 mod sweep;
+mod tls;
 mod world;

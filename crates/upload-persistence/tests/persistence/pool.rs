@@ -180,13 +180,26 @@ async fn a_connection_opened_by_a_runtime_that_ends_lives_on() {
 
 #[test]
 fn settings_that_cannot_work_are_refused_in_words() {
+    let like_this = "postgres://user:password@host:5432/database";
     for (url, said) in [
-        ("postgres://u:secret-word@host/db?sslmode=require", "sslmode=disable"),
-        ("postgres://u:secret-word@host/db?sslmode=verify-full", "sslmode=disable"),
-        ("postgres://u:secret-word@host:port/db", "postgres://user:password@host:5432/database"),
-        ("mysql://u:secret-word@host/db", "postgres://user:password@host:5432/database"),
-        ("secret-word", "postgres://user:password@host:5432/database"),
-        ("", "postgres://user:password@host:5432/database"),
+        ("postgres://u:secret-word@host:port/db", like_this),
+        ("postgres://u:secret-word@/db", like_this),
+        ("postgres://u:secret@word@host/db?secret-word=x", "%40"),
+        ("postgres://u:secret@word?secret-word=x@host/db", "%40"),
+        ("postgres+tls://u:secret-word@host/db?x=y", like_this),
+        ("mysql://u:secret-word@host/db", like_this),
+        ("host=host user=u password=secret-word", like_this),
+        ("secret-word", like_this),
+        ("", like_this),
+        ("postgres://u:secret-word@host/db?sslcert=x", "unknown option `sslcert`"),
+        ("postgres://u:secret-word@host/db?sslmode=verify-ca", "set sslmode=verify-full"),
+        ("postgres://u:secret-word@host/db?sslmode=allow", "set sslmode=prefer"),
+        ("postgres://u:secret-word@host/db?sslmode=", "set disable, prefer, require or verify-full"),
+        ("postgres://u:secret-word@host/db?sslmode=verify%2Dnothing", "sslmode=verify-nothing, which there is not"),
+        ("postgres://u:secret-word@host/db?sslmode=require&sslrootcert=x", "leave sslrootcert out"),
+        ("postgres://u:secret-word@host/db?sslrootcert=system", "leave sslrootcert out"),
+        ("postgres://u:secret-word@host/db?sslmode=verify-full&sslrootcert=/no/where", "/no/where"),
+        ("postgres://u:secret-word@host/db?sslmode=verify-full&sslrootcert=Cargo.toml", "PEM file"),
     ] {
         let mut settings = DatabaseSettings::for_url("postgres://host/db");
         settings.check().unwrap();

@@ -20,7 +20,7 @@ async fn a_wrong_value_ends_the_process_with_code_2_and_a_sentence() {
         ("PENDING_TTL", "60", &["longer"]),
         ("SHUTDOWN_TIMEOUT", "soon", &["soon"]),
         ("DATABASE_URL", "mysql://localhost/x", &["postgres://"]),
-        ("DATABASE_URL", "postgres://u:hunter2@localhost/x?sslmode=require", &["TLS"]),
+        ("DATABASE_URL", "postgres://u:hunter2@localhost/x?sslmode=verify-ca", &["sslmode=verify-full"]),
         ("S3_ENDPOINT", "127.0.0.1", &["127.0.0.1"]),
         ("S3_ACCESS_KEY_ID", &signer, &["S3_SIGNER_ACCESS_KEY_ID", "different"]),
     ];

@@ -1,0 +1,238 @@
+//! TLS to Postgres, as `sslmode` in `DATABASE_URL` says it.
+//!
+//! - `disable` never encrypts, `prefer` does if the server can, `require` always; neither of the two looks at the certificate.
+//!   `verify-full` encrypts, checks the certificate's chain up to a trusted authority, and that it is for the host.
+//! - libpq would let `require` check the chain too as soon as there is an `sslrootcert`
+//!   (<https://www.postgresql.org/docs/current/libpq-ssl.html>). Here `sslrootcert` goes with `verify-full` alone and is refused
+//!   otherwise, so that nobody believes in a check of the name that does not take place. `verify-ca` and `allow` are refused.
+//! - Host names count only as the certificate's subject alternative names, and only X.509 version 3 is read: both are webpki's
+//!   rules (<https://docs.rs/rustls-webpki>), and stricter than OpenSSL's.
+//! - The handshake's signature is checked in every mode: channel binding (SCRAM-SHA-256-PLUS) rests on it.
+//! - The crypto provider is the one that the AWS SDK builds with.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use chrono::DateTime;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+};
+use tokio_postgres::config::SslMode;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::SettingsError;
+
+/// What direct TLS (`sslnegotiation=direct`) is asked for by; servers before 17 do not look at it.
+const ALPN: &[u8] = b"postgresql";
+
+/// Whether connections are encrypted, and what the server must prove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyFull(Roots),
+}
+
+/// The authorities that are trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Roots {
+    System,
+    File(PathBuf),
+}
+
+impl Mode {
+    /// Reads the values of `sslmode` and `sslrootcert`; without either it is libpq's default.
+    pub(crate) fn read(mode: Option<&str>, roots: Option<&str>) -> Result<Self, SettingsError> {
+        let mode = match mode {
+            Some("verify-full") => {
+                return Ok(Self::VerifyFull(match roots {
+                    None | Some("system") => Roots::System,
+                    Some(path) => Roots::File(path.into()),
+                }));
+            }
+            None | Some("prefer") => Self::Prefer,
+            Some("disable") => Self::Disable,
+            Some("require") => Self::Require,
+            Some("verify-ca") => return Err(SettingsError::VerifyCa),
+            Some("allow") => return Err(SettingsError::Allow),
+            Some(other) => return Err(SettingsError::SslMode(other.to_owned())),
+        };
+        if roots.is_some() { Err(SettingsError::RootsUnused) } else { Ok(mode) }
+    }
+
+    /// What `tokio-postgres` is to do; the rest is up to the connector.
+    pub(crate) fn ssl_mode(&self) -> SslMode {
+        match self {
+            Self::Disable => SslMode::Disable,
+            Self::Prefer => SslMode::Prefer,
+            Self::Require | Self::VerifyFull(_) => SslMode::Require,
+        }
+    }
+
+    /// What wraps the connections. Reads the files of the roots.
+    pub(crate) fn connector(&self) -> Result<MakeRustlsConnect, SettingsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let mut config = match self {
+            Self::VerifyFull(roots) => builder.with_root_certificates(roots.load()?).with_no_client_auth(),
+            Self::Disable | Self::Prefer | Self::Require => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyCertificate::of(&provider)))
+                .with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        Ok(MakeRustlsConnect::new(config))
+    }
+
+    /// What is wrong with the server's certificate, and what to do about it.
+    pub(crate) fn fault(&self, error: &CertificateError) -> String {
+        match error {
+            CertificateError::ExpiredContext { not_after, .. } => {
+                format!("expired on {}; renew it there", date(*not_after))
+            }
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                format!(
+                    "is valid only from {} on; look after this machine's clock, or renew it there",
+                    date(*not_before)
+                )
+            }
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => match self {
+                Self::VerifyFull(Roots::File(_)) => "was not signed by an authority in the file of sslrootcert; \
+                                                     put the certificate of the one that did into it"
+                    .to_owned(),
+                _ => "was signed by an authority that is not among the system's roots; \
+                      set sslrootcert to a PEM file with that authority's certificate"
+                    .to_owned(),
+            },
+            CertificateError::NotValidForNameContext { expected, presented } => format!(
+                "is for {} and not for {}; connect by a name that it is for, or give the server one with this name",
+                names(presented),
+                expected.to_str()
+            ),
+            other => format!("cannot be used ({other}); give the server another"),
+        }
+    }
+}
+
+/// As the URL has it.
+impl fmt::Display for Mode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disable => formatter.write_str("sslmode=disable"),
+            Self::Prefer => formatter.write_str("sslmode=prefer"),
+            Self::Require => formatter.write_str("sslmode=require"),
+            Self::VerifyFull(Roots::System) => formatter.write_str("sslmode=verify-full without sslrootcert"),
+            Self::VerifyFull(Roots::File(path)) => {
+                write!(formatter, "sslmode=verify-full, sslrootcert={}", path.display())
+            }
+        }
+    }
+}
+
+impl Roots {
+    fn load(&self) -> Result<RootCertStore, SettingsError> {
+        match self {
+            Self::System => system_roots(),
+            Self::File(path) => {
+                roots_in(path).map_err(|cause| SettingsError::Roots { path: path.clone(), cause: cause.to_string() })
+            }
+        }
+    }
+}
+
+fn system_roots() -> Result<RootCertStore, SettingsError> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // Some of a system's roots may be odd; the others are still good.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let causes: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
+        return Err(SettingsError::NoSystemRoots(causes.join("; ")));
+    }
+    Ok(roots)
+}
+
+fn roots_in(path: &Path) -> Result<RootCertStore, Box<dyn std::error::Error>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path)? {
+        roots.add(certificate?)?;
+    }
+    if roots.is_empty() {
+        return Err("it holds none".into());
+    }
+    Ok(roots)
+}
+
+/// Takes every certificate, whoever made it; but the server must hold its key.
+#[derive(Debug)]
+struct AnyCertificate(WebPkiSupportedAlgorithms);
+
+impl AnyCertificate {
+    fn of(provider: &CryptoProvider) -> Self {
+        Self(provider.signature_verification_algorithms)
+    }
+}
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_schemes()
+    }
+}
+
+fn date(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).ok();
+    match seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0)) {
+        Some(time) => time.format("%Y-%m-%d").to_string(),
+        None => format!("{time:?}"),
+    }
+}
+
+/// The names as they are in the certificate; rustls gives them as `DnsName("localhost")` and the like.
+fn names(presented: &[String]) -> String {
+    let bare = |name: &String| {
+        let inner = name.split_once('(').and_then(|(_kind, rest)| rest.strip_suffix(')'));
+        inner.unwrap_or(name).trim_matches('"').to_owned()
+    };
+    if presented.is_empty() {
+        "no host at all".to_owned()
+    } else {
+        presented.iter().map(bare).collect::<Vec<_>>().join(", ")
+    }
+}
