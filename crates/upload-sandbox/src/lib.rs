@@ -3,6 +3,7 @@
 pub mod client;
 pub mod contract;
 pub mod env_example;
+pub mod issuer;
 pub mod nginx;
 pub mod port;
 pub mod postgres;

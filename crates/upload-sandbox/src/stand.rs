@@ -16,7 +16,7 @@ use upload_storage::{Addressing, ChecksumMode, SignerSettings, Storage, StorageS
 use uuid::Uuid;
 
 use crate::{
-    s3::{S3Connection, Traffic, grant},
+    s3::{Key, S3Connection, Traffic, grant},
     sandbox::Parts,
     tokens,
 };
@@ -108,6 +108,8 @@ impl Stand {
         set("JWT_AUDIENCE", tokens::AUDIENCE);
         set("TICKET_SECRET", &self.jwt_secret.repeat(2));
         let StorageSettings { endpoint, region, bucket, .. } = &self.storage_settings;
+        // A server that is told of no key would ask for one beyond this machine.
+        set("AWS_EC2_METADATA_DISABLED", "true");
         set("S3_ENDPOINT", endpoint.as_str());
         set("S3_REGION", region);
         set("S3_BUCKET", bucket);
@@ -120,6 +122,12 @@ impl Stand {
             }
         }
         environment
+    }
+
+    /// The servers' three keys, by their roles.
+    pub fn keys(&self) -> [(&'static str, Key); 3] {
+        let keys = self.parts.store().keys.clone();
+        [("server", keys.server), ("signer", keys.signer), ("reader", keys.reader)]
     }
 
     /// Adds a user.

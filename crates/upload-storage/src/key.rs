@@ -9,6 +9,7 @@
 //! A profile's file is read once (aws-config 1.13, `ProfileFileCredentialsProvider`): a key that is changed there is seen after a restart.
 
 use std::{
+    error::Error as _,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
@@ -247,12 +248,9 @@ impl Shared {
         let mut held = self.held();
         held.fetched_at = Instant::now();
         match fetched {
-            // A source that answers with older credentials than it has given before is wrong about one of the two.
             Ok(credentials) => {
+                held.credentials = credentials;
                 held.failure = None;
-                if credentials.expiry().is_none() || credentials.expiry() >= held.credentials.expiry() {
-                    held.credentials = credentials;
-                }
             }
             Err(cause) => {
                 // Once, and not by every request: where the old ones end, each that fails says so itself.
@@ -283,7 +281,29 @@ impl Held {
 async fn fetch(provider: &SharedCredentialsProvider) -> Result<Credentials, Arc<str>> {
     let fetched = timeout(FETCH_LIMIT, provider.provide_credentials()).await;
     let fetched = fetched.map_err(|_elapsed| format!("there was no answer within {} s", FETCH_LIMIT.as_secs()))?;
-    let credentials = fetched.map_err(|error| chain(&error))?;
-    let ended = credentials.expiry().is_some_and(|expiry| expiry < SystemTime::now() + LEAST_LIFE);
-    if ended { Err("those that were given have ended already".into()) } else { Ok(credentials) }
+    let credentials = fetched.map_err(|error| words(&error))?;
+    if credentials.expiry().is_some_and(|expiry| expiry < SystemTime::now() + LEAST_LIFE) {
+        return Err("those that were given have ended already".into());
+    }
+    Ok(without_empty_token(credentials))
+}
+
+/// What a source says, in one line: the default chain tells in several what it has tried.
+fn words(error: &CredentialsError) -> String {
+    let said = match (error, error.source()) {
+        (CredentialsError::CredentialsNotLoaded(_), Some(cause)) => chain(cause),
+        (CredentialsError::CredentialsNotLoaded(_), None) => "there are none in it".to_owned(),
+        _ => chain(error),
+    };
+    said.lines().map(str::trim).collect::<Vec<_>>().join("; ")
+}
+
+/// Container endpoints must send a token (aws-config 1.13, `json_credentials.rs`), so those that have none send an empty one. Signed
+/// with, it would be a token that no store knows.
+fn without_empty_token(credentials: Credentials) -> Credentials {
+    if credentials.session_token() != Some("") {
+        return credentials;
+    }
+    let (id, secret) = (credentials.access_key_id(), credentials.secret_access_key());
+    Credentials::new(id, secret, None, credentials.expiry(), "without an empty token")
 }

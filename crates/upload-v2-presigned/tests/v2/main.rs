@@ -5,6 +5,7 @@
 
 mod boundary;
 mod contract;
+mod credentials;
 mod faults;
 mod forms;
 mod races;

@@ -1,0 +1,168 @@
+//! Hands out a store's keys as temporary credentials, the two ways that AWS does: a container's endpoint (ECS and EKS), and the AssumeRole
+//! of STS, which a profile with a `role_arn` asks.
+//!
+//! When credentials end is said by the test, as a time; whether the issuer answers at all, too. It proves nothing about who asks.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::{Stand, process::Program, s3::Key};
+
+/// What the profiles of the signer and the reader look like where roles come from the container. `{role}` stands for their names.
+const PROFILE: &str = "[profile upload-{role}]\n\
+    role_arn = arn:aws:iam::123456789012:role/upload-{role}\n\
+    credential_source = EcsContainer\n\n";
+
+/// An issuer of temporary credentials for one stand's three keys: the roles `server`, `signer` and `reader`.
+#[derive(Debug)]
+pub struct Issuer {
+    address: SocketAddr,
+    roles: Arc<Mutex<Roles>>,
+    folder: TempDir,
+}
+
+#[derive(Debug, Default)]
+struct Roles {
+    by_name: BTreeMap<String, Role>,
+    silent: bool,
+}
+
+#[derive(Debug)]
+struct Role {
+    key: Key,
+    ends: DateTime<Utc>,
+    given: u64,
+}
+
+impl Issuer {
+    /// Starts one on the sandbox's runtime. All credentials end in an hour, until something else is said.
+    pub async fn start(stand: &Stand) -> Result<Self> {
+        let ends = Utc::now() + TimeDelta::hours(1);
+        let role = |(name, key): (&str, Key)| (name.to_owned(), Role { key, ends, given: 0 });
+        let by_name = stand.keys().map(role).into();
+        let roles = Arc::new(Mutex::new(Roles { by_name, silent: false }));
+
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let folder = TempDir::new().context("there is no folder for the profiles")?;
+        let profiles = ["signer", "reader"].map(|role| PROFILE.replace("{role}", role)).concat();
+        std::fs::write(folder.path().join("config"), profiles).context("the profiles cannot be written")?;
+
+        let shared = Arc::clone(&roles);
+        let _context = stand.runtime().enter();
+        let listener = TcpListener::from_std(listener)?;
+        tokio::spawn(async move {
+            while let Ok((stream, _peer)) = listener.accept().await {
+                tokio::spawn(answer(stream, Arc::clone(&shared)));
+            }
+        });
+        Ok(Self { address, roles, folder })
+    }
+
+    /// A server whose key comes from the container's endpoint, and whose signer's and reader's are roles of profiles.
+    pub fn program(&self, binary: impl Into<PathBuf>, stand: &Stand) -> Program {
+        let mut program = Program::new(binary, stand)
+            .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{}/credentials/server", self.address))
+            .env("AWS_ENDPOINT_URL_STS", format!("http://{}", self.address))
+            .env("AWS_CONFIG_FILE", self.folder.path().join("config").to_string_lossy())
+            .env("S3_SIGNER_PROFILE", "upload-signer")
+            .env("S3_READER_PROFILE", "upload-reader");
+        for prefix in ["S3_", "S3_SIGNER_", "S3_READER_"] {
+            for suffix in ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"] {
+                program = program.without(&format!("{prefix}{suffix}"));
+            }
+        }
+        program
+    }
+
+    /// Says when the credentials end that a role is given from now on.
+    ///
+    /// # Panics
+    /// For a role that there is none of.
+    pub fn set_end(&self, role: &str, ends: DateTime<Utc>) {
+        let mut roles = lock(&self.roles);
+        match roles.by_name.get_mut(role) {
+            Some(role) => role.ends = ends,
+            None => panic!("there is no role {role}"),
+        }
+    }
+
+    /// Breaks every connection off from now on, or no longer.
+    pub fn set_silent(&self, silent: bool) {
+        lock(&self.roles).silent = silent;
+    }
+
+    /// How often a role was given credentials.
+    pub fn given(&self, role: &str) -> u64 {
+        lock(&self.roles).by_name.get(role).map_or(0, |role| role.given)
+    }
+}
+
+impl Roles {
+    /// The answer to a container (`GET`) or to AssumeRole (`POST`).
+    fn answer(&mut self, method: &Method, path: &str, body: &str) -> Option<String> {
+        let asked = match *method {
+            Method::GET => path.strip_prefix("/credentials/")?,
+            _ => body.split('&').find_map(|pair| pair.strip_prefix("RoleArn="))?.rsplit("upload-").next()?,
+        };
+        let role = self.by_name.get_mut(asked)?;
+        role.given += 1;
+        let Key { id, secret, session_token } = &role.key;
+        let token = session_token.as_deref().unwrap_or_default();
+        let ends = role.ends.to_rfc3339_opts(SecondsFormat::Secs, true);
+        if method == Method::GET {
+            let answer = json!({ "AccessKeyId": id, "SecretAccessKey": secret, "Token": token, "Expiration": ends });
+            return Some(answer.to_string());
+        }
+        let arn = format!("arn:aws:sts::123456789012:assumed-role/upload-{asked}/session");
+        Some(format!(
+            "<AssumeRoleResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><AssumeRoleResult>\
+             <AssumedRoleUser><AssumedRoleId>AROA:session</AssumedRoleId><Arn>{arn}</Arn></AssumedRoleUser>\
+             <Credentials><AccessKeyId>{id}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+             <SessionToken>{token}</SessionToken><Expiration>{ends}</Expiration></Credentials>\
+             </AssumeRoleResult></AssumeRoleResponse>"
+        ))
+    }
+}
+
+async fn answer(stream: TcpStream, roles: Arc<Mutex<Roles>>) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let roles = Arc::clone(&roles);
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+            let mut roles = lock(&roles);
+            if roles.silent {
+                return Err(io::Error::other("the issuer is silent"));
+            }
+            let answer = roles.answer(&parts.method, parts.uri.path(), &String::from_utf8_lossy(&body));
+            let mut response = Response::new(Full::new(Bytes::from(answer.clone().unwrap_or_default())));
+            if answer.is_none() {
+                *response.status_mut() = StatusCode::NOT_FOUND;
+            }
+            Ok(response)
+        }
+    });
+    // An error is a connection that was broken off, by either side.
+    let _broken = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn lock(roles: &Mutex<Roles>) -> MutexGuard<'_, Roles> {
+    roles.lock().unwrap_or_else(PoisonError::into_inner)
+}
