@@ -9,9 +9,8 @@ use std::{
 use anyhow::{Context, Result};
 use secrecy::SecretString;
 use tokio::{runtime::Handle, task::JoinHandle};
-use tokio_postgres::{NoTls, SimpleQueryMessage};
 use upload_domain::{Role, UserId, UserStatus};
-use upload_persistence::{Database, DatabaseSettings, users};
+use upload_persistence::{Database, DatabaseSettings, databases, users};
 use upload_storage::{Addressing, ChecksumMode, SignerSettings, Storage, StorageSettings, bucket};
 use uuid::Uuid;
 
@@ -41,13 +40,17 @@ pub struct Stand {
     pub database: Database,
     /// The bucket, with the server's key.
     pub storage: Storage,
+    /// The bucket, with the key that made it: for what no server may do.
+    pub admin: Storage,
+    /// How to reach the bucket with that key.
+    pub admin_settings: StorageSettings,
     parts: Arc<Parts>,
     database_name: String,
     removed: bool,
 }
 
 /// A row as text, a column that is null as `None`.
-pub type Row = Vec<Option<String>>;
+pub type Row = databases::TextRow;
 
 /// A user with a token.
 #[derive(Debug, Clone)]
@@ -66,14 +69,17 @@ impl Stand {
         let bucket_name = format!("upload-sandbox-{}", name.replace('_', "-"));
         let database_url = parts.database_url(&database_name);
         let database_settings = DatabaseSettings::for_url(database_url.as_str());
-        let (storage_settings, signer_settings) = settings_of_store(parts.store(), parts.region(), bucket_name)?;
+        let (storage_settings, admin_settings, signer_settings) =
+            settings_of_store(parts.store(), parts.region(), bucket_name)?;
         let stand = Self {
             database_url,
             jwt_secret: Uuid::new_v4().simple().to_string(),
             database: Database::new(&database_settings, parts.handle().clone())?,
             storage: Storage::new(&storage_settings).await?,
+            admin: Storage::new(&admin_settings).await?,
             database_settings,
             storage_settings,
+            admin_settings,
             signer_settings,
             parts,
             database_name,
@@ -81,7 +87,7 @@ impl Stand {
         };
         // From here on dropping the value removes what there is by then.
         let (database, bucket) =
-            tokio::join!(stand.parts.create_database(&stand.database_name), bucket::create(&stand.storage));
+            tokio::join!(stand.parts.create_database(&stand.database_name), bucket::create(&stand.admin));
         database?;
         bucket.with_context(|| format!("the bucket {} cannot be created", stand.bucket()))?;
         grant(stand.bucket()).await?;
@@ -95,6 +101,15 @@ impl Stand {
 
     /// The environment of a server on this stand: the whole of it, for either server and for `upload-ops`.
     pub fn environment(&self) -> BTreeMap<String, String> {
+        self.environment_with(&self.parts.store().keys.server)
+    }
+
+    /// The same for who makes buckets: `upload-ops bucket`.
+    pub fn admin_environment(&self) -> BTreeMap<String, String> {
+        self.environment_with(&self.parts.store().admin)
+    }
+
+    fn environment_with(&self, server: &Key) -> BTreeMap<String, String> {
         let mut environment = BTreeMap::new();
         let mut set = |name: &str, value: &str| {
             environment.insert(name.to_owned(), value.to_owned());
@@ -114,7 +129,7 @@ impl Stand {
         set("S3_REGION", region);
         set("S3_BUCKET", bucket);
         let keys = &self.parts.store().keys;
-        for (prefix, key) in [("S3_", &keys.server), ("S3_SIGNER_", &keys.signer), ("S3_READER_", &keys.reader)] {
+        for (prefix, key) in [("S3_", server), ("S3_SIGNER_", &keys.signer), ("S3_READER_", &keys.reader)] {
             set(&format!("{prefix}ACCESS_KEY_ID"), &key.id);
             set(&format!("{prefix}SECRET_ACCESS_KEY"), &key.secret);
             if let Some(session_token) = &key.session_token {
@@ -152,16 +167,7 @@ impl Stand {
     /// Runs SQL as it is, on a connection of its own, and returns all rows. What a test asserts on the database should not
     /// come from the code under test.
     pub async fn sql(&self, sql: &str) -> Result<Vec<Row>> {
-        let (client, connection) = tokio_postgres::connect(&self.database_url, NoTls).await?;
-        let driver = tokio::spawn(connection);
-        let messages = client.simple_query(sql).await.with_context(|| sql.to_owned());
-        drop(client);
-        driver.await??;
-        let rows = messages?.into_iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
-            _ => None,
-        });
-        Ok(rows.collect())
+        databases::run(&self.database_url, sql).await.with_context(|| sql.to_owned())
     }
 
     /// How many rows there are `from`, which is a table's name and may go on with a WHERE.
@@ -186,10 +192,9 @@ impl Stand {
     fn start_removal(&self) -> JoinHandle<Result<()>> {
         let parts = Arc::clone(&self.parts);
         let database_name = self.database_name.clone();
-        let storage_settings = self.storage_settings.clone();
+        let admin_settings = self.admin_settings.clone();
         self.parts.handle().spawn(async move {
-            let (database, bucket) =
-                tokio::join!(parts.drop_database(&database_name), remove_bucket(&storage_settings));
+            let (database, bucket) = tokio::join!(parts.drop_database(&database_name), remove_bucket(&admin_settings));
             // Where this is the last of the sandbox, it waits until the cluster has stopped.
             drop(tokio::task::spawn_blocking(move || drop(parts)));
             if let Err(bucket) = &bucket
@@ -235,9 +240,13 @@ async fn remove_bucket(settings: &StorageSettings) -> Result<()> {
     removed.with_context(|| format!("the bucket {} is left behind", settings.bucket))
 }
 
-fn settings_of_store(store: &S3Connection, region: &str, bucket: String) -> Result<(StorageSettings, SignerSettings)> {
+fn settings_of_store(
+    store: &S3Connection,
+    region: &str,
+    bucket: String,
+) -> Result<(StorageSettings, StorageSettings, SignerSettings)> {
     let secret = |text: &String| SecretString::from(text.as_str());
-    let S3Connection { endpoint, keys } = store;
+    let S3Connection { endpoint, keys, admin } = store;
     let storage = StorageSettings {
         endpoint: endpoint.parse().context("S3_ENDPOINT is no URL")?,
         public_endpoint: None,
@@ -262,5 +271,11 @@ fn settings_of_store(store: &S3Connection, region: &str, bucket: String) -> Resu
         session_token: keys.signer.session_token.as_ref().map(secret),
         profile: None,
     };
-    Ok((storage, signer))
+    let admin = StorageSettings {
+        access_key_id: Some(admin.id.clone()),
+        secret_access_key: Some(secret(&admin.secret)),
+        session_token: admin.session_token.as_ref().map(secret),
+        ..storage.clone()
+    };
+    Ok((storage, admin, signer))
 }

@@ -8,7 +8,7 @@ use crate::world::{answer, assert_refused, ops, stand};
 #[tokio::test]
 async fn a_bucket_is_made_and_set_up_once() {
     let stand = stand().await;
-    let mut settings = stand.storage_settings.clone();
+    let mut settings = stand.admin_settings.clone();
     settings.bucket = format!("{}-2", stand.bucket());
     let arguments =
         format!("bucket --s3-bucket {} --cors-origins https://a.example,http://localhost:3000", settings.bucket);

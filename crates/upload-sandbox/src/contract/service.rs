@@ -68,14 +68,14 @@ pub(super) async fn health_says_what_fails(subject: &mut Subject) -> Result<()> 
     let checks = json!({ "server": "ok", "postgres": "ok", "schema": "ok", "store": "ok", "clocks": "ok" });
     assert_eq!(ready.json, json!({ "status": "ready", "checks": checks }));
 
-    bucket::empty_and_remove(&subject.stand.storage).await?;
+    bucket::empty_and_remove(&subject.stand.admin).await?;
     let ready = until_ready_says(&healthy, 503).await?;
     assert_eq!(ready.json["status"], "unavailable");
     assert_eq!(ready.json["checks"]["store"], "bucket missing");
     assert_eq!(not_ok(&ready), ["store"]);
     assert!(!ready.header("retry-after").is_empty());
     healthy.get("/health/live").await?.expect_status(200)?;
-    bucket::create(&subject.stand.storage).await?;
+    bucket::create(&subject.stand.admin).await?;
     until_ready_says(&healthy, 200).await.context("it recovers by itself")?;
 
     let environment = subject.stand.environment();
@@ -117,11 +117,11 @@ pub(super) async fn a_running_server_whose_schema_moves_is_not_ready(subject: &m
 }
 
 /// What was found is told again for a second: asks again and again, each time a request of its own.
-async fn until_ready_says(client: &Client, status: u16) -> Result<Answer> {
+pub(super) async fn until_ready_says(client: &Client, status: u16) -> Result<Answer> {
     loop_until(client, |ready| ready.status == status).await
 }
 
-async fn loop_until(client: &Client, mut found: impl FnMut(&Answer) -> bool) -> Result<Answer> {
+pub(super) async fn loop_until(client: &Client, mut found: impl FnMut(&Answer) -> bool) -> Result<Answer> {
     let asking = async {
         loop {
             let ready = client.get("/health/ready").await?;
@@ -134,7 +134,7 @@ async fn loop_until(client: &Client, mut found: impl FnMut(&Answer) -> bool) -> 
 }
 
 /// The parts that are not well.
-fn not_ok(ready: &Answer) -> Vec<&str> {
+pub(super) fn not_ok(ready: &Answer) -> Vec<&str> {
     let checks = ready.json["checks"].as_object();
     let mut ill: Vec<&str> = checks
         .into_iter()

@@ -60,7 +60,7 @@ pub(super) async fn pages_of_the_set_origins_may_call_and_others_may_not(subject
 /// The page posts its form to wherever the form says.
 pub(super) async fn the_forms_host_takes_uploads_from_pages(subject: &mut Subject) -> Result<()> {
     // As `upload-ops bucket` does; a store that has CORS for the whole server only says so and has it set already.
-    bucket::set_cors(&subject.stand.storage, &[ORIGIN.to_owned()]).await?;
+    bucket::set_cors(&subject.stand.admin, &[ORIGIN.to_owned()]).await?;
     let user = subject.user().await?;
     let (id, form) = uploads::new_form(&user.client).await?;
     let url = text(&form["url"]);

@@ -1,76 +1,137 @@
-//! Who may do what: the three-key rule (DESIGN.md rule 11) in the access hook of `s3s`.
+//! Who may do what: each key has a policy in the words of IAM, and the hooks of `s3s` ask it.
 //!
-//! A POST tells its key only after its form is parsed, so the hook runs in two steps: `check` decides on the operation and, for
-//! paths, the key; `put_object`, through which `s3s` also sends a POST, decides on the key again.
+//! The three keys have the very policies that `compose/minio` gives to a MinIO. Of the language only what those use is there: allowing
+//! statements of actions and resources, with `*` for anything.
+//!
+//! A POST tells its key only after its form is parsed, and a copy or a DeleteObjects names further keys, so the hooks run in two steps:
+//! `check` decides on the operation and the path, and those for single operations decide on the rest. As on AWS a refusal names the action
+//! that is missing, and a key that may not list is not told that an object is missing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{Credentials, S3Auth, SecretKey};
-use s3s::dto::PutObjectInput;
+use s3s::dto::{CopyObjectInput, CopySource, DeleteObjectsInput, GetObjectInput, HeadObjectInput, PutObjectInput};
 use s3s::path::S3Path;
 use s3s::{S3Error, S3Request, S3Result, s3_error};
-use upload_domain::{INCOMING_PREFIX, MEDIA_PREFIX};
+use serde::Deserialize;
 
-use super::{REGION, ThreeKeys};
+use super::store::Store;
+use super::{Key, REGION};
+
+/// What stands in a policy for the name of the bucket.
+const ANY_BUCKET: &str = "${S3_BUCKET}";
+
+/// What a key may do.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Policy {
+    statement: Vec<Statement>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Statement {
+    #[serde(rename = "Effect")]
+    _effect: Allow,
+    action: Vec<String>,
+    resource: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+enum Allow {
+    Allow,
+}
 
 #[derive(Clone)]
 pub(super) struct KeyRing {
-    keys: ThreeKeys,
+    keys: Arc<RwLock<HashMap<String, (String, Policy)>>>,
+    store: Arc<Store>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Job {
-    Server,
-    Signer,
-    Reader,
+impl Policy {
+    /// Reads the JSON of a policy; [`ANY_BUCKET`] in it stands for every bucket.
+    pub(super) fn parse(json: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(json)
+    }
+
+    fn allows(&self, action: &str, resource: &str) -> bool {
+        self.statement.iter().any(|statement| {
+            statement.action.iter().any(|pattern| fits(pattern, action))
+                && statement.resource.iter().any(|pattern| fits(pattern, resource))
+        })
+    }
+}
+
+/// Whether the text is the pattern with something, or nothing, for each `*`, and the name of a bucket for [`ANY_BUCKET`].
+fn fits(pattern: &str, text: &str) -> bool {
+    if let Some((start, rest)) = pattern.split_once(ANY_BUCKET) {
+        let Some(text) = text.strip_prefix(start) else { return false };
+        return fits(rest, &text[text.find('/').unwrap_or(text.len())..]);
+    }
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(text) = text.strip_prefix(start) else { return false };
+    rest.is_empty() || (0..=text.len()).any(|at| text.is_char_boundary(at) && fits(rest, &text[at..]))
 }
 
 impl KeyRing {
-    pub(super) fn new(keys: &ThreeKeys) -> Self {
-        Self { keys: keys.clone() }
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { keys: Arc::default(), store }
     }
 
-    fn job(&self, credentials: Option<&Credentials>) -> S3Result<Job> {
+    pub(super) fn add(&self, key: &Key, policy: Policy) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.insert(key.id.clone(), (key.secret.clone(), policy));
+    }
+
+    /// Refuses what the key's policy does not allow.
+    fn allow(&self, credentials: Option<&Credentials>, action: &str, resource: &str) -> S3Result<()> {
         let id = &credentials.ok_or_else(|| s3_error!(AccessDenied, "The request is not signed"))?.access_key;
-        [(&self.keys.server, Job::Server), (&self.keys.signer, Job::Signer), (&self.keys.reader, Job::Reader)]
-            .into_iter()
-            .find_map(|(key, job)| (key.id == *id).then_some(job))
-            .ok_or_else(|| s3_error!(InvalidAccessKeyId))
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let (_secret, policy) = keys.get(id).ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
+        if policy.allows(action, resource) { Ok(()) } else { Err(denied(id, action, resource)) }
+    }
+
+    /// Whoever may not list learns of a missing object only that listing is not allowed.
+    fn hide_missing(&self, credentials: Option<&Credentials>, bucket: &str, key: &str) -> S3Result<()> {
+        match self.store.bucket(bucket).and_then(|bucket| bucket.get(key)) {
+            Err(error) if *error.code() == s3s::S3ErrorCode::NoSuchKey => {
+                self.allow(credentials, "s3:ListBucket", &bucket_resource(bucket))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 #[async_trait::async_trait]
 impl S3Auth for KeyRing {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
-        [&self.keys.server, &self.keys.signer, &self.keys.reader]
-            .into_iter()
-            .find(|key| key.id == access_key)
-            .map(|key| SecretKey::from(key.secret.as_str()))
-            .ok_or_else(|| s3_error!(InvalidAccessKeyId))
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let (secret, _policy) = keys.get(access_key).ok_or_else(|| s3_error!(InvalidAccessKeyId))?;
+        Ok(SecretKey::from(secret.as_str()))
     }
 }
 
 #[async_trait::async_trait]
 impl S3Access for KeyRing {
     async fn check(&self, context: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let job = self.job(context.credentials())?;
-        let key = match context.s3_path() {
-            S3Path::Object { key, .. } => Some(key.as_ref()),
-            S3Path::Root | S3Path::Bucket { .. } => None,
+        let operation = context.s3_op().name();
+        // Their keys are in a form, or in the body: see below.
+        if matches!(operation, "PostObject" | "DeleteObjects") && context.credentials().is_some() {
+            return Ok(());
+        }
+        let resource = match context.s3_path() {
+            S3Path::Object { bucket, key } => object_resource(bucket, key),
+            S3Path::Bucket { bucket } => bucket_resource(bucket),
+            S3Path::Root => bucket_resource("*"),
         };
-        let allowed = match (job, context.s3_op().name()) {
-            (Job::Server, _) => true,
-            (Job::Signer, "PutObject") => key.is_some_and(|key| key.starts_with(INCOMING_PREFIX)),
-            // Its key is in the form: see `put_object`.
-            (Job::Signer, "PostObject") => true,
-            // Amazon's `s3:GetObject` covers HEAD too.
-            (Job::Reader, "GetObject" | "HeadObject") => key.is_some_and(|key| key.starts_with(MEDIA_PREFIX)),
-            _ => false,
-        };
-        if allowed { Ok(()) } else { Err(denied()) }
+        self.allow(context.credentials(), action(operation).as_ref(), &resource)
     }
 
     async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
-        let job = self.job(request.credentials.as_ref())?;
+        let resource = object_resource(&request.input.bucket, &request.input.key);
+        let allowed = self.allow(request.credentials.as_ref(), "s3:PutObject", &resource);
         // Signatures in headers and queries are looked at in `front`; those of forms can be only here. A form signed by the
         // old SigV2, which knows no region, ends here too.
         if request.region.as_ref().map(|region| region.as_str()) != Some(REGION)
@@ -78,14 +139,57 @@ impl S3Access for KeyRing {
         {
             return Err(s3_error!(AuthorizationHeaderMalformed, "The credential must be for {REGION}/s3/aws4_request"));
         }
-        match job {
-            Job::Server => Ok(()),
-            Job::Signer if request.input.key.starts_with(INCOMING_PREFIX) => Ok(()),
-            Job::Signer | Job::Reader => Err(denied()),
-        }
+        allowed
+    }
+
+    async fn get_object(&self, request: &mut S3Request<GetObjectInput>) -> S3Result<()> {
+        self.hide_missing(request.credentials.as_ref(), &request.input.bucket, &request.input.key)
+    }
+
+    async fn head_object(&self, request: &mut S3Request<HeadObjectInput>) -> S3Result<()> {
+        self.hide_missing(request.credentials.as_ref(), &request.input.bucket, &request.input.key)
+    }
+
+    async fn copy_object(&self, request: &mut S3Request<CopyObjectInput>) -> S3Result<()> {
+        let CopySource::Bucket { bucket, key, .. } = &request.input.copy_source else {
+            return Err(s3_error!(NotImplemented, "Only <bucket>/<key> can be a copy source"));
+        };
+        self.allow(request.credentials.as_ref(), "s3:GetObject", &object_resource(bucket, key))?;
+        self.hide_missing(request.credentials.as_ref(), bucket, key)
+    }
+
+    /// S3 itself would refuse the single keys in its answer; here one that may not go refuses all.
+    async fn delete_objects(&self, request: &mut S3Request<DeleteObjectsInput>) -> S3Result<()> {
+        request.input.delete.objects.iter().try_for_each(|object| {
+            let resource = object_resource(&request.input.bucket, &object.key);
+            self.allow(request.credentials.as_ref(), "s3:DeleteObject", &resource)
+        })
     }
 }
 
-fn denied() -> S3Error {
-    s3_error!(AccessDenied, "This key may not do that")
+/// The action that an operation needs; most are called as it is.
+fn action(operation: &str) -> std::borrow::Cow<'static, str> {
+    match operation {
+        "HeadObject" => "s3:GetObject".into(),
+        "CopyObject" => "s3:PutObject".into(),
+        "HeadBucket" | "ListObjectsV2" => "s3:ListBucket".into(),
+        "GetBucketLifecycleConfiguration" => "s3:GetLifecycleConfiguration".into(),
+        "PutBucketLifecycleConfiguration" => "s3:PutLifecycleConfiguration".into(),
+        other => format!("s3:{other}").into(),
+    }
+}
+
+fn bucket_resource(bucket: &str) -> String {
+    format!("arn:aws:s3:::{bucket}")
+}
+
+fn object_resource(bucket: &str, key: &str) -> String {
+    format!("arn:aws:s3:::{bucket}/{key}")
+}
+
+fn denied(id: &str, action: &str, resource: &str) -> S3Error {
+    s3_error!(
+        AccessDenied,
+        "User: {id} is not authorized to perform: {action} on resource: {resource} because no policy allows the {action} action"
+    )
 }

@@ -1,4 +1,5 @@
-//! The three keys of a store (DESIGN.md rule 11), made at random or read from the environment.
+//! The keys of a store, made at random or read from the environment: the three of the servers (DESIGN.md rule 11), and the admin's, with
+//! which the sandbox makes and removes buckets.
 
 use std::{env, fmt};
 
@@ -18,7 +19,7 @@ pub struct Key {
 /// The keys of one store, each with its own job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreeKeys {
-    /// May do everything; never in a URL or form.
+    /// May read, write and delete in `incoming/*` and `media/*`, and list; never in a URL or form.
     pub server: Key,
     /// `PutObject` on `incoming/*` only; signs what clients upload with.
     pub signer: Key,
@@ -31,14 +32,17 @@ pub struct ThreeKeys {
 pub struct S3Connection {
     /// Base URL without a bucket.
     pub endpoint: String,
-    /// The store's keys.
+    /// The servers' keys.
     pub keys: ThreeKeys,
+    /// May do everything, also make and remove buckets. No server has it.
+    pub admin: Key,
 }
 
 impl S3Connection {
     /// The store that `S3_ENDPOINT` names, with its keys in `S3_ACCESS_KEY_ID`, `S3_SECRET_ACCESS_KEY` and, for temporary
     /// credentials, `S3_SESSION_TOKEN`, and the same three with the prefixes `S3_SIGNER_` and `S3_READER_`; `None` without
-    /// `S3_ENDPOINT`. `scripts/minio` sets them.
+    /// `S3_ENDPOINT`. The admin's key is in the same three with the prefix `S3_ADMIN_`; without those the server's has to do.
+    /// `scripts/minio` sets them all.
     ///
     /// # Errors
     /// Names the first variable that is missing beside `S3_ENDPOINT`.
@@ -61,7 +65,8 @@ impl S3Connection {
             })
         };
         let keys = ThreeKeys { server: key("S3_")?, signer: key("S3_SIGNER_")?, reader: key("S3_READER_")? };
-        Ok(Some(Self { endpoint, keys }))
+        let admin = if set("S3_ADMIN_ACCESS_KEY_ID").is_some() { key("S3_ADMIN_")? } else { keys.server.clone() };
+        Ok(Some(Self { endpoint, keys, admin }))
     }
 }
 
@@ -72,7 +77,7 @@ impl ThreeKeys {
 }
 
 impl Key {
-    fn random(job: &str) -> Self {
+    pub(super) fn random(job: &str) -> Self {
         Self {
             id: format!("{job}{:016x}", rand::random::<u64>()),
             secret: format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()),
@@ -98,12 +103,20 @@ mod tests {
     }
 
     #[test]
-    fn a_store_from_the_environment_has_the_three_keys() {
+    fn a_store_from_the_environment_has_its_keys() {
         let connection = S3Connection::from_variables(complete).unwrap().unwrap();
         assert_eq!(connection.endpoint, "value of S3_ENDPOINT");
         assert_eq!(connection.keys.signer.id, "value of S3_SIGNER_ACCESS_KEY_ID");
         assert_eq!(connection.keys.reader.secret, "value of S3_READER_SECRET_ACCESS_KEY");
         assert_eq!(connection.keys.server.session_token, None);
+        assert_eq!(connection.admin.id, "value of S3_ADMIN_ACCESS_KEY_ID");
+    }
+
+    #[test]
+    fn a_store_without_an_admin_is_administered_by_the_server() {
+        let connection = S3Connection::from_variables(|name| complete(name).filter(|_| !name.contains("ADMIN")));
+        let connection = connection.unwrap().unwrap();
+        assert_eq!(connection.admin, connection.keys.server);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Embedded means the crate `s3s` (SigV4, POST policies, XML) over a small in-memory `store`: one lock per bucket; every
 //! condition and checksum is decided before anything is visible; a copy takes the very bytes whose ETag it accepted. It is
-//! not `s3s-fs`, whose copy-if-match is not atomic. `access` holds the three-key rule, `front` what `s3s` 0.14 lacks.
+//! not `s3s-fs`, whose copy-if-match is not atomic. `access` holds what each key may do, `front` what `s3s` 0.14 lacks.
 //!
 //! What is deliberately absent: multipart uploads, versions, ACLs, virtual-host addressing, `${filename}` in POST keys, and
 //! session tokens (embedded keys have none). `s3s` holds the whole file of a POST in memory before the backend sees it, and it
@@ -33,20 +33,30 @@ pub use grant::grant;
 pub use keys::{Key, S3Connection, ThreeKeys};
 pub use traffic::Traffic;
 
-use access::KeyRing;
+use access::{KeyRing, Policy};
 use backend::Backend;
 use front::Front;
 use store::Store;
+
+/// What the three keys may do, as a MinIO is told it too; `${S3_BUCKET}` stands for the bucket.
+pub const SERVER_POLICY: &str = include_str!("../../../../compose/minio/policies/server.json");
+/// See [`SERVER_POLICY`].
+pub const SIGNER_POLICY: &str = include_str!("../../../../compose/minio/policies/signer.json");
+/// See [`SERVER_POLICY`].
+pub const READER_POLICY: &str = include_str!("../../../../compose/minio/policies/reader.json");
+/// What the key may do that creates a bucket and sets its rules.
+pub const OPERATOR_POLICY: &str = include_str!("../../../../compose/minio/policies/operator.json");
+const ADMIN_POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}]}"#;
 
 /// The region that the embedded store accepts in signatures; a signature for another region is refused, as AWS does.
 pub const REGION: &str = "us-east-1";
 
 /// An S3 server on a free port of 127.0.0.1 that lives as long as this value. It runs on threads of its own, so that it outlives
 /// the runtime of the test that happened to start it.
-#[derive(Debug)]
 pub struct EmbeddedS3 {
     connection: S3Connection,
     store: Arc<Store>,
+    key_ring: KeyRing,
     /// Taken by `drop` alone.
     runtime: Option<Runtime>,
 }
@@ -83,13 +93,22 @@ impl EmbeddedS3 {
 
         let store = Arc::new(Store::default());
         let keys = ThreeKeys::random();
-        let key_ring = KeyRing::new(&keys);
+        let admin = Key::random("admin");
+        let key_ring = KeyRing::new(Arc::clone(&store));
+        for (key, policy) in [
+            (&admin, ADMIN_POLICY),
+            (&keys.server, SERVER_POLICY),
+            (&keys.signer, SIGNER_POLICY),
+            (&keys.reader, READER_POLICY),
+        ] {
+            key_ring.add(key, Policy::parse(policy).context("a key's policy cannot be read")?);
+        }
         let mut builder = S3ServiceBuilder::new(Backend::new(Arc::clone(&store)));
         builder.set_auth(key_ring.clone());
-        builder.set_access(key_ring);
+        builder.set_access(key_ring.clone());
         runtime.spawn(Front::new(builder.build(), Arc::clone(&store)).serve(listener));
 
-        Ok(Self { connection: S3Connection { endpoint, keys }, store, runtime: Some(runtime) })
+        Ok(Self { connection: S3Connection { endpoint, keys, admin }, store, key_ring, runtime: Some(runtime) })
     }
 
     /// `http://127.0.0.1:<port>`, for path-style addressing.
@@ -102,6 +121,17 @@ impl EmbeddedS3 {
         &self.connection.keys
     }
 
+    /// Makes a further key. Its policy is JSON in the words of IAM: allowing statements only, with lists of actions and of resources;
+    /// `${S3_BUCKET}` in it stands for every bucket.
+    ///
+    /// # Errors
+    /// When the policy is not of that kind.
+    pub fn add_key(&self, policy: &str) -> anyhow::Result<Key> {
+        let key = Key::random("other");
+        self.key_ring.add(&key, Policy::parse(policy).context("the policy cannot be read")?);
+        Ok(key)
+    }
+
     /// Endpoint and keys together, the shape that a store from the environment has too.
     pub fn connection(&self) -> &S3Connection {
         &self.connection
@@ -112,6 +142,12 @@ impl EmbeddedS3 {
     /// The bucket need not exist yet.
     pub fn traffic(&self, bucket: &str) -> watch::Receiver<Traffic> {
         self.store.traffic.subscribe(bucket)
+    }
+}
+
+impl std::fmt::Debug for EmbeddedS3 {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("EmbeddedS3").field("connection", &self.connection).finish_non_exhaustive()
     }
 }
 

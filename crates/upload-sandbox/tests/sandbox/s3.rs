@@ -12,17 +12,17 @@ use upload_sandbox::s3::{EmbeddedS3, Key};
 /// A store of its own with one bucket.
 async fn store_with_bucket() -> (EmbeddedS3, &'static str) {
     let s3 = EmbeddedS3::start().await.unwrap();
-    let created = Request::new(Method::PUT, "/bucket").send(&s3, &s3.keys().server).await;
+    let created = Request::new(Method::PUT, "/bucket").send(&s3, &s3.connection().admin).await;
     assert_eq!(created.status(), StatusCode::OK);
     (s3, "bucket")
 }
 
 async fn put(s3: &EmbeddedS3, key: &str, body: impl Into<Vec<u8>>) -> Response {
-    Request::new(Method::PUT, format!("/bucket/{key}")).body(body).send(s3, &s3.keys().server).await
+    Request::new(Method::PUT, format!("/bucket/{key}")).body(body).send(s3, &s3.connection().admin).await
 }
 
 async fn get(s3: &EmbeddedS3, key: &str) -> Option<Vec<u8>> {
-    let response = Request::new(Method::GET, format!("/bucket/{key}")).send(s3, &s3.keys().server).await;
+    let response = Request::new(Method::GET, format!("/bucket/{key}")).send(s3, &s3.connection().admin).await;
     match response.status() {
         StatusCode::OK => Some(response.bytes().await.unwrap().to_vec()),
         StatusCode::NOT_FOUND => None,

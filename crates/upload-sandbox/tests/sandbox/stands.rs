@@ -57,7 +57,6 @@ fn the_sandbox_outlives_the_runtime_of_the_test_that_started_it() {
 async fn the_environment_is_whole_and_holds_three_different_keys() {
     let stand = Sandbox::shared().await.stand().await;
     assert_eq!(stand.storage_settings.check(), Ok(()));
-    assert_eq!(stand.signer_settings.check(&stand.storage_settings), Ok(()));
     let environment = stand.environment();
     for name in ["DATABASE_URL", "S3_ENDPOINT", "S3_BUCKET", "S3_SIGNER_SECRET_ACCESS_KEY", "PUBLIC_API_URL"] {
         assert!(!environment[name].is_empty(), "{name}");

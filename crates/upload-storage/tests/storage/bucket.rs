@@ -8,15 +8,15 @@ use crate::stand::stand_without_bucket;
 #[tokio::test]
 async fn a_bucket_is_created_once_and_removed_with_everything_in_it() {
     let stand = stand_without_bucket(|_settings| {}).await;
-    assert!(!bucket::look(&stand.storage).await.unwrap().exists);
-    bucket::empty_and_remove(&stand.storage).await.unwrap();
-    assert_eq!(bucket::create(&stand.storage).await.unwrap(), Outcome::Done);
-    assert!(bucket::look(&stand.storage).await.unwrap().exists);
+    assert!(!bucket::look(&stand.admin).await.unwrap().exists);
+    bucket::empty_and_remove(&stand.admin).await.unwrap();
+    assert_eq!(bucket::create(&stand.admin).await.unwrap(), Outcome::Done);
+    assert!(bucket::look(&stand.admin).await.unwrap().exists);
     // AWS's us-east-1 answers 200 to its owner, as if the bucket were new.
-    assert!(matches!(bucket::create(&stand.storage).await.unwrap(), Outcome::AlreadyThere | Outcome::Done));
-    stand.storage.put("incoming/1", "image/png", "x".into()).await.unwrap();
-    bucket::empty_and_remove(&stand.storage).await.unwrap();
-    assert!(!bucket::look(&stand.storage).await.unwrap().exists);
+    assert!(matches!(bucket::create(&stand.admin).await.unwrap(), Outcome::AlreadyThere | Outcome::Done));
+    stand.admin.put("incoming/1", "image/png", "x".into()).await.unwrap();
+    bucket::empty_and_remove(&stand.admin).await.unwrap();
+    assert!(!bucket::look(&stand.admin).await.unwrap().exists);
 }
 
 #[tokio::test]
@@ -24,13 +24,13 @@ async fn a_look_tells_the_time_by_the_stores_clock_also_where_the_bucket_is_miss
     let stand = stand_without_bucket(|_settings| {}).await;
     for exists in [false, true] {
         let before = Utc::now();
-        let look = bucket::look(&stand.storage).await.unwrap();
+        let look = bucket::look(&stand.admin).await.unwrap();
         let after = Utc::now();
         assert_eq!(look.exists, exists);
         // A Date has whole seconds, rounded down, and some stores keep it for a second.
         let date = look.date.unwrap();
         assert!(date > before - TimeDelta::seconds(3) && date <= after, "{before} {date} {after}");
-        bucket::create(&stand.storage).await.unwrap();
+        bucket::create(&stand.admin).await.unwrap();
     }
 }
 
@@ -38,11 +38,11 @@ async fn a_look_tells_the_time_by_the_stores_clock_also_where_the_bucket_is_miss
 async fn cors_and_lifecycle_are_set_once_or_said_to_be_missing() {
     let stand = crate::stand::stand().await;
     let origins = ["https://app.example".to_owned()];
-    let first = bucket::set_cors(&stand.storage, &origins).await.unwrap();
-    let second = bucket::set_cors(&stand.storage, &origins).await.unwrap();
+    let first = bucket::set_cors(&stand.admin, &origins).await.unwrap();
+    let second = bucket::set_cors(&stand.admin, &origins).await.unwrap();
     assert!(is_set_once(&first, &second), "{first:?}, {second:?}");
-    let first = bucket::set_lifecycle(&stand.storage).await.unwrap();
-    let second = bucket::set_lifecycle(&stand.storage).await.unwrap();
+    let first = bucket::set_lifecycle(&stand.admin).await.unwrap();
+    let second = bucket::set_lifecycle(&stand.admin).await.unwrap();
     assert!(is_set_once(&first, &second), "{first:?}, {second:?}");
 }
 

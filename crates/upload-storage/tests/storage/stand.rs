@@ -4,15 +4,18 @@ use std::thread;
 
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
-use upload_sandbox::s3::{EmbeddedS3, Key, REGION, S3Connection};
+use upload_sandbox::s3::{EmbeddedS3, Key, REGION, S3Connection, grant};
 use upload_storage::{Addressing, ChecksumMode, Signer, SignerSettings, Storage, StorageSettings, bucket};
 use uuid::Uuid;
 
 /// A bucket of one's own; it is removed when this is dropped.
 pub struct Stand {
     pub storage: Storage,
+    /// With the key that makes buckets, which no server has.
+    pub admin: Storage,
     pub signer: Signer,
     pub settings: StorageSettings,
+    pub admin_settings: StorageSettings,
     pub signer_key: Key,
     pub reader_key: Key,
     pub server_key: Key,
@@ -34,12 +37,13 @@ pub async fn stand() -> Stand {
 
 pub async fn stand_with(change: impl FnOnce(&mut StorageSettings)) -> Stand {
     let stand = stand_without_bucket(change).await;
-    bucket::create(&stand.storage).await.unwrap();
+    bucket::create(&stand.admin).await.unwrap();
+    grant(&stand.settings.bucket).await.unwrap();
     stand
 }
 
 pub async fn stand_without_bucket(change: impl FnOnce(&mut StorageSettings)) -> Stand {
-    let S3Connection { endpoint, keys } = connection().await;
+    let S3Connection { endpoint, keys, admin } = connection().await;
     let secret = |key: &Key| SecretString::from(key.secret.clone());
     let token = |key: &Key| key.session_token.clone().map(SecretString::from);
     let mut settings = StorageSettings {
@@ -67,12 +71,20 @@ pub async fn stand_without_bucket(change: impl FnOnce(&mut StorageSettings)) -> 
         session_token: token(&keys.signer),
         profile: None,
     };
+    let admin_settings = StorageSettings {
+        access_key_id: Some(admin.id.clone()),
+        secret_access_key: Some(secret(&admin)),
+        session_token: token(&admin),
+        ..settings.clone()
+    };
     settings.check().unwrap();
     let storage = Storage::new(&settings).await.unwrap();
     Stand {
         signer: Signer::new(&storage, &signer).await.unwrap(),
         storage,
+        admin: Storage::new(&admin_settings).await.unwrap(),
         settings,
+        admin_settings,
         signer_key: keys.signer,
         reader_key: keys.reader,
         server_key: keys.server,
@@ -82,7 +94,7 @@ pub async fn stand_without_bucket(change: impl FnOnce(&mut StorageSettings)) -> 
 impl Drop for Stand {
     fn drop(&mut self) {
         // A client of its own, on a runtime of its own: this test's may be about to end.
-        let settings = self.settings.clone();
+        let settings = self.admin_settings.clone();
         let removal = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async { bucket::empty_and_remove(&Storage::new(&settings).await.unwrap()).await })

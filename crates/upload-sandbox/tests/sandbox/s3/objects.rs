@@ -32,7 +32,7 @@ async fn a_copy_takes_the_bytes_whose_etag_it_accepted_while_others_replace_them
         let copied = Request::new(Method::PUT, format!("/bucket/{key}"))
             .header("x-amz-copy-source", "bucket/incoming/a")
             .header("x-amz-copy-source-if-match", etag.clone())
-            .send(&s3, &s3.keys().server)
+            .send(&s3, &s3.connection().admin)
             .await;
         match copied.status() {
             StatusCode::OK => {
@@ -52,7 +52,7 @@ async fn of_sixteen_writers_who_want_to_be_first_one_is() {
     let (s3, _) = store_with_bucket().await;
     let writers = (0..16).map(|writer| {
         let request = Request::new(Method::PUT, "/bucket/media/once").header("if-none-match", "*");
-        request.body(format!("writer {writer}")).send(&s3, &s3.keys().server)
+        request.body(format!("writer {writer}")).send(&s3, &s3.connection().admin)
     });
     let statuses: Vec<u16> = join_all(writers).await.iter().map(|response| response.status().as_u16()).collect();
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
@@ -78,7 +78,7 @@ async fn conditions_are_decided_by_the_etag_that_is_there() {
     for (method, key, condition, value, expected) in cases {
         let response = Request::new(method.clone(), format!("/bucket/{key}"))
             .header(condition, value)
-            .send(&s3, &s3.keys().server)
+            .send(&s3, &s3.connection().admin)
             .await;
         assert_eq!(response.status(), expected, "{method} {key} {condition}: {value}");
     }
@@ -91,7 +91,7 @@ async fn a_body_that_is_shorter_than_declared_stores_nothing() {
     put(&s3, "media/a", "what was there").await;
     let request = Request::new(Method::PUT, "/bucket/media/a").header("content-length", "1000");
     let mut raw = String::from("PUT /bucket/media/a HTTP/1.1\r\n");
-    for (name, value) in &request.signed_headers(&s3, &s3.keys().server, "us-east-1") {
+    for (name, value) in &request.signed_headers(&s3, &s3.connection().admin, "us-east-1") {
         raw.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
     }
     let mut connection = TcpStream::connect(s3.endpoint().trim_start_matches("http://")).await.unwrap();
@@ -116,7 +116,7 @@ async fn bytes_can_be_awaited_while_their_sender_holds_back_the_rest() {
     let length = 5_000_000;
     let headers = Request::new(Method::PUT, "/bucket/media/a")
         .header("content-length", length.to_string())
-        .signed_headers(&s3, &s3.keys().server, "us-east-1");
+        .signed_headers(&s3, &s3.connection().admin, "us-east-1");
     let upload = client()
         .put(format!("{}/bucket/media/a", s3.endpoint()))
         .headers(headers)
@@ -147,7 +147,7 @@ async fn a_wrong_checksum_stores_nothing() {
         ),
         ("x-amz-checksum-crc32", "NSRBwg==", "AAAAAA=="),
     ];
-    let key = &s3.keys().server;
+    let key = &s3.connection().admin;
     for (header, right, wrong) in cases {
         let request = |value: &str| {
             Request::new(Method::PUT, format!("/bucket/media/{header}")).header(header, value).body("abc")
@@ -176,7 +176,7 @@ async fn a_checksum_in_the_trailer_is_proven_too() {
             .header("content-encoding", "aws-chunked")
             .body(format!("3\r\nabc\r\n0\r\n{trailer}\r\n"))
     };
-    let key = &s3.keys().server;
+    let key = &s3.connection().admin;
     let right = upload("media/right", "x-amz-checksum-crc32:NSRBwg==\r\n").send(&s3, key).await;
     assert_eq!(right.status(), StatusCode::OK);
     assert_eq!(get(&s3, "media/right").await.unwrap(), b"abc");
@@ -203,7 +203,7 @@ async fn ranges_are_served_and_those_of_nothing_refused() {
     ];
     for (key, range, status, body, content_range) in cases {
         let request = Request::new(Method::GET, format!("/bucket/{key}")).header("range", range);
-        let response = request.send(&s3, &s3.keys().server).await;
+        let response = request.send(&s3, &s3.connection().admin).await;
         assert_eq!(response.status(), status, "{key} {range}");
         let found = response.headers().get("content-range").map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(found.as_deref(), content_range, "{key} {range}");
@@ -217,7 +217,7 @@ async fn ranges_are_served_and_those_of_nothing_refused() {
 #[tokio::test]
 async fn headers_are_served_as_uploaded_and_a_copy_replaces_them() {
     let (s3, _) = store_with_bucket().await;
-    let key = &s3.keys().server;
+    let key = &s3.connection().admin;
     let upload = Request::new(Method::PUT, "/bucket/incoming/a")
         .header("content-type", "text/html")
         .header("cache-control", "no-store")
@@ -255,7 +255,7 @@ async fn listings_have_pages_prefixes_and_folders() {
     }
     let list = async |query: &str| {
         let path = format!("/bucket?list-type=2&{query}");
-        send(&s3, &s3.keys().server, "GET", &path).await.text().await.unwrap()
+        send(&s3, &s3.connection().admin, "GET", &path).await.text().await.unwrap()
     };
     let keys = |page: &str| -> Vec<String> {
         let tags = ["<Key>", "<Prefix>"];
@@ -286,7 +286,7 @@ async fn listings_have_pages_prefixes_and_folders() {
 #[tokio::test]
 async fn deletes_are_idempotent_and_a_bucket_goes_only_when_it_is_empty() {
     let (s3, _) = store_with_bucket().await;
-    let key = &s3.keys().server;
+    let key = &s3.connection().admin;
     put(&s3, "incoming/a", "a").await;
     put(&s3, "incoming/b", "b").await;
     assert_eq!(refusal(send(&s3, key, "DELETE", "/bucket").await).await, (409, "BucketNotEmpty".into()));
@@ -305,7 +305,7 @@ async fn deletes_are_idempotent_and_a_bucket_goes_only_when_it_is_empty() {
 #[tokio::test]
 async fn a_lifecycle_is_kept_and_shown() {
     let (s3, _) = store_with_bucket().await;
-    let key = &s3.keys().server;
+    let key = &s3.connection().admin;
     assert_eq!(refusal(send(&s3, key, "GET", "/bucket?lifecycle").await).await.1, "NoSuchLifecycleConfiguration");
     let rules = "<LifecycleConfiguration><Rule><ID>incoming</ID><Status>Enabled</Status>\
         <Filter><Prefix>incoming/</Prefix></Filter><Expiration><Days>1</Days></Expiration></Rule></LifecycleConfiguration>";

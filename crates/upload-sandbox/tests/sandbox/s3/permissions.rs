@@ -3,10 +3,12 @@
 use chrono::{TimeDelta, Utc};
 use reqwest::{Method, StatusCode};
 
+use upload_sandbox::s3::Key;
+
 use super::signing::{Form, Request, client};
 use super::{get, put, refusal, send, store_with_bucket};
 
-const OPERATIONS: [(&str, &str); 19] = [
+const OPERATIONS: [(&str, &str); 18] = [
     ("PUT", "/bucket/incoming/x"),
     ("PUT", "/bucket/media/x"),
     ("PUT", "/bucket/incoming"),
@@ -21,7 +23,6 @@ const OPERATIONS: [(&str, &str); 19] = [
     ("GET", "/bucket?cors"),
     ("PUT", "/bucket?cors"),
     ("PUT", "/bucket?lifecycle"),
-    ("POST", "/bucket?delete"),
     ("PUT", "/bucket/incoming/x?acl"),
     ("POST", "/bucket/incoming/x?uploads"),
     ("HEAD", "/bucket"),
@@ -50,6 +51,78 @@ async fn signer_and_reader_may_do_one_thing_each_and_nobody_may_do_anything_unsi
     }
     assert_eq!(get(&s3, "media/x").await, None);
     assert_eq!(get(&s3, "incoming/a").await.unwrap(), b"a");
+}
+
+#[tokio::test]
+async fn many_objects_are_deleted_only_where_all_of_them_may_be() {
+    let (s3, _) = store_with_bucket().await;
+    let delete = async |key: &Key, name: &str| {
+        let many = format!("<Delete><Object><Key>incoming/a</Key></Object><Object><Key>{name}</Key></Object></Delete>");
+        Request::new(Method::POST, "/bucket").query("delete").body(many).send(&s3, key).await.status()
+    };
+    put(&s3, "incoming/a", "a").await;
+    for (key, name) in [(&s3.keys().signer, "incoming/b"), (&s3.keys().reader, "media/b"), (&s3.keys().server, "b")] {
+        assert_eq!(delete(key, name).await, StatusCode::FORBIDDEN, "{name}");
+    }
+    assert_eq!(get(&s3, "incoming/a").await.unwrap(), b"a");
+    assert_eq!(delete(&s3.keys().server, "media/b").await, StatusCode::OK);
+    assert_eq!(get(&s3, "incoming/a").await, None);
+}
+
+#[tokio::test]
+async fn the_server_stays_in_its_prefixes_and_leaves_the_bucket_alone() {
+    let (s3, _) = store_with_bucket().await;
+    put(&s3, "a", "a").await;
+    let server = &s3.keys().server;
+    for (method, path) in [
+        ("PUT", "/bucket/x"),
+        ("GET", "/bucket/a"),
+        ("DELETE", "/bucket/a"),
+        ("PUT", "/another-bucket"),
+        ("DELETE", "/bucket"),
+        ("GET", "/bucket?cors"),
+        ("PUT", "/bucket?cors"),
+        ("GET", "/bucket?lifecycle"),
+        ("PUT", "/bucket?lifecycle"),
+    ] {
+        assert_eq!(
+            refusal(send(&s3, server, method, path).await).await,
+            (403, "AccessDenied".into()),
+            "{method} {path}"
+        );
+    }
+    for (method, path, status) in [
+        ("PUT", "/bucket/incoming/x", 200),
+        ("GET", "/bucket/media/none", 404),
+        ("DELETE", "/bucket/media/none", 204),
+        ("HEAD", "/bucket", 200),
+        ("GET", "/bucket?list-type=2", 200),
+    ] {
+        assert_eq!(send(&s3, server, method, path).await.status(), status, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_may_not_list_is_not_told_what_is_missing() {
+    let (s3, _) = store_with_bucket().await;
+    let response = send(&s3, &s3.keys().reader, "GET", "/bucket/media/none").await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    let text = response.text().await.unwrap();
+    assert!(text.contains("is not authorized to perform: s3:ListBucket"), "{text}");
+}
+
+#[tokio::test]
+async fn a_further_key_may_do_what_its_policy_says() {
+    let (s3, _) = store_with_bucket().await;
+    let policy =
+        r#"{"Statement": [{"Effect": "Allow", "Action": ["s3:Get*"], "Resource": ["arn:aws:s3:::bucket/a/*.png"]}]}"#;
+    let key = s3.add_key(policy).unwrap();
+    put(&s3, "a/b/c.png", "a").await;
+    put(&s3, "a/b/c.jpg", "a").await;
+    assert_eq!(send(&s3, &key, "GET", "/bucket/a/b/c.png").await.status(), StatusCode::OK);
+    assert_eq!(send(&s3, &key, "GET", "/bucket/a/b/c.jpg").await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(send(&s3, &key, "DELETE", "/bucket/a/b/c.png").await.status(), StatusCode::FORBIDDEN);
+    assert!(s3.add_key(&policy.replace("Allow", "Deny")).is_err());
 }
 
 #[tokio::test]
@@ -163,7 +236,7 @@ async fn cors_is_as_the_bucket_says() {
         <AllowedMethod>POST</AllowedMethod><AllowedMethod>GET</AllowedMethod><AllowedHeader>content-*</AllowedHeader>\
         <ExposeHeader>ETag</ExposeHeader><ExposeHeader>Location</ExposeHeader><MaxAgeSeconds>600</MaxAgeSeconds>\
         </CORSRule></CORSConfiguration>";
-    let set = Request::new(Method::PUT, "/bucket").query("cors").body(rules).send(&s3, &s3.keys().server).await;
+    let set = Request::new(Method::PUT, "/bucket").query("cors").body(rules).send(&s3, &s3.connection().admin).await;
     assert_eq!(set.status(), StatusCode::OK);
 
     let allowed = preflight(app, "POST", "Content-Type").await;
