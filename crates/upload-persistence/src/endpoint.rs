@@ -114,7 +114,8 @@ impl Endpoint {
                  switch it on there (ssl = on), or set sslmode=disable if you trust the network"
             ),
             _ => format!(
-                "TLS with the server at {server} fails ({cause}); look after the server, which must speak TLS 1.2 or later"
+                "TLS with the server at {server} fails ({cause}); \
+                 see that it speaks TLS 1.2 or later, and with sslnegotiation=direct that it is Postgres 17 or later"
             ),
         })
     }

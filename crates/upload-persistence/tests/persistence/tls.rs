@@ -15,9 +15,9 @@ use upload_sandbox::{
 };
 
 #[derive(QueryableByName)]
-struct Encrypted {
+struct Answer {
     #[diesel(sql_type = Bool)]
-    ssl: bool,
+    yes: bool,
 }
 
 /// What has to come of a connection.
@@ -28,18 +28,20 @@ enum Outcome<'a> {
     Refused(&'a [&'a str]),
 }
 
-async fn is_encrypted(settings: &DatabaseSettings) -> Result<bool, DatabaseError> {
+const IS_ENCRYPTED: &str = "SELECT ssl AS yes FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+const KNOWS_DIRECT_TLS: &str = "SELECT current_setting('server_version_num')::integer >= 170000 AS yes";
+
+async fn ask(settings: &DatabaseSettings, question: &str) -> Result<bool, DatabaseError> {
     let database = Database::new(settings, Handle::current()).unwrap();
     let mut connection = database.connection().await?;
-    let query = diesel::sql_query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()");
-    Ok(query.get_result::<Encrypted>(&mut *connection).await?.ssl)
+    Ok(diesel::sql_query(question).get_result::<Answer>(&mut *connection).await?.yes)
 }
 
 async fn assert_outcome(url: &str, outcome: Outcome<'_>) {
     let (_, password) = url.split_once('@').unwrap().0.rsplit_once(':').unwrap();
     let settings = DatabaseSettings::for_url(url);
     let case = url.replace(password, "…");
-    match (is_encrypted(&settings).await, outcome) {
+    match (ask(&settings, IS_ENCRYPTED).await, outcome) {
         (Ok(true), Outcome::Encrypted) | (Ok(false), Outcome::Plain) => {}
         (Ok(encrypted), _) => panic!("{case}: connected, encrypted: {encrypted}"),
         (Err(error), Outcome::Refused(said)) => {
@@ -49,7 +51,6 @@ async fn assert_outcome(url: &str, outcome: Outcome<'_>) {
                 assert!(advice.contains(said), "{case}: `{said}` is not in: {advice}");
             }
             assert!(!format!("{advice} {error:?}").contains(password), "{case}");
-            println!("{case}\n    {advice}");
         }
         (Err(error), _) => panic!("{case}: {}", error.advice()),
     }
@@ -94,6 +95,11 @@ async fn each_sslmode_connects_or_refuses_as_it_promises() {
     assert_outcome(&url_by("db.example", &good, &format!("{trusts_good}&hostaddr=127.0.0.1")), other_name).await;
     let wrong = url(&good, "postgres", &trusts_good).replace("sandbox:", "sandbox:not-");
     assert_outcome(&wrong, Refused(&["correct the user and the password"])).await;
+
+    let modern = ask(&DatabaseSettings::for_url(good.admin_url()), KNOWS_DIRECT_TLS).await.unwrap();
+    let direct =
+        if modern { Encrypted } else { Refused(&["127.0.0.1:", "fails (", "TLS 1.2 or later", "sslnegotiation"]) };
+    assert_outcome(&url(&good, "postgres", &format!("{trusts_good}&sslnegotiation=direct")), direct).await;
 
     assert_outcome(&url(&expired, "postgres", "sslmode=prefer"), Encrypted).await;
     assert_outcome(&url(&expired, "postgres", "sslmode=require"), Encrypted).await;
