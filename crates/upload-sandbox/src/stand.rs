@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use tokio::{runtime::Handle, task::JoinHandle};
 use upload_domain::{Role, UserId, UserStatus};
 use upload_persistence::{Database, DatabaseSettings, databases, users};
-use upload_storage::{Addressing, ChecksumMode, SignerSettings, Storage, StorageSettings, bucket};
+use upload_storage::{Addressing, ChecksumMode, KeyCheck, SignerSettings, Storage, StorageSettings, bucket};
 use uuid::Uuid;
 
 use crate::{
@@ -263,6 +263,7 @@ fn settings_of_store(
         reader_session_token: keys.reader.session_token.as_ref().map(secret),
         reader_profile: None,
         allow_one_key: false,
+        key_check: KeyCheck::Enforce,
         media_public_base_url: None,
     };
     let signer = SignerSettings {

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
 
 pub mod bucket;
+pub mod rights;
 
 mod advice;
 mod body;
@@ -16,6 +17,6 @@ mod url_signer;
 pub use client::{ReadUrl, Storage};
 pub use error::{BoxError, StorageError, VersionError};
 pub use objects::Head;
-pub use settings::{Addressing, ChecksumMode, SettingsError, SignerSettings, StorageSettings};
+pub use settings::{Addressing, ChecksumMode, KeyCheck, SettingsError, SignerSettings, StorageSettings};
 pub use signer::{FormError, FormRequest, PostForm, PutForm, Signer};
 pub use url_signer::UrlError;

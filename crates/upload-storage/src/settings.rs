@@ -50,6 +50,18 @@ pub enum ChecksumMode {
     WhenSupported,
 }
 
+/// What is done about a key that may do too little or too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum KeyCheck {
+    /// The server does not start.
+    #[default]
+    Enforce,
+    /// It is logged. For stores whose keys have rights to whole buckets only.
+    Warn,
+    /// The store is not asked.
+    Off,
+}
+
 /// The bucket, and the keys of the server and the reader.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StorageSettings {
@@ -113,6 +125,9 @@ pub struct StorageSettings {
     /// Allow one key in several roles, for trials: whoever sees a form or a URL then knows the id of a key that may do more
     #[arg(id = "s3_allow_one_key", long = "s3-allow-one-key", env = "S3_ALLOW_ONE_KEY", default_value_t = false, action = clap::ArgAction::Set, value_name = "true|false")]
     pub allow_one_key: bool,
+    /// What to do about a key that may do too little or too much: not start, warn (for stores whose keys know no prefixes), or not even ask
+    #[arg(id = "s3_key_check", long = "s3-key-check", env = "S3_KEY_CHECK", value_enum, default_value_t)]
+    pub key_check: KeyCheck,
     /// Where media/* is served without a signature, for instance a CDN; redirects then go there
     #[arg(id = "media_public_base_url", long = "media-public-base-url", env = "MEDIA_PUBLIC_BASE_URL", value_name = "URL", value_parser = parse_url)]
     pub media_public_base_url: Option<Url>,
@@ -268,6 +283,14 @@ impl StorageSettings {
 }
 
 impl SignerSettings {
+    /// Refuses half a key, and none.
+    ///
+    /// # Errors
+    /// [`SettingsError`] with the variables at fault.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.source().map(|_source| ())
+    }
+
     /// Where the signer's credentials come from. Never from the default chain: that is the server's.
     pub(crate) fn source(&self) -> Result<Source, SettingsError> {
         let settings = KeySettings {

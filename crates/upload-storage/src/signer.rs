@@ -97,6 +97,10 @@ impl Signer {
         Ok(Self { bucket: storage.public_bucket().clone(), key })
     }
 
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// A form for `multipart/form-data` that writes the image's incoming key.
     ///
     /// # Errors

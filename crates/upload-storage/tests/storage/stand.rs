@@ -5,7 +5,7 @@ use std::thread;
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 use upload_sandbox::s3::{EmbeddedS3, Key, REGION, S3Connection, grant};
-use upload_storage::{Addressing, ChecksumMode, Signer, SignerSettings, Storage, StorageSettings, bucket};
+use upload_storage::{Addressing, ChecksumMode, KeyCheck, Signer, SignerSettings, Storage, StorageSettings, bucket};
 use uuid::Uuid;
 
 /// A bucket of one's own; it is removed when this is dropped.
@@ -62,6 +62,7 @@ pub async fn stand_without_bucket(change: impl FnOnce(&mut StorageSettings)) -> 
         reader_session_token: token(&keys.reader),
         reader_profile: None,
         allow_one_key: false,
+        key_check: KeyCheck::Enforce,
         media_public_base_url: None,
     };
     change(&mut settings);
