@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod client;
+pub mod compose;
 pub mod contract;
 pub mod env_example;
 pub mod issuer;

@@ -117,10 +117,22 @@ fn overloaded(cause: Overloaded) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, FromArgMatches as _};
+
+    use super::Settings;
 
     #[test]
     fn the_example_environment_names_every_variable() {
-        upload_sandbox::env_example::assert_complete(&super::Settings::command());
+        upload_sandbox::env_example::assert_complete(&Settings::command());
+    }
+
+    #[test]
+    fn compose_sets_what_this_server_needs_and_nothing_else() {
+        upload_sandbox::compose::assert_fits(&Settings::command(), |matches| {
+            let settings = Settings::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            settings.common.check().map_err(|error| error.to_string())?;
+            let max_image_bytes = settings.common.http.max_image_bytes;
+            settings.streaming.check(max_image_bytes).map_err(|error| error.to_string())
+        });
     }
 }
