@@ -117,6 +117,12 @@ impl Mode {
                 names(presented),
                 expected.to_str()
             ),
+            // What `openssl req -x509` makes. webpki's own error is inside, and only its name can be told.
+            CertificateError::Other(inner) if format!("{inner:?}").contains("CaUsedAsEndEntity") => {
+                "is an authority's own (CA:TRUE), which may not be a server's too; \
+                 sign another with it for the server, or make it anew with CA:FALSE"
+                    .to_owned()
+            }
             other => format!("cannot be used ({other}); give the server another"),
         }
     }
@@ -234,5 +240,43 @@ fn names(presented: &[String]) -> String {
         "no host at all".to_owned()
     } else {
         presented.iter().map(bare).collect::<Vec<_>>().join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+    use rustls::client::WebPkiServerVerifier;
+
+    use super::*;
+
+    /// What is said of a certificate that is trusted and shown by the server `db.example` at once.
+    fn said(make: impl FnOnce(&mut CertificateParams)) -> Option<String> {
+        let mut params = CertificateParams::new(["db.example".to_owned()]).unwrap();
+        make(&mut params);
+        let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.der().clone()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+        let name = "db.example".try_into().unwrap();
+        match verifier.verify_server_cert(certificate.der(), &[], &name, &[], UnixTime::now()) {
+            Ok(_verified) => None,
+            Err(rustls::Error::InvalidCertificate(error)) => Some(Mode::VerifyFull(Roots::System).fault(&error)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_servers_own_certificate_may_be_its_authority_unless_it_is_made_for_that_alone() {
+        assert_eq!(said(|_| {}), None);
+        let of_authority = said(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)).unwrap();
+        assert!(of_authority.contains("CA:TRUE") && of_authority.contains("CA:FALSE"), "{of_authority}");
+        let nameless = said(|params| params.subject_alt_names.clear()).unwrap();
+        assert!(nameless.starts_with("is for no host at all and not for db.example"), "{nameless}");
+        let early = said(|params| params.not_before = date_time_ymd(4000, 1, 1)).unwrap();
+        assert!(early.starts_with("is valid only from 4000-01-01 on"), "{early}");
     }
 }
