@@ -139,6 +139,29 @@ impl Stand {
         environment
     }
 
+    /// The store for virtual-host addressing, where its buckets are hosts: the embedded one's are, a given one's where `SANDBOX_S3_DOMAIN`
+    /// says below which name. The names below `localhost` are not known to every resolver: see [`Stand::by_virtual_host`].
+    pub fn domain_endpoint(&self) -> Option<String> {
+        if let Some(embedded) = self.parts.embedded() {
+            return Some(embedded.domain_endpoint());
+        }
+        let domain = std::env::var("SANDBOX_S3_DOMAIN").ok().filter(|domain| !domain.is_empty())?;
+        let mut endpoint = self.storage_settings.endpoint.clone();
+        endpoint.set_host(Some(&domain)).ok()?;
+        Some(endpoint.into())
+    }
+
+    /// What to add to a server's environment for virtual-host addressing; `None` where the store has none. The store stands in for the
+    /// server's resolver: as its HTTP proxy, which the SDK leaves it to find the host, and a store takes such requests as its own (RFC
+    /// 9112, 3.2.2).
+    pub fn by_virtual_host(&self) -> Option<[(&'static str, String); 3]> {
+        Some([
+            ("S3_ADDRESSING", "virtual-host".to_owned()),
+            ("S3_ENDPOINT", self.domain_endpoint()?),
+            ("HTTP_PROXY", self.storage_settings.endpoint.to_string()),
+        ])
+    }
+
     /// The servers' three keys, by their roles.
     pub fn keys(&self) -> [(&'static str, Key); 3] {
         let keys = self.parts.store().keys.clone();

@@ -9,7 +9,7 @@ use s3s::dto::*;
 use s3s::{Body, S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::store::{Conditions, Object as StoredObject, Store};
-use super::{REGION, upload};
+use super::{REGION, host, upload};
 
 /// What S3 serves where an upload named no type.
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
@@ -342,7 +342,10 @@ fn location(headers: &HeaderMap, bucket: &str, key: &str) -> String {
             _ => path.push_str(&format!("%{byte:02X}")),
         }
     }
-    format!("http://{host}/{bucket}/{path}")
+    match host::bucket_of(headers) {
+        Some(_bucket) => format!("http://{host}/{path}"),
+        None => format!("http://{host}/{bucket}/{path}"),
+    }
 }
 
 fn header_value(text: &str) -> S3Result<HeaderValue> {

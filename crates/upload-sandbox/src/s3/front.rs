@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 
 use super::backend::Posted;
 use super::store::Store;
-use super::{REGION, cors};
+use super::{REGION, cors, host};
 
 /// How much of a body is still read after the answer is known, and for how long.
 const LARGEST_REST_BYTES: u64 = 64 * 1024 * 1024;
@@ -80,7 +80,8 @@ impl Front {
     }
 
     async fn answer(&self, request: Request<Incoming>) -> HttpResponse {
-        let bucket = request.uri().path().split('/').nth(1).unwrap_or_default().to_owned();
+        let in_path = || request.uri().path().split('/').nth(1).unwrap_or_default();
+        let bucket = host::bucket_of(request.headers()).unwrap_or_else(in_path).to_owned();
         if !bucket.is_empty() {
             self.store.traffic.sender(&bucket).send_modify(|traffic| traffic.requests += 1);
         }

@@ -4,8 +4,8 @@
 //! condition and checksum is decided before anything is visible; a copy takes the very bytes whose ETag it accepted. It is
 //! not `s3s-fs`, whose copy-if-match is not atomic. `access` holds what each key may do, `front` what `s3s` 0.14 lacks.
 //!
-//! What is deliberately absent: multipart uploads, versions, ACLs, virtual-host addressing, `${filename}` in POST keys, and
-//! session tokens (embedded keys have none). `s3s` holds the whole file of a POST in memory before the backend sees it, and it
+//! What is deliberately absent: multipart uploads, versions, ACLs, `${filename}` in POST keys, and session
+//! tokens (embedded keys have none). `s3s` holds the whole file of a POST in memory before the backend sees it, and it
 //! refuses a POST whose `x-amz-date` is more than 15 minutes old even where the policy lives longer (AWS asks the policy only).
 //! It logs every refusal as an error: whoever installs a subscriber in this process should silence the target `s3s`.
 
@@ -14,6 +14,7 @@ mod backend;
 mod cors;
 mod front;
 mod grant;
+mod host;
 mod keys;
 mod store;
 mod traffic;
@@ -36,6 +37,7 @@ pub use traffic::Traffic;
 use access::{KeyRing, Policy};
 use backend::Backend;
 use front::Front;
+use host::BucketHosts;
 use store::Store;
 
 /// What the three keys may do, as a MinIO is told it too; `${S3_BUCKET}` stands for the bucket.
@@ -106,6 +108,7 @@ impl EmbeddedS3 {
         let mut builder = S3ServiceBuilder::new(Backend::new(Arc::clone(&store)));
         builder.set_auth(key_ring.clone());
         builder.set_access(key_ring.clone());
+        builder.set_host(BucketHosts);
         runtime.spawn(Front::new(builder.build(), Arc::clone(&store)).serve(listener));
 
         Ok(Self { connection: S3Connection { endpoint, keys, admin }, store, key_ring, runtime: Some(runtime) })
@@ -135,6 +138,11 @@ impl EmbeddedS3 {
     /// Endpoint and keys together, the shape that a store from the environment has too.
     pub fn connection(&self) -> &S3Connection {
         &self.connection
+    }
+
+    /// `http://localhost:<port>`, for virtual-host addressing.
+    pub fn domain_endpoint(&self) -> String {
+        self.endpoint().replace("127.0.0.1", host::DOMAIN)
     }
 
     /// What has reached `bucket` so far, also while a body is still on its way: wait with
