@@ -15,8 +15,9 @@ use serde::Serialize;
 use upload_domain::{ImageId, Refusal};
 use upload_persistence::DatabaseError;
 use upload_storage::StorageError;
+use utoipa::ToSchema;
 
-use crate::{Code, code::Retry, request_id::REQUEST_ID_HEADER};
+use crate::{Code, Retry, request_id::REQUEST_ID_HEADER, schemas};
 
 /// A failure as the client sees it, with its cause for the log.
 #[derive(Debug)]
@@ -30,18 +31,28 @@ pub struct ApiError {
 }
 
 /// The body of an error: RFC 9457, with our own members.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Problem<'a> {
+pub(crate) struct Problem<'a> {
+    /// Always `about:blank`: the code tells more.
     r#type: &'static str,
+    /// The status in words.
     title: &'static str,
+    /// The HTTP status.
     status: u16,
-    code: &'static str,
+    #[schema(value_type = schemas::ProblemCode)]
+    code: Code,
+    /// What happened, for people.
     detail: &'a str,
+    /// The id under which the failure stands in the server's log.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = true, value_type = String)]
     request_id: Option<&'a str>,
+    /// Whether the same request may succeed later.
     retryable: bool,
+    /// Which image it is about, where that is known.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false, nullable = false, value_type = Uuid)]
     image_entity_id: Option<ImageId>,
 }
 
@@ -154,7 +165,7 @@ impl ApiError {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
-            code: self.code.as_str(),
+            code: self.code,
             detail: &self.detail,
             request_id,
             retryable: self.code.retry() != Retry::Never,

@@ -4,11 +4,12 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap as _};
 use upload_persistence::images::Image;
+use utoipa::ToSchema;
 
-use crate::ApiError;
+use crate::{ApiError, Code};
 
 /// How a form is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum FormMethod {
     /// `multipart/form-data`: the fields, then the file.
     #[serde(rename = "POST")]
@@ -16,6 +17,16 @@ pub enum FormMethod {
     /// The file alone, with the headers.
     #[serde(rename = "PUT")]
     Put,
+}
+
+impl FormMethod {
+    /// The method's name in HTTP.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Post => "POST",
+            Self::Put => "PUT",
+        }
+    }
 }
 
 /// A form: where, with what, until when.
@@ -47,17 +58,17 @@ pub enum FormParts {
 
 /// What a strategy does for a client that wants to upload.
 pub trait IssueForm: Send + Sync {
-    /// Refuses a wish before a row is made for it; by default every wish can be met.
-    fn check(&self, wish: FormMethod, byte_size: Option<u64>) -> Result<(), ApiError> {
-        let _ = (wish, byte_size);
-        Ok(())
-    }
+    /// The methods that forms can have; POST is always one. For a PUT the image's exact length is known.
+    fn methods(&self) -> &'static [FormMethod];
 
-    /// Signs a form for a pending image. `wish` is a wish; the form's own method rules. It ends by `expires_at`, or sooner.
+    /// What signing can fail with, as the interface's document says it.
+    fn failures(&self) -> &'static [Code];
+
+    /// Signs a form of this method for a pending image. It ends by `expires_at`, or sooner.
     fn issue<'a>(
         &'a self,
         image: &'a Image,
-        wish: FormMethod,
+        method: FormMethod,
         now: DateTime<Utc>,
         expires_at: DateTime<Utc>,
     ) -> BoxFuture<'a, Result<PresignedForm, ApiError>>;

@@ -9,7 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_web::{HttpResponse, http::header, web};
+use actix_web::{
+    HttpResponse,
+    http::{StatusCode, header},
+    web,
+};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio::{
@@ -19,9 +23,10 @@ use tokio::{
 use tracing::{error, info, warn};
 use upload_persistence::{Database, DatabaseError, migrations::SchemaStanding};
 use upload_storage::{Storage, StorageError};
+use utoipa::ToSchema;
 
 use crate::{
-    Shared, Shutdown,
+    Code, Operation, Shared, Shutdown,
     clocks::{DatabaseClock, Difference},
     error::chain,
     probe::{Sight, Silence, look},
@@ -61,25 +66,40 @@ struct Parts {
     clocks: Cow<'static, str>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Liveness {
+    /// `live`.
     status: &'static str,
 }
 
-#[derive(Serialize)]
+/// Whether the server should be sent requests.
+#[derive(Serialize, ToSchema)]
 struct Readiness {
+    /// `ready` or `unavailable`.
     status: &'static str,
     checks: Checks,
 }
 
 /// Each `ok`, or what is wrong.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Checks {
     server: Cow<'static, str>,
     postgres: Cow<'static, str>,
     schema: Cow<'static, str>,
     store: Cow<'static, str>,
     clocks: Cow<'static, str>,
+}
+
+pub(crate) fn live_operation() -> Operation {
+    Operation::new("Operations", "getLiveness", "Ask whether the process answers")
+        .answers::<Liveness>(StatusCode::OK, "It does. Nothing else is asked.")
+}
+
+pub(crate) fn ready_operation() -> Operation {
+    Operation::new("Operations", "getReadiness", "Ask whether the server should be sent requests")
+        .answers::<Readiness>(StatusCode::OK, "It should.")
+        .answers::<Readiness>(StatusCode::SERVICE_UNAVAILABLE, "It should not: the body says which check fails.")
+        .refuses(&[Code::ShuttingDown])
 }
 
 /// `GET /health/live`: the process answers.

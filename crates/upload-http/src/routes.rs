@@ -10,38 +10,72 @@ mod users;
 use actix_web::{
     HttpRequest,
     error::{JsonPayloadError, PathError},
-    web::{self, delete, get, post, resource},
+    web,
 };
 
-use crate::{ApiError, Code, health};
+use crate::{ApiError, Code, Endpoint, IssueForm, health};
 
 /// Longest JSON body, in bytes.
 const JSON_LIMIT: usize = 64 * 1024;
 
-/// Adds the shared routes.
-pub(crate) fn configure(config: &mut web::ServiceConfig) {
+/// Why an image cannot be had, be it for a link, an upload or a form.
+pub const NOT_PENDING: &[Code] = &[
+    Code::ImageNotFound,
+    Code::AlreadyLinked,
+    Code::LinkInProgress,
+    Code::UploadInProgress,
+    Code::ImageExpired,
+    Code::EmptyFile,
+    Code::SizeMismatch,
+    Code::ContentMismatch,
+    Code::ImageTooLarge,
+    Code::HeaderTooLong,
+    Code::ChecksumMismatch,
+];
+/// Why an image cannot be linked, besides [`NOT_PENDING`].
+const LINK: &[Code] =
+    &[Code::WrongPath, Code::NotUploaded, Code::UploadChanged, Code::StorageTimeout, Code::StorageUnavailable];
+
+/// The routes of both servers.
+pub(crate) fn endpoints(forms: &dyn IssueForm) -> Vec<Endpoint> {
+    use Endpoint as E;
+    vec![
+        E::post("/admin/competitions", |route| route.to(competitions::create), competitions::create_operation()),
+        E::post(
+            "/admin/competitions/{id}/poster-image",
+            |route| route.to(competitions::link_poster),
+            competitions::link_poster_operation(),
+        ),
+        E::get("/competitions/{id}", |route| route.to(competitions::show), competitions::show_operation()),
+        E::get("/health/live", |route| route.to(health::live), health::live_operation()),
+        E::get("/health/ready", |route| route.to(health::ready), health::ready_operation()),
+        E::get("/images/{id}", |route| route.to(images::read), images::read_operation()),
+        E::get("/limits", |route| route.to(limits::show), limits::show_operation()),
+        E::get("/metrics", |route| route.to(metrics::show), metrics::show_operation()),
+        E::get("/posts/{id}", |route| route.to(posts::show), posts::show_operation()),
+        E::post("/user/images", |route| route.to(images::create), images::create_operation(forms)),
+        E::post("/user/images/{id}/form", |route| route.to(images::renew_form), images::renew_form_operation(forms)),
+        E::post("/user/posts", |route| route.to(posts::create), posts::create_operation()),
+        E::delete("/user/posts/{id}", |route| route.to(posts::delete), posts::delete_operation()),
+        E::get("/user/users/me", |route| route.to(users::me), users::me_operation()),
+        E::post(
+            "/user/users/profile-image",
+            |route| route.to(users::link_profile_image),
+            users::link_profile_image_operation(),
+        ),
+        E::delete(
+            "/user/users/profile-image",
+            |route| route.to(users::delete_profile_image),
+            users::delete_profile_image_operation(),
+        ),
+    ]
+}
+
+/// How input is read.
+pub(crate) fn configure_input(config: &mut web::ServiceConfig) {
     config
         .app_data(web::JsonConfig::default().limit(JSON_LIMIT).error_handler(unreadable_json))
-        .app_data(web::PathConfig::default().error_handler(unreadable_path))
-        .service(resource("/admin/competitions").route(post().to(competitions::create)))
-        .service(resource("/admin/competitions/{id}/poster-image").route(post().to(competitions::link_poster)))
-        .service(resource("/competitions/{id}").route(get().to(competitions::show)))
-        .service(resource("/health/live").route(get().to(health::live)))
-        .service(resource("/health/ready").route(get().to(health::ready)))
-        .service(resource("/images/{id}").route(get().to(images::read)))
-        .service(resource("/limits").route(get().to(limits::show)))
-        .service(resource("/metrics").route(get().to(metrics::show)))
-        .service(resource("/posts/{id}").route(get().to(posts::show)))
-        .service(resource("/user/images").route(post().to(images::create)))
-        .service(resource("/user/images/{id}/form").route(post().to(images::renew_form)))
-        .service(resource("/user/posts").route(post().to(posts::create)))
-        .service(resource("/user/posts/{id}").route(delete().to(posts::delete)))
-        .service(resource("/user/users/me").route(get().to(users::me)))
-        .service(
-            resource("/user/users/profile-image")
-                .route(post().to(users::link_profile_image))
-                .route(delete().to(users::delete_profile_image)),
-        );
+        .app_data(web::PathConfig::default().error_handler(unreadable_path));
 }
 
 fn unreadable_json(error: JsonPayloadError, _request: &HttpRequest) -> actix_web::Error {

@@ -31,8 +31,9 @@ use upload_storage::Storage;
 use url::Url;
 
 use crate::{
-    ActiveUploads, Background, CommonSettings, IssueForm, Metrics, SettingsError, Shared, Shutdown, TokenVerifier,
-    boundary::boundary, health::Health, logging, metrics, request_id::REQUEST_ID_HEADER, routes, settings, start_up,
+    ActiveUploads, Background, CommonSettings, Endpoint, IssueForm, Metrics, SettingsError, Shared, Shutdown,
+    TokenVerifier, boundary::boundary, health::Health, logging, metrics, openapi::Interface,
+    request_id::REQUEST_ID_HEADER, routes, settings, start_up,
 };
 
 /// Connections that may wait to be accepted; the kernel may allow fewer.
@@ -54,10 +55,11 @@ const DROP_LIMIT: Duration = Duration::from_secs(1);
 pub struct Strategy {
     name: &'static str,
     forms: Arc<dyn IssueForm>,
+    endpoints: Vec<Endpoint>,
     configure: Configure,
 }
 
-/// Adds a strategy's routes.
+/// Adds routes, or what their handlers reach besides [`Shared`].
 type Configure = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
 
 /// What a strategy is built from, before the server runs.
@@ -106,13 +108,15 @@ struct Taken {
 }
 
 impl Strategy {
-    /// `configure` adds the strategy's routes; it runs once in each worker, so what it builds there is the worker's own.
+    /// `endpoints` are the strategy's own routes; `configure` adds the data that they need, and runs once in each worker, so what it
+    /// builds there is the worker's own.
     pub fn new(
         name: &'static str,
         forms: Arc<dyn IssueForm>,
+        endpoints: Vec<Endpoint>,
         configure: impl Fn(&mut web::ServiceConfig) + Send + Sync + 'static,
     ) -> Self {
-        Self { name, forms, configure: Arc::new(configure) }
+        Self { name, forms, endpoints, configure: Arc::new(configure) }
     }
 }
 
@@ -156,7 +160,6 @@ impl Server {
             App::new()
                 .app_data(data.clone())
                 .configure(|config| configure(config))
-                .configure(routes::configure)
                 .wrap(from_fn(boundary))
                 .wrap(cors(&origins))
         })
@@ -280,7 +283,9 @@ async fn build(
     let uploads = ActiveUploads::new(shutdown.clone(), own.uploads_active.clone());
     let storage = Storage::new(&settings.storage).await.map_err(|error| SettingsError(error.to_string()))?;
     let mut start = Start { public_api_url: &public_api_url, storage: &storage, registry: &mut registry };
-    let strategy = strategy(&mut start).await?;
+    let Strategy { name, forms, endpoints, configure } = strategy(&mut start).await?;
+    let endpoints = routes::endpoints(&*forms).into_iter().chain(endpoints).collect();
+    let interface = Interface::new(name, endpoints).context("the interface's document cannot be made")?;
     let database = Database::new(&settings.database, background.runtime().clone())
         .map_err(|error| SettingsError(error.to_string()))?;
     let shared = Shared {
@@ -290,17 +295,22 @@ async fn build(
         limits: http.limits(),
         timing: http.timing(),
         background,
-        forms: strategy.forms,
+        forms,
         metrics: Metrics::new(registry, own),
         public_api_url: Arc::new(public_api_url),
-        strategy: strategy.name,
+        strategy: name,
         tokens: Arc::new(tokens),
         shutdown,
         uploads,
         link_turns: Arc::new(Semaphore::new(http.links_active.into())),
         trusted_proxies: http.trusted_proxies.clone().into(),
     };
-    Ok((shared, strategy.configure))
+    let configure = move |config: &mut web::ServiceConfig| {
+        configure(config);
+        routes::configure_input(config);
+        interface.configure(config);
+    };
+    Ok((shared, Arc::new(configure)))
 }
 
 /// Takes the address to listen on.

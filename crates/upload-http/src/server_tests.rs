@@ -8,7 +8,7 @@ use actix_web::{
 use serde_json::Value;
 
 use super::*;
-use crate::{ApiError, FormMethod, PresignedForm};
+use crate::{ApiError, Code, FormMethod, PresignedForm};
 
 #[derive(Debug, Parser)]
 struct Settings {
@@ -20,10 +20,18 @@ struct Settings {
 struct NoForms;
 
 impl IssueForm for NoForms {
+    fn methods(&self) -> &'static [FormMethod] {
+        &[FormMethod::Post]
+    }
+
+    fn failures(&self) -> &'static [Code] {
+        &[]
+    }
+
     fn issue<'a>(
         &'a self,
         _image: &'a upload_persistence::images::Image,
-        _wish: FormMethod,
+        _method: FormMethod,
         _now: chrono::DateTime<chrono::Utc>,
         _expires_at: chrono::DateTime<chrono::Utc>,
     ) -> futures::future::BoxFuture<'a, Result<PresignedForm, ApiError>> {
@@ -49,7 +57,8 @@ async fn server() -> Server {
         "--shutdown-timeout=0",
     ];
     let settings = settings::parse::<Settings>(arguments.map(Into::into)).unwrap_or_else(|error| panic!("{error}"));
-    let strategy = async |_start: &mut Start<'_>| Ok(Strategy::new("none", Arc::new(NoForms), |_config| {}));
+    let strategy =
+        async |_start: &mut Start<'_>| Ok(Strategy::new("none", Arc::new(NoForms), Vec::new(), |_config| {}));
     let started = async {
         let taken = take(&settings.common.http.bind_address).await?;
         let (shared, configure) = build(&settings.common, taken.address, strategy).await?;
@@ -97,14 +106,14 @@ async fn a_panic_in_a_handler_is_a_500_with_an_id_and_nothing_else() {
 
 #[actix_web::test]
 async fn a_stopping_server_is_not_ready_and_its_end_drops_what_still_runs() {
-    let shared = server().await.shared().clone();
+    let Server { shared, configure, .. } = server().await;
     let never = |shared: web::Data<Shared>| async move {
         let _guard = shared.uploads.begin();
         std::future::pending::<&str>().await
     };
     let app = App::new()
         .app_data(web::Data::new(shared.clone()))
-        .configure(routes::configure)
+        .configure(|config| configure(config))
         .route("/never", web::get().to(never))
         .wrap(from_fn(boundary));
     let app = init_service(app).await;

@@ -7,44 +7,54 @@ use upload_persistence::{
     competitions::Competition, images::Image, poster_images::PosterImage, posts::Post, profile_images::ProfileImage,
     users::User,
 };
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::Shared;
+use crate::{Shared, schemas};
 
 /// An image, as every route shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ImageEntity {
+    #[schema(value_type = Uuid)]
     id: ImageId,
+    #[schema(value_type = schemas::ImagePath)]
     path: ImagePath,
+    #[schema(value_type = schemas::ImageFormat)]
     format: ImageFormat,
     created_at: DateTime<Utc>,
+    #[schema(required = true)]
     linked_at: Option<DateTime<Utc>>,
+    #[schema(value_type = Uuid)]
     user_id: UserId,
 }
 
 /// A link of an image to its owner's profile.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UserProfileImage {
     id: Uuid,
+    #[schema(value_type = Uuid)]
     user_id: UserId,
+    #[schema(value_type = Uuid)]
     image_id: ImageId,
     created_at: DateTime<Utc>,
 }
 
 /// A link of an image to a competition.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CompetitionPosterImage {
     id: Uuid,
+    #[schema(value_type = Uuid)]
     competition_id: CompetitionId,
+    #[schema(value_type = Uuid)]
     image_id: ImageId,
     created_at: DateTime<Utc>,
 }
 
 /// A linked image and where to read it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LinkedImage {
     image_entity: ImageEntity,
@@ -52,19 +62,30 @@ pub(crate) struct LinkedImage {
 }
 
 /// The caller.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Me {
+    #[schema(value_type = Uuid)]
     id: UserId,
+    #[schema(value_type = schemas::Role)]
     role: Role,
+    #[schema(required = true)]
     sns_auth_provider: Option<String>,
+    #[schema(required = true)]
     email: Option<String>,
+    #[schema(required = true)]
     name: Option<String>,
+    #[schema(required = true)]
     phone_number: Option<String>,
+    #[schema(required = true)]
     nickname: Option<String>,
+    #[schema(required = true)]
     gender: Option<String>,
+    #[schema(required = true)]
     birth: Option<String>,
+    #[schema(required = true)]
     belt: Option<String>,
+    #[schema(value_type = schemas::UserStatus)]
     status: UserStatus,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -72,21 +93,26 @@ pub(crate) struct Me {
 }
 
 /// A competition and its poster.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct CompetitionView {
+    #[schema(value_type = Uuid)]
     id: CompetitionId,
     title: String,
+    #[schema(value_type = Uuid)]
     host_user_id: UserId,
     created_at: DateTime<Utc>,
+    #[schema(required = true)]
     poster_image: Option<LinkedImage>,
 }
 
 /// A post and its images, in order.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PostView {
+    #[schema(value_type = Uuid)]
     id: PostId,
+    #[schema(value_type = Uuid)]
     user_id: UserId,
     title: String,
     content: String,

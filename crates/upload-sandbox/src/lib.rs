@@ -6,6 +6,7 @@ pub mod contract;
 pub mod env_example;
 pub mod issuer;
 pub mod nginx;
+pub mod openapi;
 pub mod port;
 pub mod postgres;
 pub mod process;

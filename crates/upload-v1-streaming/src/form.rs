@@ -23,6 +23,19 @@ const MAX_PARTS: usize = 16;
 const MAX_NAME_BYTES: usize = 64;
 const MAX_FIELD_BYTES: usize = 4 * 1024;
 
+/// What any upload can come to, by its form or on its way to the store.
+pub const BAD_FORM: &[Code] = &[
+    Code::MalformedMultipart,
+    Code::UnexpectedField,
+    Code::MissingFile,
+    Code::IncompleteBody,
+    Code::UploadTimeout,
+    Code::PayloadTooLarge,
+    Code::MultipartLengthMismatch,
+    Code::StorageTimeout,
+    Code::StorageUnavailable,
+];
+
 /// What a request's headers say about its form, before anything of the body is read.
 pub struct FormRequest {
     boundary: String,

@@ -19,7 +19,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::web;
 use secrecy::ExposeSecret as _;
-use upload_http::{ApiError, CommonSettings, Shared, Start, StartError, Strategy, UploadGuard};
+use upload_http::{ApiError, CommonSettings, Endpoint, Shared, Start, StartError, Strategy, UploadGuard};
 
 use admission::{Admission, Overloaded, Permit};
 use client_body::BodyLimits;
@@ -73,13 +73,17 @@ pub async fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Stra
     });
     // A pooled connection dies with the runtime that opened it, so each worker has its own: its PUTs begin and end there.
     let storage = start.storage.clone();
-    Ok(Strategy::new("streaming", Arc::new(forms), move |config| {
-        config
-            .app_data(web::Data::new(storage.with_own_connections()))
-            .app_data(v1.clone())
-            .service(web::resource("/uploads").route(web::post().to(ticket_route::ticket_upload)))
-            .service(web::resource("/user/images/upload").route(web::post().to(stream_route::stream_upload)));
+    Ok(Strategy::new("streaming", Arc::new(forms), endpoints(), move |config| {
+        config.app_data(web::Data::new(storage.with_own_connections())).app_data(v1.clone());
     }))
+}
+
+/// The routes that take bytes.
+fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::post("/uploads", |route| route.to(ticket_route::ticket_upload), ticket_route::operation()),
+        Endpoint::post("/user/images/upload", |route| route.to(stream_route::stream_upload), stream_route::operation()),
+    ]
 }
 
 impl V1 {

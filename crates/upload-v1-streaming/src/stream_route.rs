@@ -1,21 +1,35 @@
 //! `POST /user/images/upload`: a form with `path`, optionally `byteSize`, then `file`; the answer is the image.
 
 use actix_multipart::Field;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use serde_json::json;
 use upload_domain::{AttemptId, ImageFormat, ImageId, ImageLimits, ImagePath, Refusal};
-use upload_http::{ApiError, Caller, Code, ImageEntity, Shared};
+use upload_http::{ApiError, Caller, Code, ImageEntity, Operation, Shared, schemas};
 use upload_persistence::images::{self, NewImage, UploadAttempt};
 use upload_storage::Storage;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
     V1,
     attempt::Attempt,
-    form::{Form, FormRequest, unexpected_field},
+    form::{BAD_FORM, Form, FormRequest, unexpected_field},
     receive::{Reception, receive},
 };
 
-#[derive(Debug, serde::Serialize)]
+/// What is sent.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "the form is read part by part; this is its shape for the document")]
+struct UploadForm {
+    path: schemas::ImagePath,
+    /// The file's length in bytes: for clients whose forms cannot be predicted.
+    #[schema(minimum = 1)]
+    byte_size: Option<u64>,
+    file: schemas::FilePart,
+}
+
+#[derive(Debug, serde::Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Uploaded {
     image_entity: ImageEntity,
@@ -26,6 +40,28 @@ struct Fields {
     path: ImagePath,
     byte_size: Option<u64>,
     format: ImageFormat,
+}
+
+pub fn operation() -> Operation {
+    Operation::new("Images", "uploadImage", "Create an image and upload its file in one request")
+        .description("What remains is the link. Path `competition` is for users whose role is ADMIN or HOST.")
+        .bearer()
+        .form::<UploadForm>(
+            "The fields, then the file: its part comes last, and its `Content-Type` is the image's format.",
+            json!({ "path": "user-profile", "byteSize": 183_402, "file": "(bytes)" }),
+        )
+        .answers::<Uploaded>(StatusCode::CREATED, "The image, with its file.")
+        .refuses(BAD_FORM)
+        .refuses(&[
+            Code::InvalidRequest,
+            Code::UnsupportedMediaType,
+            Code::EmptyFile,
+            Code::SizeMismatch,
+            Code::ContentMismatch,
+            Code::ImageTooLarge,
+            Code::HeaderTooLong,
+        ])
+        .database()
 }
 
 /// Takes one image. The caller's token is judged before anything of the body is read.

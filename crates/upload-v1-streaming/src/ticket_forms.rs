@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use futures::future::{BoxFuture, ready};
 use upload_domain::ImageLimits;
-use upload_http::{ApiError, FormMethod, FormParts, IssueForm, PresignedForm};
+use upload_http::{ApiError, Code, FormMethod, FormParts, IssueForm, PresignedForm};
 use upload_persistence::images::Image;
 use url::Url;
 
@@ -28,10 +28,18 @@ impl TicketForms {
 
 impl IssueForm for TicketForms {
     /// Always a POST: a wish for PUT is heard, but the answer's method rules.
+    fn methods(&self) -> &'static [FormMethod] {
+        &[FormMethod::Post]
+    }
+
+    fn failures(&self) -> &'static [Code] {
+        &[]
+    }
+
     fn issue<'a>(
         &'a self,
         image: &'a Image,
-        _wish: FormMethod,
+        _method: FormMethod,
         _now: DateTime<Utc>,
         expires_at: DateTime<Utc>,
     ) -> BoxFuture<'a, Result<PresignedForm, ApiError>> {

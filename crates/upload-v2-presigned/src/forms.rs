@@ -20,18 +20,19 @@ impl SignedForms {
 }
 
 impl IssueForm for SignedForms {
-    fn check(&self, wish: FormMethod, byte_size: Option<u64>) -> Result<(), ApiError> {
-        if wish == FormMethod::Put && byte_size.is_none() {
-            let detail = "A form for PUT needs byteSize, since the exact length is signed.";
-            return Err(ApiError::new(Code::ByteSizeRequired, detail));
-        }
-        Ok(())
+    fn methods(&self) -> &'static [FormMethod] {
+        &[FormMethod::Post, FormMethod::Put]
+    }
+
+    /// Credentials that are fetched can end while no newer ones are to be had.
+    fn failures(&self) -> &'static [Code] {
+        &[Code::StorageUnavailable]
     }
 
     fn issue<'a>(
         &'a self,
         image: &'a Image,
-        wish: FormMethod,
+        method: FormMethod,
         now: DateTime<Utc>,
         expires_at: DateTime<Utc>,
     ) -> BoxFuture<'a, Result<PresignedForm, ApiError>> {
@@ -45,7 +46,7 @@ impl IssueForm for SignedForms {
             expires_at,
         };
         Box::pin(async move {
-            let (url, parts, expires_at) = match wish {
+            let (url, parts, expires_at) = match method {
                 FormMethod::Post => {
                     let form = self.signer.post_form(&request).await.map_err(not_signed)?;
                     (form.url, FormParts::Fields(form.fields), form.expires_at)
@@ -55,7 +56,7 @@ impl IssueForm for SignedForms {
                     (form.url, FormParts::Headers(form.headers), form.expires_at)
                 }
             };
-            Ok(PresignedForm { method: wish, url, parts, expires_at })
+            Ok(PresignedForm { method, url, parts, expires_at })
         })
     }
 }

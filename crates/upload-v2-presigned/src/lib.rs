@@ -30,7 +30,7 @@ pub async fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Stra
     let signer = Signer::new(start.storage, &settings.signer).await;
     let signer = signer.map_err(|error| SettingsError(error.to_string()))?;
     let forms = SignedForms::new(signer, settings.common.http.max_image_bytes);
-    Ok(Strategy::new("presigned", Arc::new(forms), |_config| {}))
+    Ok(Strategy::new("presigned", Arc::new(forms), Vec::new(), |_config| {}))
 }
 
 #[cfg(test)]

@@ -2,19 +2,25 @@
 
 use actix_web::{
     HttpResponse,
+    http::StatusCode,
     web::{Data, Json, Path},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use upload_domain::CompetitionId;
 use upload_persistence::{
     competitions::{self, NewCompetition},
     poster_images,
 };
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::users::LinkImage;
+use super::{
+    LINK, NOT_PENDING,
+    users::{LinkImage, link_example},
+};
 use crate::{
-    ApiError, Caller, Shared,
+    ApiError, Caller, Code, Operation, Shared,
     link::{Linked, Poster, competition_not_found, link},
     views::{CompetitionPosterImage, CompetitionView, LinkedImage},
 };
@@ -23,21 +29,54 @@ use crate::{
 const MAX_TITLE: usize = 200;
 
 /// A competition to be.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreateCompetition {
+    #[schema(min_length = 1, max_length = 200)]
     title: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct CompetitionBody {
     competition: CompetitionView,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct PosterBody {
     competition_poster_image: CompetitionPosterImage,
+}
+
+/// The group of these routes.
+const TAG: &str = "Competitions";
+
+pub(super) fn create_operation() -> Operation {
+    Operation::new(TAG, "createCompetition", "Create a competition, as its host")
+        .description("For users whose role is ADMIN or HOST.")
+        .bearer()
+        .json::<CreateCompetition>(&[("competition", json!({ "title": "Spring open" }))])
+        .answers::<CompetitionBody>(StatusCode::CREATED, "The competition, without a poster.")
+        .database()
+}
+
+pub(super) fn link_poster_operation() -> Operation {
+    Operation::new(TAG, "createPosterImage", "Link an image to a competition as its poster")
+        .description("An ADMIN may for every competition, a HOST for their own. The image's path is `competition`.")
+        .bearer()
+        .json::<LinkImage>(&[link_example()])
+        .answers::<PosterBody>(StatusCode::CREATED, "Linked, in place of the poster before.")
+        .answers::<PosterBody>(StatusCode::OK, "This image had been linked to this competition before, and still is.")
+        .refuses(NOT_PENDING)
+        .refuses(LINK)
+        .refuses(&[Code::CompetitionNotFound])
+        .database()
+}
+
+pub(super) fn show_operation() -> Operation {
+    Operation::new(TAG, "getCompetition", "Read a competition")
+        .answers::<CompetitionBody>(StatusCode::OK, "The competition and its poster.")
+        .refuses(&[Code::CompetitionNotFound])
+        .database()
 }
 
 /// `POST /admin/competitions`: the caller hosts it.

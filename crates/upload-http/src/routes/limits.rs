@@ -1,22 +1,38 @@
 //! What a client can know before it uploads.
 
-use actix_web::web::{Data, Json};
+use actix_web::{
+    http::StatusCode,
+    web::{Data, Json},
+};
 use serde::Serialize;
 use upload_domain::ImageFormat;
+use utoipa::ToSchema;
 
-use crate::Shared;
+use crate::{Operation, Shared, schemas};
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Limits {
+    /// How files travel: `streaming` through the server, or `presigned` straight to the store.
     strategy: &'static str,
+    #[schema(value_type = Vec<schemas::ImageFormat>)]
     formats: &'static [ImageFormat],
     max_image_bytes: u64,
     max_width: u32,
     max_height: u32,
     max_pixels: u64,
+    /// How long a form may be used.
     form_ttl_seconds: u64,
+    /// How long after its creation an image that is not linked is removed.
     pending_ttl_seconds: u64,
+}
+
+pub(super) fn show_operation() -> Operation {
+    Operation::new("Operations", "getLimits", "Read what a file may measure, and how long things last")
+        .description(
+            "All of it is settings. By default a file has at most 20 MiB, 12,000 by 12,000 and 50 million pixels.",
+        )
+        .answers::<Limits>(StatusCode::OK, "The limits.")
 }
 
 /// `GET /limits`.

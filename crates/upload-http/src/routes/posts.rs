@@ -2,14 +2,18 @@
 
 use actix_web::{
     HttpResponse,
+    http::StatusCode,
     web::{Data, Json, Path},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use upload_domain::{ImageId, PostId};
 use upload_persistence::{posts, users};
+use utoipa::{ToSchema, openapi::Response};
 
+use super::{LINK, NOT_PENDING, users::EXAMPLE_ID};
 use crate::{
-    ApiError, Caller, Code, Shared,
+    ApiError, Caller, Code, Operation, Shared,
     link_post::{PostText, create_post},
     views::PostView,
 };
@@ -22,15 +26,19 @@ const MAX_TITLE: usize = 200;
 const MAX_CONTENT: usize = 10_000;
 
 /// A post to be.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreatePost {
+    #[schema(min_length = 1, max_length = 200)]
     title: String,
+    #[schema(max_length = 10_000)]
     content: String,
+    /// Images of path `post`, each once, in the order in which they are shown.
+    #[schema(max_items = 10, value_type = Vec<Uuid>)]
     image_entity_ids: Vec<ImageId>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct PostBody {
     post: PostView,
 }
@@ -54,6 +62,37 @@ impl CreatePost {
         }
         Ok(())
     }
+}
+
+/// The group of these routes.
+const TAG: &str = "Posts";
+
+pub(super) fn create_operation() -> Operation {
+    let post = json!({ "title": "Sunday", "content": "At the lake", "imageEntityIds": [EXAMPLE_ID] });
+    Operation::new(TAG, "createPost", "Create a post with its images")
+        .description("All of its images are linked, or none and there is no post; the problem then names the image.")
+        .bearer()
+        .json::<CreatePost>(&[("post", post)])
+        .answers::<PostBody>(StatusCode::CREATED, "The post and its images, in order.")
+        .refuses(NOT_PENDING)
+        .refuses(LINK)
+        .database()
+}
+
+pub(super) fn show_operation() -> Operation {
+    Operation::new(TAG, "getPost", "Read a post")
+        .answers::<PostBody>(StatusCode::OK, "The post and its images, in order.")
+        .refuses(&[Code::PostNotFound])
+        .database()
+}
+
+pub(super) fn delete_operation() -> Operation {
+    Operation::new(TAG, "deletePost", "Delete a post of one's own")
+        .description("Its images are not served any more.")
+        .bearer()
+        .answers_with(StatusCode::NO_CONTENT, Response::new("Deleted."))
+        .refuses(&[Code::PostNotFound])
+        .database()
 }
 
 /// `POST /user/posts`: a post with its images, or nothing.

@@ -2,34 +2,75 @@
 
 use actix_web::{
     HttpResponse,
+    http::StatusCode,
     web::{Data, Json},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use upload_domain::ImageId;
 use upload_persistence::{profile_images, users};
+use utoipa::{ToSchema, openapi::Response};
 
+use super::{LINK, NOT_PENDING};
 use crate::{
-    ApiError, Caller, Shared,
+    ApiError, Caller, Operation, Shared,
     link::{Linked, Profile, link},
     views::{LinkedImage, Me, UserProfileImage},
 };
 
 /// Which image to link.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct LinkImage {
+    #[schema(value_type = Uuid)]
     pub(super) image_entity_id: ImageId,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct UserBody {
     user: Me,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ProfileImageBody {
     user_profile_image: UserProfileImage,
+}
+
+/// The group of these routes.
+const TAG: &str = "Users";
+/// Stands for an image's id in examples.
+pub(super) const EXAMPLE_ID: &str = "0199a0c4-5d3e-7c6a-9b1f-2f6d0c8e4a71";
+
+pub(super) fn link_example() -> (&'static str, Value) {
+    ("image", json!({ "imageEntityId": EXAMPLE_ID }))
+}
+
+pub(super) fn me_operation() -> Operation {
+    Operation::new(TAG, "getMe", "Read the caller")
+        .bearer()
+        .answers::<UserBody>(StatusCode::OK, "The caller and their profile image, if there is one.")
+        .database()
+}
+
+pub(super) fn link_profile_image_operation() -> Operation {
+    Operation::new(TAG, "createProfileImage", "Link an image to the caller's profile")
+        .description("The image's path is `user-profile`.")
+        .bearer()
+        .json::<LinkImage>(&[link_example()])
+        .answers::<ProfileImageBody>(StatusCode::CREATED, "Linked, in place of the profile image before.")
+        .answers::<ProfileImageBody>(StatusCode::OK, "This image had been linked to this profile before, and still is.")
+        .refuses(NOT_PENDING)
+        .refuses(LINK)
+        .database()
+}
+
+pub(super) fn delete_profile_image_operation() -> Operation {
+    Operation::new(TAG, "deleteProfileImage", "Take the profile image away")
+        .description("The image can never be linked again.")
+        .bearer()
+        .answers_with(StatusCode::NO_CONTENT, Response::new("There is no profile image, or not any more."))
+        .database()
 }
 
 /// `GET /user/users/me`.

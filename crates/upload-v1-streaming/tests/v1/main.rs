@@ -5,6 +5,7 @@
 mod clients;
 mod contract;
 mod faults;
+mod openapi;
 mod raw_form;
 mod rig;
 mod settings;

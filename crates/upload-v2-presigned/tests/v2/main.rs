@@ -9,6 +9,7 @@ mod contract;
 mod credentials;
 mod faults;
 mod forms;
+mod openapi;
 mod races;
 mod relay;
 mod secrets;

@@ -1,0 +1,193 @@
+//! What the document says of shapes that no struct of ours has by itself: the domain's words and ids, and what answers have in
+//! common. The domain is free of the document's library, so its words are named here and listed there.
+
+use upload_domain as domain;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        Content, Header, KnownFormat, ObjectBuilder, OneOfBuilder, Ref, RefOr, Response, Schema, SchemaFormat, Type,
+        schema::AdditionalProperties,
+    },
+};
+
+pub(crate) use crate::error::Problem;
+use crate::{Code, FormMethod, endpoint::header};
+
+/// Where every answer carries its request's id.
+pub(crate) const REQUEST_ID: &str = "X-Request-Id";
+/// When to try again.
+pub(crate) const RETRY_AFTER: &str = "Retry-After";
+/// What a caller without a valid token is asked for.
+pub(crate) const CHALLENGE: &str = "WWW-Authenticate";
+/// The answer that no route declares for itself.
+pub(crate) const ANYTHING_ELSE: &str = "AnythingElse";
+
+macro_rules! words {
+    ($($(#[$meta:meta])* $name:ident),+) => {$(
+        $(#[$meta])*
+        pub struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                let words = domain::$name::ALL.iter().map(|word| word.as_str());
+                ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).into()
+            }
+        }
+
+        impl ToSchema for $name {}
+    )+};
+}
+
+words!(
+    /// What an image is for.
+    ImagePath,
+    /// How an image is encoded.
+    ImageFormat,
+    /// What a user may do.
+    Role,
+    /// Whether a user may act at all.
+    UserStatus
+);
+
+/// A form to be sent by POST.
+pub(crate) struct PostForm;
+
+/// A form to be sent by PUT.
+pub(crate) struct PutForm;
+
+/// The codes of a server: [`problem_code`] says which.
+pub(crate) struct ProblemCode;
+
+/// The file of a multipart form.
+pub struct FilePart;
+
+impl PartialSchema for PostForm {
+    fn schema() -> RefOr<Schema> {
+        form(
+            FormMethod::Post,
+            "fields",
+            "Send these as `multipart/form-data`, in this order, and then the file as `file`.",
+        )
+    }
+}
+
+impl ToSchema for PostForm {}
+
+impl PartialSchema for PutForm {
+    fn schema() -> RefOr<Schema> {
+        form(FormMethod::Put, "headers", "Send the file as the body, with exactly these headers.")
+    }
+}
+
+impl ToSchema for PutForm {}
+
+impl PartialSchema for crate::PresignedForm {
+    fn schema() -> RefOr<Schema> {
+        let description = "How and where to upload, until when. The `method` rules, whatever was wished for.";
+        let forms = OneOfBuilder::new().item(Ref::from_schema_name("PostForm")).item(Ref::from_schema_name("PutForm"));
+        forms.description(Some(description)).into()
+    }
+}
+
+impl ToSchema for crate::PresignedForm {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((PostForm::name().into_owned(), PostForm::schema()));
+        schemas.push((PutForm::name().into_owned(), PutForm::schema()));
+    }
+}
+
+impl PartialSchema for FilePart {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new().schema_type(Type::String).content_media_type("application/octet-stream").into()
+    }
+}
+
+impl ToSchema for FilePart {}
+
+impl PartialSchema for ProblemCode {
+    fn schema() -> RefOr<Schema> {
+        problem_code(Code::ALL.iter().copied())
+    }
+}
+
+impl ToSchema for ProblemCode {}
+
+fn form(method: FormMethod, member: &str, description: &str) -> RefOr<Schema> {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let pairs = ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some(description))
+        .additional_properties(Some(AdditionalProperties::from(RefOr::from(text().build()))));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property("method", text().enum_values(Some([method.as_str()])))
+        .property("url", text().format(Some(uri_format())))
+        .property(member, pairs)
+        .property("expiresAt", text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
+        .required("method")
+        .required("url")
+        .required(member)
+        .required("expiresAt")
+        .into()
+}
+
+/// What stands in place of an id in a path.
+pub(crate) fn uuid() -> RefOr<Schema> {
+    string(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
+}
+
+/// A text.
+pub fn text() -> RefOr<Schema> {
+    string(None)
+}
+
+/// A text that is a URI.
+pub fn uri() -> RefOr<Schema> {
+    string(Some(uri_format()))
+}
+
+/// Media types of the files that are taken.
+pub(crate) fn image_formats() -> Vec<&'static str> {
+    domain::ImageFormat::ALL.iter().map(|format| format.as_str()).collect()
+}
+
+/// The codes that a server can answer.
+pub(crate) fn problem_code(codes: impl Iterator<Item = Code>) -> RefOr<Schema> {
+    let words = codes.map(Code::as_str);
+    let description = "What went wrong: the table at the top says what each means, and what to do.";
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).description(Some(description)).into()
+}
+
+/// Headers that many answers have, by name.
+pub(crate) fn headers() -> [(String, RefOr<Header>); 3] {
+    let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
+    let headers = [
+        (REQUEST_ID, header(text(), "The id under which the request stands in the server's log.")),
+        (RETRY_AFTER, header(seconds, "When to try again, in seconds; not with every code.")),
+        (CHALLENGE, header(text(), "`Bearer`, as RFC 6750 has it.")),
+    ];
+    headers.map(|(name, header)| (name.to_owned(), header.into()))
+}
+
+/// One of [`headers`].
+pub(crate) fn header_reference(name: &str) -> RefOr<Header> {
+    RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
+}
+
+/// What can befall every request, under the name [`ANYTHING_ELSE`].
+pub(crate) fn anything_else() -> Response {
+    let problem = Content::new(Some(Ref::from_schema_name(Problem::name())));
+    let description = "What can befall any request, most of all 500 `internal_error`.";
+    let mut response = Response::new(description);
+    response.content.insert("application/problem+json".to_owned(), problem.into());
+    response.headers.insert(REQUEST_ID.to_owned(), header_reference(REQUEST_ID));
+    response
+}
+
+fn string(format: Option<SchemaFormat>) -> RefOr<Schema> {
+    ObjectBuilder::new().schema_type(Type::String).format(format).into()
+}
+
+fn uri_format() -> SchemaFormat {
+    SchemaFormat::Custom("uri".to_owned())
+}
