@@ -27,7 +27,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 use upload_persistence::Database;
-use upload_storage::Storage;
+use upload_storage::{Signer, Storage};
 use url::Url;
 
 use crate::{
@@ -57,6 +57,7 @@ pub struct Strategy {
     forms: Arc<dyn IssueForm>,
     endpoints: Vec<Endpoint>,
     configure: Configure,
+    signer: Option<Arc<Signer>>,
 }
 
 /// Adds routes, or what their handlers reach besides [`Shared`].
@@ -107,6 +108,13 @@ struct Taken {
     address: SocketAddr,
 }
 
+/// What settings alone come to.
+struct Built {
+    shared: Shared,
+    configure: Configure,
+    signer: Option<Arc<Signer>>,
+}
+
 impl Strategy {
     /// `endpoints` are the strategy's own routes; `configure` adds the data that they need, and runs once in each worker, so what it
     /// builds there is the worker's own.
@@ -116,7 +124,13 @@ impl Strategy {
         endpoints: Vec<Endpoint>,
         configure: impl Fn(&mut web::ServiceConfig) + Send + Sync + 'static,
     ) -> Self {
-        Self { name, forms, endpoints, configure: Arc::new(configure) }
+        Self { name, forms, endpoints, configure: Arc::new(configure), signer: None }
+    }
+
+    /// Names the key that signs forms: the store is asked at start-up what it may do.
+    #[must_use]
+    pub fn signer(self, signer: Arc<Signer>) -> Self {
+        Self { signer: Some(signer), ..self }
     }
 }
 
@@ -129,8 +143,8 @@ impl Server {
     ) -> Result<Self, StartError> {
         settings.check()?;
         let taken = take(&settings.http.bind_address).await?;
-        let (shared, configure) = build(settings, taken.address, strategy).await?;
-        let sight = start_up::check(&shared.database, &shared.storage).await?;
+        let Built { shared, configure, signer } = build(settings, taken.address, strategy).await?;
+        let sight = start_up::check(&shared.database, &shared.storage, signer.as_deref()).await?;
         shared.health.note(&sight).await;
         Ok(Self { settings: settings.clone(), address: taken.address, listener: taken.listen()?, shared, configure })
     }
@@ -272,7 +286,7 @@ async fn build(
     settings: &CommonSettings,
     address: SocketAddr,
     strategy: impl AsyncFnOnce(&mut Start<'_>) -> Result<Strategy, StartError>,
-) -> Result<(Shared, Configure), StartError> {
+) -> Result<Built, StartError> {
     let http = &settings.http;
     let tokens = TokenVerifier::new(http)?;
     let public_api_url = with_bound_port(&http.public_api_url, address);
@@ -283,7 +297,7 @@ async fn build(
     let uploads = ActiveUploads::new(shutdown.clone(), own.uploads_active.clone());
     let storage = Storage::new(&settings.storage).await.map_err(|error| SettingsError(error.to_string()))?;
     let mut start = Start { public_api_url: &public_api_url, storage: &storage, registry: &mut registry };
-    let Strategy { name, forms, endpoints, configure } = strategy(&mut start).await?;
+    let Strategy { name, forms, endpoints, configure, signer } = strategy(&mut start).await?;
     let endpoints = routes::endpoints(&*forms).into_iter().chain(endpoints).collect();
     let interface = Interface::new(name, endpoints).context("the interface's document cannot be made")?;
     let database = Database::new(&settings.database, background.runtime().clone())
@@ -310,7 +324,7 @@ async fn build(
         routes::configure_input(config);
         interface.configure(config);
     };
-    Ok((shared, Arc::new(configure)))
+    Ok(Built { shared, configure: Arc::new(configure), signer })
 }
 
 /// Takes the address to listen on.

@@ -61,7 +61,7 @@ async fn server() -> Server {
         async |_start: &mut Start<'_>| Ok(Strategy::new("none", Arc::new(NoForms), Vec::new(), |_config| {}));
     let started = async {
         let taken = take(&settings.common.http.bind_address).await?;
-        let (shared, configure) = build(&settings.common, taken.address, strategy).await?;
+        let Built { shared, configure, .. } = build(&settings.common, taken.address, strategy).await?;
         let (address, listener) = (taken.address, taken.listen()?);
         Ok::<_, StartError>(Server { settings: settings.common, listener, address, shared, configure })
     };

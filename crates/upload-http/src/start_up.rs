@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use upload_persistence::Database;
-use upload_storage::Storage;
+use upload_storage::{Signer, Storage, StorageError, rights};
 
 use crate::{
     SettingsError,
@@ -17,10 +18,25 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(9);
 
 /// Looks at the database with its schema, the bucket, the clocks, and what the keys may do.
-pub(crate) async fn check(database: &Database, storage: &Storage) -> Result<Sight, SettingsError> {
+pub(crate) async fn check(
+    database: &Database,
+    storage: &Storage,
+    signer: Option<&Signer>,
+) -> Result<Sight, SettingsError> {
+    let deadline = Instant::now() + LIMIT;
     let sight = look(database, storage, LIMIT).await;
     judge(&sight, storage).map_err(SettingsError)?;
-    Ok(sight)
+    // Also where the store has refused to show the bucket: the check knows which key that is about, and why.
+    let rights = timeout_at(deadline, rights::check(storage, signer)).await;
+    match (rights, &sight.store) {
+        (Ok(Err(error)), _) => Err(SettingsError(error.to_string())),
+        (_, Err(Silence::Failed(error))) => Err(SettingsError(error.advice())),
+        (Err(_elapsed), _) => Err(SettingsError(format!(
+            "S3_ENDPOINT: the store does not tell within {} s what the keys may do; look after it, or set S3_KEY_CHECK=off",
+            LIMIT.as_secs()
+        ))),
+        (Ok(Ok(())), _) => Ok(sight),
+    }
 }
 
 fn judge(sight: &Sight, storage: &Storage) -> Result<(), String> {
@@ -41,6 +57,7 @@ fn judge(sight: &Sight, storage: &Storage) -> Result<(), String> {
     match &sight.store {
         Ok(true) => Ok(()),
         Ok(false) => Err(storage.advice_without_bucket()),
+        Err(Silence::Failed(StorageError::Refused(_))) => Ok(()),
         Err(Silence::Failed(error)) => Err(error.advice()),
         Err(Silence::NoAnswer) => {
             Err(format!("S3_ENDPOINT: the store gives {silent}; look after it, or correct the URL"))

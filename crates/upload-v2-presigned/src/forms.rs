@@ -1,5 +1,7 @@
 //! Forms for the bucket, signed with the signer's key: a POST policy, or a PUT where a client wishes for one.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use upload_http::{ApiError, Code, FormMethod, FormParts, IssueForm, PresignedForm};
@@ -8,13 +10,13 @@ use upload_storage::{FormError, FormRequest, Signer};
 
 /// Issues forms that the store accepts.
 pub struct SignedForms {
-    signer: Signer,
+    signer: Arc<Signer>,
     max_image_bytes: u64,
 }
 
 impl SignedForms {
     /// Forms for files of at most `max_image_bytes`, or of exactly the declared size.
-    pub fn new(signer: Signer, max_image_bytes: u64) -> Self {
+    pub fn new(signer: Arc<Signer>, max_image_bytes: u64) -> Self {
         Self { signer, max_image_bytes }
     }
 }
