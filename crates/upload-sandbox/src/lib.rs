@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod bad_input;
 pub mod client;
 pub mod compose;
 pub mod contract;

@@ -30,6 +30,8 @@ use tokio::{
     time::timeout,
 };
 
+use url::Url;
+
 use crate::Stand;
 
 /// What a server prints on stdout when it accepts connections.
@@ -108,6 +110,15 @@ impl Program {
     pub fn without(mut self, name: &str) -> Self {
         self.environment.remove(name);
         self
+    }
+
+    /// Every value of its environment that nobody else may learn, the password in `DATABASE_URL` too.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let secret = |name: &str| ["SECRET", "TOKEN", "PUBLIC_KEY"].iter().any(|word| name.contains(word));
+        let urls = self.environment.get("DATABASE_URL").and_then(|url| Url::parse(url).ok());
+        let password = urls.and_then(|url| url.password().map(str::to_owned));
+        let values = self.environment.iter().filter(|(name, _value)| secret(name)).map(|(_name, value)| value.clone());
+        values.chain(password).filter(|value| !value.is_empty()).collect()
     }
 
     /// Starts the program and waits until it listens.

@@ -42,10 +42,11 @@ async fn without_origins_cors_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_store_that_refuses_is_a_failure() {
+async fn a_key_that_may_not_make_the_bucket_is_a_wrong_setting() {
     let stand = stand().await;
-    let wrong = ops(&stand, "bucket").env("S3_SECRET_ACCESS_KEY", "not-the-secret").run().await.unwrap();
-    assert_refused(&wrong, 1, &["the bucket", "was not created"]);
+    let server = stand.environment().into_iter().fold(ops(&stand, "bucket"), |ops, (name, value)| ops.env(name, value));
+    let wrong = server.env("S3_BUCKET", format!("{}-2", stand.bucket())).run().await.unwrap();
+    assert_refused(&wrong, 2, &["S3_ACCESS_KEY_ID"]);
     let wrong = ops(&stand, "bucket --cors-origins a.example").run().await.unwrap();
     assert_refused(&wrong, 2, &["CORS_ORIGINS", "https://app.example.org"]);
 }

@@ -3,7 +3,7 @@
 use upload_domain::{Role, UserId, UserStatus};
 use upload_persistence::{migrations, users};
 
-use crate::world::{answer, assert_refused, ops, stand};
+use crate::world::{answer, stand};
 
 #[tokio::test]
 async fn migrate_says_what_it_applied() {
@@ -14,20 +14,6 @@ async fn migrate_says_what_it_applied() {
     let applied = answer(&stand, "migrate").await;
     assert_eq!(applied, reverted.iter().map(|version| format!("applied {version}")).collect::<Vec<_>>().join("\n"));
     assert_eq!(stand.count("image").await.unwrap(), 0);
-}
-
-#[tokio::test]
-async fn a_database_that_is_away_is_a_failure() {
-    let stand = stand().await;
-    // Bound and never listened on: nobody else gets the port, and it refuses.
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    for arguments in ["migrate", "user add --role USER", "sweep --once"] {
-        let url = format!("postgres://somebody:secret-word@{address}/nothing");
-        let finished = ops(&stand, arguments).env("DATABASE_URL", url).run().await.unwrap();
-        assert_refused(&finished, 1, &["refused"]);
-        assert!(!finished.stderr.contains("secret-word"));
-    }
 }
 
 #[tokio::test]

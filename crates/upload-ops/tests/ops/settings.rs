@@ -1,4 +1,7 @@
-//! What is wrong with a setting is said with its name, and the exit code is 2.
+//! What is wrong with a setting is said with its name in one line, and the exit code is 2. What may be wrong with a database and a
+//! store is the same for every program: the sandbox's table.
+
+use upload_sandbox::bad_input::{Wilderness, assert_each_is_refused, wrong};
 
 use crate::world::{assert_refused, ops, stand};
 
@@ -6,17 +9,10 @@ use crate::world::{assert_refused, ops, stand};
 async fn a_wrong_or_missing_setting_is_named() {
     let stand = stand().await;
     for (arguments, variable, value, said) in [
-        ("migrate", "DATABASE_URL", "", "DATABASE_URL"),
-        ("migrate", "DATABASE_URL", "mysql://x", "postgres://user:password@host:5432/database"),
-        ("migrate", "DATABASE_URL", "postgres://host/db?sslmode=verify-ca", "sslmode=verify-full"),
-        ("migrate", "DATABASE_POOL_SIZE", "many", "DATABASE_POOL_SIZE"),
         ("migrate", "LOG_FORMAT", "xml", "json, human"),
         ("user add --role USER", "DATABASE_CONNECT_TIMEOUT_MS", "0", "1..=60000"),
         ("user add --role KING", "DATABASE_POOL_SIZE", "8", "ADMIN, HOST, USER, TEMPORARY_USER"),
         ("token --user nobody", "DATABASE_POOL_SIZE", "8", "--user"),
-        ("bucket", "S3_ENDPOINT", "127.0.0.1:9000", "http://127.0.0.1:9000"),
-        ("bucket", "S3_BUCKET", "", "S3_BUCKET"),
-        ("sweep --once", "S3_BUCKET", "no bucket", "S3_BUCKET"),
         ("sweep --once", "PENDING_TTL", "540", "PENDING_TTL"),
         ("sweep --once", "MAX_BODY_TIME", "3600", "PENDING_TTL"),
         ("sweep", "PENDING_TTL", "3600", "--once"),
@@ -25,5 +21,40 @@ async fn a_wrong_or_missing_setting_is_named() {
     ] {
         let finished = ops(&stand, arguments).env(variable, value).run().await.unwrap();
         assert_refused(&finished, 2, &[said]);
+        assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
     }
+}
+
+#[tokio::test]
+async fn a_database_or_a_store_that_cannot_be_used_is_said_in_one_sentence() {
+    let (stand, wilderness) = (stand().await, Wilderness::new().await.unwrap());
+    let token = format!("token --user {}", uuid::Uuid::nil());
+    // A store that never answers is waited for: all at once, then.
+    let runs =
+        ["migrate", "user add --role USER", &token, "bucket", "sweep --once", "sweep --every 60s"].map(|arguments| {
+            let databases = wilderness.databases(&stand).unwrap();
+            let (empty, stores) = (wilderness.empty_database(&stand).unwrap(), wilderness.stores(&stand));
+            let no_bucket =
+                wrong("S3_BUCKET", "there-is-no-such-bucket", &["there-is-no-such-bucket", "upload-ops bucket"]);
+            let table = match arguments {
+                "migrate" => databases,
+                "bucket" => stores,
+                sweep if sweep.starts_with("sweep") => [databases, vec![empty, no_bucket], stores].concat(),
+                _ => [databases, vec![empty]].concat(),
+            };
+            let program = ops(&stand, arguments);
+            async move { assert_each_is_refused(&program, table).await }
+        });
+    futures::future::join_all(runs).await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_newer_than_the_binary_is_left_alone() {
+    let stand = stand().await;
+    stand.sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000000')").await.unwrap();
+    for arguments in ["migrate", "user add --role USER", "sweep --once"] {
+        let finished = ops(&stand, arguments).run().await.unwrap();
+        assert_refused(&finished, 2, &["DATABASE_URL", "99991231000000", "older than the database"]);
+    }
+    assert_eq!(stand.count("\"user\"").await.unwrap(), 0);
 }

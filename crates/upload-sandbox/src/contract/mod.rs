@@ -30,6 +30,7 @@ mod refusals;
 mod roles;
 mod routes;
 mod service;
+mod start_up;
 mod tokens;
 mod uploads;
 mod web;
@@ -164,6 +165,11 @@ suite! { $
         a_running_server_whose_schema_moves_is_not_ready,
         metrics_count_without_what_clients_chose,
         a_link_and_an_upload_have_one_log_line_each;
+    start_up:
+        bad_input_is_refused_in_one_sentence,
+        a_schema_that_is_not_the_binarys_is_refused,
+        a_stores_clock_that_is_off_is_noticed,
+        a_databases_clock_that_is_off_is_noticed;
     tokens:
         every_other_token_is_refused,
         a_token_of_another_key_is_refused;

@@ -137,6 +137,11 @@ impl Subject {
         Ok(server.wait().await?.code())
     }
 
+    /// The server's program on the stand, to be started otherwise.
+    pub(super) fn program(&self) -> Program {
+        Program::new(&self.binary, &self.stand)
+    }
+
     async fn start_server(&mut self) -> Result<String> {
         let program = Program::new(&self.binary, &self.stand).env("CORS_ORIGINS", ORIGIN);
         let program = self.variables.iter().fold(program, |program, (name, value)| program.env(name, value));

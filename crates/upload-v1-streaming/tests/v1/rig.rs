@@ -26,7 +26,11 @@ pub struct Rig {
 impl Rig {
     /// A server with these settings whose ways to the store and to the database lead through relays.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
-        let stand = Sandbox::shared().await.stand().await;
+        Self::on(Sandbox::shared().await.stand().await, settings).await
+    }
+
+    /// The same on a stand that a test has prepared.
+    pub async fn on(stand: Stand, settings: &[(&str, &str)]) -> Self {
         let environment = stand.environment();
         let (store_url, store) = Relay::before(&environment["S3_ENDPOINT"]).await.unwrap();
         let (database_url, database) = Relay::before(&environment["DATABASE_URL"]).await.unwrap();

@@ -11,15 +11,6 @@ async fn uploaded(setup: &Setup) -> String {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_not_there_is_named() {
-    let setup = Setup::start(&[]).await;
-    let (_server, client) = setup.another(&[("S3_BUCKET", "there-is-no-such-bucket")]).await;
-    let ready = client.get("/health/ready").await.unwrap();
-    assert_eq!(ready.status, 503);
-    assert_ne!(ready.json["checks"]["store"], "ok");
-}
-
-#[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_found_again() {
     let setup = Setup::start(&[]).await;
     let id = uploaded(&setup).await;

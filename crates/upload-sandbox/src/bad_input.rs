@@ -1,0 +1,220 @@
+//! What no program may start with, written once and run against each binary: settings that are missing or contradict each other, a
+//! database or a store that is away, or is another one, or does not let the program in.
+//!
+//! Each must end the program before it does anything: exit code 2, one line on stderr that names the setting and says what to do,
+//! nothing on stdout, and no secret of the environment anywhere.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use anyhow::{Context, Result};
+use futures::future::join_all;
+use tokio::net::{TcpListener, TcpSocket};
+use url::Url;
+
+use crate::{
+    Stand,
+    postgres::{Certificate, Cluster},
+    process::Program,
+};
+
+/// One thing that is wrong, and what must be said about it.
+#[derive(Debug, Clone)]
+pub struct Wrong {
+    variables: BTreeMap<&'static str, Option<String>>,
+    says: Vec<&'static str>,
+}
+
+/// A variable that is not set.
+pub fn missing(variable: &'static str) -> Wrong {
+    Wrong { variables: BTreeMap::from([(variable, None)]), says: vec![variable] }
+}
+
+/// A variable with a wrong value; its name must be said, and these words.
+pub fn wrong(variable: &'static str, value: impl Into<String>, says: &[&'static str]) -> Wrong {
+    let says = [&[variable], says].concat();
+    Wrong { variables: BTreeMap::from([(variable, Some(value.into()))]), says }
+}
+
+impl Wrong {
+    /// Another variable is the one that must be named.
+    #[must_use]
+    pub fn naming(mut self, variable: &'static str) -> Self {
+        self.says.retain(|word| !self.variables.contains_key(word));
+        self.says.push(variable);
+        self
+    }
+
+    /// Sets another variable too.
+    #[must_use]
+    pub fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
+        self.variables.insert(variable, Some(value.into()));
+        self
+    }
+
+    /// Takes another variable away.
+    #[must_use]
+    pub fn without(mut self, variable: &'static str) -> Self {
+        self.variables.insert(variable, None);
+        self
+    }
+}
+
+/// Starts the program once for each, all at once.
+///
+/// # Panics
+/// Where the program does not end as it should; the message lists all that went wrong.
+pub async fn assert_each_is_refused(program: &Program, table: impl IntoIterator<Item = Wrong>) {
+    let runs = table.into_iter().map(|wrong| async move {
+        let changed = wrong.variables.iter().fold(program.clone(), |program, (name, value)| match value {
+            Some(value) => program.env(*name, value),
+            None => program.without(name),
+        });
+        fault(&changed, &wrong).await.err().map(|error| format!("{:?}: {error:#}", wrong.variables))
+    });
+    let faults: Vec<String> = join_all(runs).await.into_iter().flatten().collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+async fn fault(program: &Program, wrong: &Wrong) -> Result<()> {
+    let ended = program.clone().run().await?;
+    let told = &ended.stderr;
+    anyhow::ensure!(ended.code == Some(2), "exit code {:?}: {told}", ended.code);
+    anyhow::ensure!(told.lines().count() == 1, "not one line: {told}");
+    anyhow::ensure!(ended.stdout.is_empty(), "on stdout: {}", ended.stdout);
+    let unsaid: Vec<_> = wrong.says.iter().filter(|word| !told.contains(**word)).collect();
+    anyhow::ensure!(unsaid.is_empty(), "{unsaid:?} is not in: {told}");
+    anyhow::ensure!(!told.contains("secret-word"), "a secret is in: {told}");
+    let told_secret = program.secrets().into_iter().find(|secret| told.contains(secret));
+    anyhow::ensure!(told_secret.is_none(), "{told_secret:?} is in: {told}");
+    Ok(())
+}
+
+/// Places where nothing of use is. They end with this value.
+#[derive(Debug)]
+pub struct Wilderness {
+    refusing: SocketAddr,
+    silent: SocketAddr,
+    encrypted: Cluster,
+    _sockets: (TcpSocket, TcpListener),
+}
+
+impl Wilderness {
+    /// # Errors
+    /// Where there is no port left, or no Postgres.
+    pub async fn new() -> Result<Self> {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        // Bound and never listened on: nobody else gets the port, and it refuses.
+        let refusing = TcpSocket::new_v4()?;
+        refusing.bind(nowhere)?;
+        // Listened on and never accepted from: connections are made, and nothing comes.
+        let silent = TcpListener::bind(nowhere).await?;
+        let encrypted = tokio::task::spawn_blocking(|| Cluster::start_with_tls(Certificate::Good)).await??;
+        Ok(Self {
+            refusing: refusing.local_addr()?,
+            silent: silent.local_addr()?,
+            encrypted,
+            _sockets: (refusing, silent),
+        })
+    }
+
+    /// What may be wrong with the database.
+    ///
+    /// # Errors
+    /// Where the stand's database has no URL that can be changed.
+    pub fn databases(&self, stand: &Stand) -> Result<Vec<Wrong>> {
+        let url = |change: &dyn Fn(&mut Url)| -> Result<String> {
+            let mut url = Url::parse(&stand.database_url).context("the stand's DATABASE_URL")?;
+            change(&mut url);
+            Ok(url.into())
+        };
+        let at = |address: SocketAddr| format!("postgres://somebody:secret-word@{address}/nothing");
+        let store = &stand.storage_settings.endpoint;
+        let store = format!("postgres://somebody:secret-word@127.0.0.1:{}/x", store.port().unwrap_or(443));
+        let encrypted = |rest: &str| format!("{}?{rest}", self.encrypted.admin_url());
+        let database = |value: String, says: &[&'static str]| wrong("DATABASE_URL", value, says);
+        Ok(vec![
+            missing("DATABASE_URL"),
+            database("mysql://somebody:secret-word@localhost/x".to_owned(), &["postgres://"]),
+            database("postgres://somebody:secret-word@localhost:port/x".to_owned(), &["postgres://"]),
+            database(at(self.refusing), &["cannot be reached", "refused", "start it"]),
+            database(at(self.silent), &["cannot be reached"]).with("DATABASE_CONNECT_TIMEOUT_MS", "500"),
+            database(store, &[]),
+            database(
+                url(&|url| url.set_password(Some("secret-word")).unwrap_or_default())?,
+                &["does not let the user in", "correct the user and the password"],
+            ),
+            database(url(&|url| url.set_path("/there-is-none"))?, &["no such database", "there-is-none"]),
+            database(url(&|url| url.set_query(Some("sslmode=require")))?, &["TLS", "sslmode"]),
+            database(url(&|url| url.set_query(Some("sslmode=verify-ca")))?, &["verify-full"]),
+            database(encrypted("sslmode=verify-full"), &["certificate", "sslrootcert"]),
+            database(
+                encrypted("sslmode=verify-full&sslrootcert=/there/is/none.pem"),
+                &["sslrootcert", "/there/is/none.pem"],
+            ),
+            wrong("DATABASE_POOL_SIZE", "many", &["many"]),
+        ])
+    }
+
+    /// Databases without the tables, where the program does not make them itself.
+    ///
+    /// # Errors
+    /// Where the stand's database has no URL that can be changed.
+    pub fn empty_database(&self, stand: &Stand) -> Result<Wrong> {
+        let mut url = Url::parse(&stand.database_url).context("the stand's DATABASE_URL")?;
+        url.set_path("/postgres");
+        Ok(wrong("DATABASE_URL", url, &["lacks migrations", "upload-ops migrate"]))
+    }
+
+    /// What may be wrong with the store and the key to it.
+    pub fn stores(&self, stand: &Stand) -> Vec<Wrong> {
+        let environment = stand.environment();
+        let reader = |suffix: &str| environment[&format!("S3_READER_{suffix}")].clone();
+        let nobody = "nobody0123456789abcdef".to_owned();
+        vec![
+            missing("S3_ENDPOINT"),
+            missing("S3_BUCKET"),
+            wrong("S3_ENDPOINT", "127.0.0.1:9000", &["http://127.0.0.1:9000"]),
+            wrong("S3_ENDPOINT", format!("http://{}", self.refusing), &["cannot be reached", "start it"]),
+            wrong("S3_ENDPOINT", format!("http://{}", self.silent), &["answer"]),
+            // TLS is spoken to a port that has none.
+            wrong("S3_ENDPOINT", environment["S3_ENDPOINT"].replace("http://", "https://"), &["cannot be reached"]),
+            wrong("S3_BUCKET", "no bucket", &[]),
+            wrong("S3_SECRET_ACCESS_KEY", "secret-word", &["correct"]).naming("S3_ACCESS_KEY_ID"),
+            wrong("S3_ACCESS_KEY_ID", nobody, &["correct"]),
+            missing("S3_SECRET_ACCESS_KEY"),
+            // May do too little: it can only read.
+            wrong("S3_ACCESS_KEY_ID", reader("ACCESS_KEY_ID"), &[])
+                .with("S3_SECRET_ACCESS_KEY", reader("SECRET_ACCESS_KEY"))
+                .with("S3_ALLOW_ONE_KEY", "true"),
+            wrong("S3_PROFILE", "default", &["S3_ACCESS_KEY_ID"]),
+        ]
+    }
+
+    /// What may be wrong with the settings that both servers have.
+    pub fn servers(&self, stand: &Stand) -> Vec<Wrong> {
+        let environment = stand.environment();
+        let key = environment["S3_READER_ACCESS_KEY_ID"].clone();
+        vec![
+            missing("PUBLIC_API_URL"),
+            missing("JWT_SECRET"),
+            missing("JWT_ISSUER"),
+            missing("JWT_AUDIENCE"),
+            wrong("BIND_ADDRESS", "nowhere", &["host:port"]),
+            wrong("PUBLIC_API_URL", "api.example.org", &["https://"]),
+            wrong("CORS_ORIGINS", "https://a.example,b.example", &["b.example", "origin"]),
+            wrong("TRUSTED_PROXIES", "10.0.0.0/99", &["network"]),
+            wrong("JWT_SECRET", "secret-word", &["at least 32"]),
+            wrong("JWT_ALGORITHM", "none", &["HS256, RS256, ES256, EdDSA"]),
+            wrong("JWT_ALGORITHM", "RS256", &["JWT_SECRET must not be set"]).with("JWT_PUBLIC_KEY", "secret-word"),
+            wrong("JWT_PUBLIC_KEY", "secret-word", &["JWT_SECRET alone"]),
+            wrong("JWT_PUBLIC_KEY", "secret-word", &["PEM"]).with("JWT_ALGORITHM", "ES256").without("JWT_SECRET"),
+            wrong("MAX_IMAGE_BYTES", "20MB", &["20MB"]),
+            wrong("PENDING_TTL", "60", &["longer"]),
+            wrong("MAX_BODY_TIME", "3600", &["PENDING_TTL"]),
+            wrong("SHUTDOWN_TIMEOUT", "soon", &["soon"]),
+            wrong("S3_BUCKET", "there-is-no-such-bucket", &["there-is-no-such-bucket", "upload-ops bucket"]),
+            wrong("S3_ACCESS_KEY_ID", key, &["S3_READER_ACCESS_KEY_ID", "different"]),
+            missing("S3_READER_ACCESS_KEY_ID"),
+        ]
+    }
+}
