@@ -10,6 +10,8 @@
 //! - to *delete*: a DELETE of nothing. On a bucket with versions that leaves a delete marker, as every DELETE does.
 //! - to *list*: for one key.
 //!
+//! Requests are boxed: an SDK's future is some kilobytes, and two dozen of them at once would be on the caller's stack.
+//!
 //! Deliberately absent: bucket policies, ACLs and other rights over the bucket itself. They cannot be asked for without being used, or
 //! stores lack them.
 
@@ -126,9 +128,9 @@ impl Role {
         let Some(key) = key else { return Ok(None) };
         let asker = Asker { storage, key };
         let rights = match self {
-            Self::Server => asker.server().await,
-            Self::Signer => asker.signer().await,
-            Self::Reader => asker.reader().await,
+            Self::Server => Box::pin(asker.server()).await,
+            Self::Signer => Box::pin(asker.signer()).await,
+            Self::Reader => Box::pin(asker.reader()).await,
         };
         rights.map(Some).map_err(|fault| RightsError(fault.sentence(self, key.origin(), storage)))
     }
@@ -230,10 +232,10 @@ impl Asker<'_> {
     async fn write(&self, prefix: &str) -> Result<Answer, Fault> {
         let put = self.storage.client().put_object().bucket(self.storage.bucket()).key(at(prefix));
         let put = put.content_md5(WRONG_MD5).body(ByteStream::from_static(b"?"));
-        match put.customize().config_override(self.credentials()).send().await {
+        match Box::pin(put.customize().config_override(self.credentials()).send()).await {
             // A store that does not compare has stored the byte. It is nobody's, and the server's key can take it away again.
             Ok(_stored) => {
-                if let Err(error) = self.storage.delete(&at(prefix)).await {
+                if let Err(error) = Box::pin(self.storage.delete(&at(prefix))).await {
                     warn!(key = at(prefix), %error, "The store keeps a byte of the check of rights: it ignores Content-MD5");
                 }
                 Ok(Answer::Allowed)
@@ -244,21 +246,14 @@ impl Asker<'_> {
 
     async fn delete(&self, prefix: &str) -> Result<Answer, Fault> {
         let delete = self.storage.client().delete_object().bucket(self.storage.bucket()).key(at(prefix));
-        delete
-            .customize()
-            .config_override(self.credentials())
-            .send()
-            .await
-            .map_or_else(answer, |_deleted| Ok(Answer::Allowed))
+        let sent = Box::pin(delete.customize().config_override(self.credentials()).send()).await;
+        sent.map_or_else(answer, |_deleted| Ok(Answer::Allowed))
     }
 
     async fn list(&self) -> Result<Answer, Fault> {
         let list = self.storage.client().list_objects_v2().bucket(self.storage.bucket()).max_keys(1);
-        list.customize()
-            .config_override(self.credentials())
-            .send()
-            .await
-            .map_or_else(answer, |_listed| Ok(Answer::Allowed))
+        let sent = Box::pin(list.customize().config_override(self.credentials()).send()).await;
+        sent.map_or_else(answer, |_listed| Ok(Answer::Allowed))
     }
 
     /// Whether the key may read at the one place and write at the other. The ETag makes sure that nothing is ever copied.
@@ -266,11 +261,8 @@ impl Asker<'_> {
         let bucket = self.storage.bucket();
         let copy = self.storage.client().copy_object().bucket(bucket).key(to);
         let copy = copy.copy_source(format!("{bucket}/{}", encode_key(from))).copy_source_if_match(WRONG_ETAG);
-        copy.customize()
-            .config_override(self.credentials())
-            .send()
-            .await
-            .map_or_else(answer, |_copied| Ok(Answer::Allowed))
+        let sent = Box::pin(copy.customize().config_override(self.credentials()).send()).await;
+        sent.map_or_else(answer, |_copied| Ok(Answer::Allowed))
     }
 
     async fn read(&self, prefix: &str) -> Result<Answer, Fault> {
@@ -284,7 +276,7 @@ impl Asker<'_> {
             (answer, _sure) => return Ok(answer),
         }
         let first = self.storage.client().list_objects_v2().bucket(self.storage.bucket()).prefix(prefix).max_keys(1);
-        let first = first.send().await.ok().and_then(|page| page.contents?.into_iter().next()?.key);
+        let first = Box::pin(first.send()).await.ok().and_then(|page| page.contents?.into_iter().next()?.key);
         match first {
             Some(key) => self.get(&key).await.map(|(answer, _sure)| answer),
             None => Ok(Answer::Unclear),
@@ -293,7 +285,7 @@ impl Asker<'_> {
 
     async fn get(&self, key: &str) -> Result<(Answer, Sure), Fault> {
         let get = self.storage.client().get_object().bucket(self.storage.bucket()).key(key).range("bytes=0-0");
-        let error = match get.customize().config_override(self.credentials()).send().await {
+        let error = match Box::pin(get.customize().config_override(self.credentials()).send()).await {
             Ok(_object) => return Ok((Answer::Allowed, Sure::Yes)),
             Err(error) => error,
         };

@@ -8,5 +8,7 @@ mod forms;
 mod objects;
 mod policy_matrix;
 mod put_matrix;
+mod rights;
 mod stand;
+mod sts;
 mod upload;

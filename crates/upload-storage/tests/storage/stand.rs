@@ -16,19 +16,30 @@ pub struct Stand {
     pub signer: Signer,
     pub settings: StorageSettings,
     pub admin_settings: StorageSettings,
+    pub signer_settings: SignerSettings,
     pub signer_key: Key,
     pub reader_key: Key,
     pub server_key: Key,
 }
 
+static EMBEDDED: OnceCell<EmbeddedS3> = OnceCell::const_new();
+
 /// The store that all tests of this process share.
-async fn connection() -> S3Connection {
-    static EMBEDDED: OnceCell<EmbeddedS3> = OnceCell::const_new();
+pub async fn connection() -> S3Connection {
     if let Some(connection) = S3Connection::from_environment().unwrap() {
         return connection;
     }
     let embedded = EMBEDDED.get_or_init(async || EmbeddedS3::start().await.unwrap()).await;
     embedded.connection().clone()
+}
+
+/// A key that may do what the policy says; `None` with a store that has no STS.
+pub async fn further_key(policy: &str) -> Option<Key> {
+    let connection = connection().await;
+    match EMBEDDED.get() {
+        Some(embedded) => Some(embedded.add_key(policy).unwrap()),
+        None => crate::sts::assume_role(&connection, policy).await,
+    }
 }
 
 pub async fn stand() -> Stand {
@@ -86,6 +97,7 @@ pub async fn stand_without_bucket(change: impl FnOnce(&mut StorageSettings)) -> 
         admin: Storage::new(&admin_settings).await.unwrap(),
         settings,
         admin_settings,
+        signer_settings: signer,
         signer_key: keys.signer,
         reader_key: keys.reader,
         server_key: keys.server,

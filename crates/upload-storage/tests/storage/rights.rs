@@ -1,0 +1,288 @@
+//! What a server says at its start of keys that may do too little or too much, as a table. Each key is made for its case, so these need
+//! a store that can make keys: the embedded one, or a MinIO.
+
+use secrecy::SecretString;
+use upload_sandbox::s3::Key;
+use upload_storage::{
+    KeyCheck, Signer, SignerSettings, Storage, StorageSettings,
+    rights::{self, RightsError},
+};
+
+use crate::stand::{Stand, further_key, stand, stand_without_bucket};
+
+/// Which key a case is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Server,
+    Signer,
+    Reader,
+}
+use Role::{Reader, Server, Signer as SignerRole};
+
+/// Actions without their `s3:`, and where: in the bucket, or on the bucket itself where that is empty.
+type Rights = &'static [(&'static str, &'static str)];
+
+const LIST: (&str, &str) = ("ListBucket", "");
+const GET_INCOMING: (&str, &str) = ("GetObject", "/incoming/*");
+const PUT_INCOMING: (&str, &str) = ("PutObject", "/incoming/*");
+const DELETE_INCOMING: (&str, &str) = ("DeleteObject", "/incoming/*");
+const GET_MEDIA: (&str, &str) = ("GetObject", "/media/*");
+const PUT_MEDIA: (&str, &str) = ("PutObject", "/media/*");
+const DELETE_MEDIA: (&str, &str) = ("DeleteObject", "/media/*");
+
+/// Whose key, what it may, and what is said of it; nothing where it is as it should be.
+const CASES: &[(Role, Rights, &[&str])] = &[
+    // The server's.
+    (Server, &[LIST, GET_INCOMING, PUT_INCOMING, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA], &[]),
+    (Server, &[LIST, GET_INCOMING, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA], &[]),
+    (
+        Server,
+        &[GET_INCOMING, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA],
+        &["S3_ACCESS_KEY_ID: the server's key may not list the bucket, which it must"],
+    ),
+    (Server, &[LIST, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA], &["may not get incoming/*, which it must;"]),
+    (Server, &[LIST, GET_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA], &["may not delete incoming/*, which it must;"]),
+    (Server, &[LIST, GET_INCOMING, DELETE_INCOMING, PUT_MEDIA, DELETE_MEDIA], &["may not get media/*, which it must;"]),
+    (Server, &[LIST, GET_INCOMING, DELETE_INCOMING, GET_MEDIA, DELETE_MEDIA], &["may not put media/*, which it must;"]),
+    (Server, &[LIST, GET_INCOMING, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA], &["may not delete media/*, which it must;"]),
+    (
+        Server,
+        &[LIST, GET_INCOMING],
+        &[
+            "S3_ACCESS_KEY_ID: the server's key may not put media/*, delete incoming/* and delete media/*, which it must;",
+        ],
+    ),
+    (
+        Server,
+        &[("*", ""), ("*", "/*")],
+        &["S3_ACCESS_KEY_ID: the server's key may put outside of incoming/* and media/*, which it must not; "],
+    ),
+    (
+        Server,
+        &[("*Object", "/*")],
+        &["may not list the bucket, which it must, and may put outside of incoming/* and media/*, which it must not;"],
+    ),
+    // The signer's.
+    (SignerRole, &[PUT_INCOMING], &[]),
+    (
+        SignerRole,
+        &[("GetObject", "/elsewhere/*")],
+        &["S3_SIGNER_ACCESS_KEY_ID: the signer's key may not put incoming/*, which it must;"],
+    ),
+    (
+        SignerRole,
+        &[("PutObject", "/*")],
+        &[
+            "S3_SIGNER_ACCESS_KEY_ID: the signer's key may put media/* and put outside of incoming/*, which it must not;",
+        ],
+    ),
+    (SignerRole, &[PUT_INCOMING, PUT_MEDIA], &["may put media/*, which it must not;"]),
+    (SignerRole, &[PUT_INCOMING, GET_INCOMING], &["may get incoming/*, which it must not;"]),
+    (SignerRole, &[PUT_INCOMING, GET_MEDIA], &["may get media/*, which it must not;"]),
+    (SignerRole, &[PUT_INCOMING, LIST], &["may list the bucket, which it must not;"]),
+    (SignerRole, &[PUT_INCOMING, DELETE_INCOMING], &["may delete incoming/*, which it must not;"]),
+    (SignerRole, &[PUT_INCOMING, DELETE_MEDIA], &["may delete media/*, which it must not;"]),
+    (SignerRole, &[PUT_MEDIA], &["may not put incoming/*, which it must, and may put media/*, which it must not;"]),
+    // The reader's.
+    (Reader, &[GET_MEDIA], &[]),
+    (
+        Reader,
+        &[("GetObject", "/elsewhere/*")],
+        &["S3_READER_ACCESS_KEY_ID: the reader's key may not get media/*, which it must;"],
+    ),
+    (
+        Reader,
+        &[("GetObject", "/*")],
+        &["S3_READER_ACCESS_KEY_ID: the reader's key may get incoming/*, which it must not;"],
+    ),
+    (Reader, &[GET_MEDIA, LIST], &["may list the bucket, which it must not;"]),
+    (Reader, &[LIST], &["may list the bucket, which it must not;"]),
+    (Reader, &[GET_MEDIA, PUT_MEDIA], &["may put media/*, which it must not;"]),
+    (Reader, &[GET_MEDIA, PUT_INCOMING], &["may put incoming/*, which it must not;"]),
+    (
+        Reader,
+        &[GET_MEDIA, ("PutObject", "/elsewhere*"), ("PutObject", "/r*")],
+        &["may put outside of incoming/* and media/*"],
+    ),
+    (Reader, &[GET_MEDIA, DELETE_INCOMING], &["may delete incoming/*, which it must not;"]),
+    (Reader, &[GET_MEDIA, DELETE_MEDIA], &["may delete media/*, which it must not;"]),
+];
+
+fn policy(bucket: &str, rights: Rights) -> String {
+    let statements: Vec<_> = rights
+        .iter()
+        .map(|(action, place)| {
+            let resource = format!("arn:aws:s3:::{bucket}{place}");
+            serde_json::json!({ "Effect": "Allow", "Action": [format!("s3:{action}")], "Resource": [resource] })
+        })
+        .collect();
+    serde_json::json!({ "Version": "2012-10-17", "Statement": statements }).to_string()
+}
+
+/// A stand's settings, to be changed before they are checked.
+struct Start {
+    storage: StorageSettings,
+    signer: SignerSettings,
+}
+
+impl Start {
+    fn new(stand: &Stand) -> Self {
+        let mut start = Self { storage: stand.settings.clone(), signer: stand.signer_settings.clone() };
+        start.storage.allow_one_key = false;
+        start
+    }
+
+    fn set(&mut self, role: Role, key: &Key) {
+        let (id, secret) = (Some(key.id.clone()), Some(SecretString::from(key.secret.clone())));
+        let token = key.session_token.clone().map(SecretString::from);
+        let Self { storage, signer } = self;
+        match role {
+            Server => (storage.access_key_id, storage.secret_access_key, storage.session_token) = (id, secret, token),
+            SignerRole => (signer.access_key_id, signer.secret_access_key, signer.session_token) = (id, secret, token),
+            Reader => {
+                (storage.reader_access_key_id, storage.reader_secret_access_key) = (id, secret);
+                storage.reader_session_token = token;
+            }
+        }
+    }
+
+    async fn check(&self) -> Result<(), RightsError> {
+        let storage = Storage::new(&self.storage).await.unwrap();
+        let signer = Signer::new(&storage, &self.signer).await.unwrap();
+        rights::check(&storage, Some(&signer)).await
+    }
+}
+
+#[tokio::test]
+async fn the_keys_of_the_policies_pass_and_nothing_is_changed() {
+    let stand = stand().await;
+    if further_key(&policy(&stand.settings.bucket, &[LIST])).await.is_none()
+        && Start::new(&stand).check().await.is_err()
+    {
+        return; // Keys that know no prefixes.
+    }
+    for keys in [vec![], vec!["incoming/1".to_owned(), "media/1/2".to_owned()]] {
+        for key in &keys {
+            stand.storage.put(key, "image/png", "x".into()).await.unwrap();
+        }
+        assert_eq!(Start::new(&stand).check().await, Ok(()));
+        // V1 has no signer, and where images are public there need not be a reader.
+        let mut start = Start::new(&stand);
+        start.storage.reader_access_key_id = None;
+        start.storage.reader_secret_access_key = None;
+        start.storage.reader_session_token = None;
+        start.storage.media_public_base_url = Some("https://media.example".parse().unwrap());
+        assert_eq!(rights::check(&Storage::new(&start.storage).await.unwrap(), None).await, Ok(()));
+        let mut left = stand.admin.list("").await.unwrap();
+        left.sort();
+        assert_eq!(left, keys);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_may_too_little_or_too_much_is_refused_by_name() {
+    let stand = stand().await;
+    let mut wrong = Vec::new();
+    for with_image in [false, true] {
+        if with_image {
+            stand.storage.put("media/1/2", "image/png", "x".into()).await.unwrap();
+        }
+        // An image makes a difference to what can be said of the reader.
+        for (role, rights, said) in CASES.iter().filter(|(role, ..)| !with_image || *role == Reader) {
+            let Some(key) = further_key(&policy(&stand.settings.bucket, rights)).await else { return };
+            let mut start = Start::new(&stand);
+            start.set(*role, &key);
+            let checked = start.check().await;
+            let is_as_said = match &checked {
+                Ok(()) => said.is_empty(),
+                Err(error) => !said.is_empty() && said.iter().all(|said| error.to_string().contains(said)),
+            };
+            if !is_as_said {
+                wrong.push(format!("{role:?} {rights:?}: {checked:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(stand.admin.list("").await.unwrap(), ["media/1/2"]);
+}
+
+#[tokio::test]
+async fn the_sentence_says_what_to_do_and_names_every_key_that_is_wrong() {
+    let stand = stand().await;
+    let Some(key) = further_key(&policy(&stand.settings.bucket, &[PUT_INCOMING, LIST])).await else { return };
+    let Some(wide) = further_key(&policy(&stand.settings.bucket, &[("*", ""), ("*", "/*")])).await else { return };
+    let mut start = Start::new(&stand);
+    start.set(SignerRole, &key);
+    start.set(Server, &wide);
+    let expected = "S3_ACCESS_KEY_ID: the server's key may put outside of incoming/* and media/*, which it must not; \
+                    S3_SIGNER_ACCESS_KEY_ID: the signer's key may list the bucket, which it must not; use the policies in \
+                    docs/OPERATIONS.md, or set S3_KEY_CHECK=warn if the store's keys know no prefixes, as Garage's";
+    let refused = start.check().await.unwrap_err().to_string();
+    assert_eq!(refused, expected);
+
+    start.storage.key_check = KeyCheck::Warn;
+    assert_eq!(start.check().await, Ok(()));
+    start.storage.key_check = KeyCheck::Off;
+    assert_eq!(start.check().await, Ok(()));
+    start.storage.key_check = KeyCheck::Enforce;
+    // For a trial: what is too much is only said.
+    start.storage.allow_one_key = true;
+    assert_eq!(start.check().await, Ok(()));
+    start.set(SignerRole, &wide);
+    start.set(Reader, &wide);
+    assert_eq!(start.check().await, Ok(()));
+    start.set(Server, &key);
+    assert!(start.check().await.unwrap_err().to_string().contains("server's key may not"));
+}
+
+#[tokio::test]
+async fn an_unknown_key_and_a_wrong_secret_are_told_apart_whatever_the_check_is_set_to() {
+    let stand = stand().await;
+    if further_key(&policy(&stand.settings.bucket, &[LIST])).await.is_none() {
+        return;
+    }
+    let keys = [
+        (Server, &stand.server_key, "S3_ACCESS_KEY_ID: ", "server's"),
+        (SignerRole, &stand.signer_key, "S3_SIGNER_ACCESS_KEY_ID: ", "signer's"),
+        (Reader, &stand.reader_key, "S3_READER_ACCESS_KEY_ID: ", "reader's"),
+    ];
+    for mode in [KeyCheck::Enforce, KeyCheck::Warn] {
+        for (role, key, variable, name) in keys {
+            let wrong_secret = Key { secret: "not-the-secret-of-this-key".to_owned(), ..key.clone() };
+            let unknown = Key { id: "NOBODYSKEY".to_owned(), session_token: None, ..key.clone() };
+            for (key, said) in [
+                (
+                    wrong_secret,
+                    format!("the store knows the {name} key, but not its signature; correct the secret of that key"),
+                ),
+                (unknown, format!("the store does not know the {name} key; correct its id")),
+            ] {
+                let mut start = Start::new(&stand);
+                start.storage.key_check = mode;
+                start.set(role, &key);
+                let refused = start.check().await.unwrap_err().to_string();
+                assert!(refused.starts_with(variable) && refused.contains(&said), "{mode:?} {role:?}: {refused}");
+                assert!(!refused.contains("not-the-secret-of-this-key"), "{refused}");
+            }
+            if key.session_token.is_some() {
+                let mut start = Start::new(&stand);
+                start.set(role, &Key { session_token: Some("wrong".to_owned()), ..key.clone() });
+                let refused = start.check().await.unwrap_err().to_string();
+                assert!(refused.starts_with(variable) && refused.contains("session token"), "{role:?}: {refused}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_bucket_and_a_store_that_is_away_are_told_apart() {
+    let stand = stand_without_bucket(|_settings| {}).await;
+    let refused = Start::new(&stand).check().await.unwrap_err().to_string();
+    assert!(refused.starts_with("S3_BUCKET: ") && refused.contains(&stand.settings.bucket), "{refused}");
+
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut start = Start::new(&stand);
+    start.storage.endpoint = format!("http://{}", socket.local_addr().unwrap()).parse().unwrap();
+    let refused = start.check().await.unwrap_err().to_string();
+    assert!(refused.starts_with("S3_ENDPOINT: "), "{refused}");
+}
