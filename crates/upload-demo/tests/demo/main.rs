@@ -2,9 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod behind_nginx;
 mod command;
 mod crossing;
 mod example_environment;
 mod once;
 mod process;
+mod proxied;
+mod raw_client;
 mod running;
+mod switching;
