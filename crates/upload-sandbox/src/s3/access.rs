@@ -17,8 +17,8 @@ use s3s::path::S3Path;
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 use serde::Deserialize;
 
+use super::Key;
 use super::store::Store;
-use super::{Key, REGION};
 
 /// What stands in a policy for the name of the bucket.
 const ANY_BUCKET: &str = "${S3_BUCKET}";
@@ -48,6 +48,7 @@ enum Allow {
 pub(super) struct KeyRing {
     keys: Arc<RwLock<HashMap<String, (String, Policy)>>>,
     store: Arc<Store>,
+    region: &'static str,
 }
 
 impl Policy {
@@ -76,8 +77,8 @@ fn fits(pattern: &str, text: &str) -> bool {
 }
 
 impl KeyRing {
-    pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { keys: Arc::default(), store }
+    pub(super) fn new(store: Arc<Store>, region: &'static str) -> Self {
+        Self { keys: Arc::default(), store, region }
     }
 
     pub(super) fn add(&self, key: &Key, policy: Policy) {
@@ -132,12 +133,13 @@ impl S3Access for KeyRing {
     async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
         let resource = object_resource(&request.input.bucket, &request.input.key);
         let allowed = self.allow(request.credentials.as_ref(), "s3:PutObject", &resource);
+        let region = self.region;
         // Signatures in headers and queries are looked at in `front`; those of forms can be only here. A form signed by the
         // old SigV2, which knows no region, ends here too.
-        if request.region.as_ref().map(|region| region.as_str()) != Some(REGION)
+        if request.region.as_ref().map(|region| region.as_str()) != Some(region)
             || request.service.as_deref() != Some("s3")
         {
-            return Err(s3_error!(AuthorizationHeaderMalformed, "The credential must be for {REGION}/s3/aws4_request"));
+            return Err(s3_error!(AuthorizationHeaderMalformed, "The credential must be for {region}/s3/aws4_request"));
         }
         allowed
     }

@@ -9,7 +9,7 @@ use s3s::dto::*;
 use s3s::{Body, S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 
 use super::store::{Conditions, Object as StoredObject, Store};
-use super::{REGION, host, upload};
+use super::{host, upload};
 
 /// What S3 serves where an upload named no type.
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
@@ -17,11 +17,12 @@ const LARGEST_PAGE_KEYS: usize = 1000;
 
 pub(super) struct Backend {
     store: Arc<Store>,
+    region: &'static str,
 }
 
 impl Backend {
-    pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store }
+    pub(super) fn new(store: Arc<Store>, region: &'static str) -> Self {
+        Self { store, region }
     }
 }
 
@@ -48,7 +49,7 @@ impl S3 for Backend {
 
     async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> S3Result<S3Response<HeadBucketOutput>> {
         self.store.bucket(&request.input.bucket)?;
-        Ok(S3Response::new(HeadBucketOutput { bucket_region: Some(REGION.into()), ..Default::default() }))
+        Ok(S3Response::new(HeadBucketOutput { bucket_region: Some(self.region.into()), ..Default::default() }))
     }
 
     /// A PUT, and through the default `post_object` of `s3s` a POST.

@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 
 use super::backend::Posted;
 use super::store::Store;
-use super::{REGION, cors, host};
+use super::{cors, host};
 
 /// How much of a body is still read after the answer is known, and for how long.
 const LARGEST_REST_BYTES: u64 = 64 * 1024 * 1024;
@@ -43,11 +43,12 @@ const MAX_FRAME_BYTES: usize = 32 * 1024;
 pub(super) struct Front {
     s3: S3Service,
     store: Arc<Store>,
+    region: &'static str,
 }
 
 impl Front {
-    pub(super) fn new(s3: S3Service, store: Arc<Store>) -> Self {
-        Self { s3, store }
+    pub(super) fn new(s3: S3Service, store: Arc<Store>, region: &'static str) -> Self {
+        Self { s3, store, region }
     }
 
     /// Accepts connections until the runtime ends.
@@ -94,7 +95,7 @@ impl Front {
         let method = request.method().clone();
         let (head, body) = request.into_parts();
         let body = SharedBody(Arc::new(Mutex::new(Some(body))));
-        let mut response = match check(&head) {
+        let mut response = match check(&head, self.region) {
             Err(error) => refuse(error),
             Ok(()) => {
                 let request = Request::from_parts(head, Body::http_body_unsync(body.clone()));
@@ -113,7 +114,7 @@ impl Front {
 }
 
 /// What can be said of a request before its body.
-fn check(head: &hyper::http::request::Parts) -> S3Result<()> {
+fn check(head: &hyper::http::request::Parts, region: &str) -> S3Result<()> {
     let query: Vec<(String, String)> = match head.uri.query() {
         // Any base does; only the query is wanted.
         Some(query) => url::Url::parse(&format!("http://s3/?{query}"))
@@ -146,8 +147,8 @@ fn check(head: &hyper::http::request::Parts) -> S3Result<()> {
         (None, None) => None,
     };
     let Some((credential, signed_headers)) = signed else { return Ok(()) };
-    if !credential.ends_with(&format!("/{REGION}/s3/aws4_request")) {
-        return Err(s3_error!(AuthorizationHeaderMalformed, "The credential must be for {REGION}/s3/aws4_request"));
+    if !credential.ends_with(&format!("/{region}/s3/aws4_request")) {
+        return Err(s3_error!(AuthorizationHeaderMalformed, "The credential must be for {region}/s3/aws4_request"));
     }
     for name in head.headers.keys().filter(|name| name.as_str().starts_with("x-amz-")) {
         if !signed_headers.split(';').any(|signed| signed.eq_ignore_ascii_case(name.as_str())) {

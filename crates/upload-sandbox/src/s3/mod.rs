@@ -50,7 +50,8 @@ pub const READER_POLICY: &str = include_str!("../../../../compose/minio/policies
 pub const OPERATOR_POLICY: &str = include_str!("../../../../compose/minio/policies/operator.json");
 const ADMIN_POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}]}"#;
 
-/// The region that the embedded store accepts in signatures; a signature for another region is refused, as AWS does.
+/// The region that an embedded store accepts in signatures, unless it is started in another; a signature for another than its own is
+/// refused, as AWS does.
 pub const REGION: &str = "us-east-1";
 
 /// An S3 server on a free port of 127.0.0.1 that lives as long as this value. It runs on threads of its own, so that it outlives
@@ -64,24 +65,32 @@ pub struct EmbeddedS3 {
 }
 
 impl EmbeddedS3 {
-    /// Starts a store with no buckets and three random keys.
+    /// Starts a store with no buckets and three random keys, in [`REGION`].
     ///
     /// # Errors
     /// When no thread or no port can be had.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_in(REGION).await
+    }
+
+    /// The same in another region.
+    ///
+    /// # Errors
+    /// When no thread or no port can be had.
+    pub async fn start_in(region: &'static str) -> anyhow::Result<Self> {
         // The listener must belong to the store's own runtime, and `block_on` may not be called on a thread of the caller's.
         let (sender, receiver) = tokio::sync::oneshot::channel();
         thread::Builder::new()
             .name("embedded-s3-start".into())
             .spawn(move || {
                 // Nobody may be waiting any more; then the store just ends again.
-                let _ = sender.send(Self::start_blocking());
+                let _ = sender.send(Self::start_blocking(region));
             })
             .context("cannot start a thread for the embedded S3")?;
         receiver.await.context("the embedded S3 did not start")?
     }
 
-    fn start_blocking() -> anyhow::Result<Self> {
+    fn start_blocking(region: &'static str) -> anyhow::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("embedded-s3")
@@ -96,7 +105,7 @@ impl EmbeddedS3 {
         let store = Arc::new(Store::default());
         let keys = ThreeKeys::random();
         let admin = Key::random("admin");
-        let key_ring = KeyRing::new(Arc::clone(&store));
+        let key_ring = KeyRing::new(Arc::clone(&store), region);
         for (key, policy) in [
             (&admin, ADMIN_POLICY),
             (&keys.server, SERVER_POLICY),
@@ -105,11 +114,11 @@ impl EmbeddedS3 {
         ] {
             key_ring.add(key, Policy::parse(policy).context("a key's policy cannot be read")?);
         }
-        let mut builder = S3ServiceBuilder::new(Backend::new(Arc::clone(&store)));
+        let mut builder = S3ServiceBuilder::new(Backend::new(Arc::clone(&store), region));
         builder.set_auth(key_ring.clone());
         builder.set_access(key_ring.clone());
         builder.set_host(BucketHosts);
-        runtime.spawn(Front::new(builder.build(), Arc::clone(&store)).serve(listener));
+        runtime.spawn(Front::new(builder.build(), Arc::clone(&store), region).serve(listener));
 
         Ok(Self { connection: S3Connection { endpoint, keys, admin }, store, key_ring, runtime: Some(runtime) })
     }

@@ -8,6 +8,7 @@ mod forms;
 mod objects;
 mod policy_matrix;
 mod put_matrix;
+mod regions;
 mod rights;
 mod stand;
 mod sts;
