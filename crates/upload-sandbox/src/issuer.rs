@@ -23,10 +23,16 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{Stand, process::Program, s3::Key};
 
-/// What the profiles of the signer and the reader look like where roles come from the container. `{role}` stands for their names.
-const PROFILE: &str = "[profile upload-{role}]\n\
-    role_arn = arn:aws:iam::123456789012:role/upload-{role}\n\
-    credential_source = EcsContainer\n\n";
+/// The signer and the reader are roles that a lasting user takes on.
+const PROFILES: &str = "[profile base]\n\
+    aws_access_key_id = base\n\
+    aws_secret_access_key = base-secret\n\n\
+    [profile upload-signer]\n\
+    role_arn = arn:aws:iam::123456789012:role/upload-signer\n\
+    source_profile = base\n\n\
+    [profile upload-reader]\n\
+    role_arn = arn:aws:iam::123456789012:role/upload-reader\n\
+    source_profile = base\n";
 
 /// An issuer of temporary credentials for one stand's three keys: the roles `server`, `signer` and `reader`.
 #[derive(Debug)]
@@ -61,8 +67,7 @@ impl Issuer {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let folder = TempDir::new().context("there is no folder for the profiles")?;
-        let profiles = ["signer", "reader"].map(|role| PROFILE.replace("{role}", role)).concat();
-        std::fs::write(folder.path().join("config"), profiles).context("the profiles cannot be written")?;
+        std::fs::write(folder.path().join("config"), PROFILES).context("the profiles cannot be written")?;
 
         let shared = Arc::clone(&roles);
         let _context = stand.runtime().enter();

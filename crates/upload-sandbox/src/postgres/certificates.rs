@@ -1,4 +1,4 @@
-//! What a Postgres with TLS shows its clients: a certificate by an authority that is made with it, and that nobody else knows.
+//! What a server with TLS shows its clients: a certificate by an authority that is made with it, and that nobody else knows.
 
 use anyhow::{Context, Result};
 use rcgen::{
@@ -12,21 +12,21 @@ const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 /// Which certificate a server has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
-    /// For `localhost` and `127.0.0.1`, by the cluster's own authority.
+    /// For `localhost` and `127.0.0.1`, by the server's own authority.
     Good,
     /// The same, but expired since 2001.
     Expired,
 }
 
 /// An authority's certificate, and a server's with its key, each as PEM.
-pub(super) struct Papers {
-    pub(super) authority: String,
-    pub(super) certificate: String,
-    pub(super) key: String,
+pub(crate) struct Papers {
+    pub(crate) authority: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
 }
 
 impl Papers {
-    pub(super) fn make(certificate: Certificate) -> Result<Self> {
+    pub(crate) fn make(certificate: Certificate) -> Result<Self> {
         make(certificate).context("no certificate can be made")
     }
 }

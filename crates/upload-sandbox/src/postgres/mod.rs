@@ -25,7 +25,7 @@ use anyhow::{Context, Result, bail};
 
 pub use binaries::{Binaries, Source};
 pub use certificates::Certificate;
-use certificates::Papers;
+pub(crate) use certificates::Papers;
 use identity::Identity;
 
 use crate::port;

@@ -11,4 +11,5 @@ mod raw_form;
 mod rig;
 mod settings;
 mod stops;
+mod stores;
 mod streaming;

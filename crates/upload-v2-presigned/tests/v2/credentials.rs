@@ -122,12 +122,13 @@ async fn forms_and_reads_go_on_with_the_old_credentials_until_they_end_and_then_
     for role in ["server", "signer", "reader"] {
         issuer.set_end(role, soon);
     }
+    let given_before = ["server", "signer", "reader"].map(|role| (role, issuer.given(role)));
     let empty = client.post("/user/images", &wish("POST")).await.unwrap().expect_status(201).unwrap();
     repeat(async || {
         client.post("/user/images", &wish("POST")).await.unwrap();
         client.get(&format!("/images/{id}")).await.unwrap();
         assert_eq!(client.link_profile(empty.image_id()).await.unwrap().refusal(), (409, "not_uploaded"));
-        ["server", "signer", "reader"].iter().all(|role| issuer.given(role) > 1)
+        given_before.iter().all(|(role, before)| issuer.given(role) > *before)
     })
     .await;
     issuer.set_silent(true);
