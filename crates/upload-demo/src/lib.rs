@@ -14,6 +14,12 @@ use std::{io::Write as _, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use tracing::Level;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 pub use machine::{Machine, ServerName};
 use stop::Stop;
@@ -47,7 +53,10 @@ impl Options {
     /// Sets the process's log.
     pub fn log(&self) {
         let level = if self.verbose { Level::INFO } else { Level::ERROR };
-        tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
+        // The store in memory calls each refusal an error, and a server's start asks for what its keys must be refused.
+        let filter = Targets::new().with_default(level).with_target("s3s", LevelFilter::OFF);
+        let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+        tracing_subscriber::registry().with(lines).with(filter).init();
     }
 }
 
