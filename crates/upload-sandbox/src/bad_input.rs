@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::{
     Stand,
+    encrypted::EncryptedStore,
     postgres::{Certificate, Cluster},
     process::Program,
 };
@@ -95,13 +96,14 @@ pub struct Wilderness {
     refusing: SocketAddr,
     silent: SocketAddr,
     encrypted: Cluster,
+    encrypted_store: EncryptedStore,
     _sockets: (TcpSocket, TcpListener),
 }
 
 impl Wilderness {
     /// # Errors
     /// Where there is no port left, or no Postgres.
-    pub async fn new() -> Result<Self> {
+    pub async fn new(stand: &Stand) -> Result<Self> {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         // Bound and never listened on: nobody else gets the port, and it refuses.
         let refusing = TcpSocket::new_v4()?;
@@ -113,6 +115,7 @@ impl Wilderness {
             refusing: refusing.local_addr()?,
             silent: silent.local_addr()?,
             encrypted,
+            encrypted_store: EncryptedStore::before(stand, Certificate::Good).await?,
             _sockets: (refusing, silent),
         })
     }
@@ -178,6 +181,7 @@ impl Wilderness {
             wrong("S3_ENDPOINT", format!("http://{}", self.silent), &["answer"]),
             // TLS is spoken to a port that has none.
             wrong("S3_ENDPOINT", environment["S3_ENDPOINT"].replace("http://", "https://"), &["cannot be reached"]),
+            wrong("S3_ENDPOINT", self.encrypted_store.endpoint(), &["certificate"]),
             wrong("S3_BUCKET", "no bucket", &[]),
             wrong("S3_SECRET_ACCESS_KEY", "secret-word", &["correct"]).naming("S3_ACCESS_KEY_ID"),
             wrong("S3_ACCESS_KEY_ID", nobody, &["correct"]),

@@ -27,7 +27,8 @@ async fn a_wrong_or_missing_setting_is_named() {
 
 #[tokio::test]
 async fn a_database_or_a_store_that_cannot_be_used_is_said_in_one_sentence() {
-    let (stand, wilderness) = (stand().await, Wilderness::new().await.unwrap());
+    let stand = stand().await;
+    let wilderness = Wilderness::new(&stand).await.unwrap();
     let token = format!("token --user {}", uuid::Uuid::nil());
     // A store that never answers is waited for: all at once, then.
     let runs =

@@ -1,8 +1,9 @@
 //! What a server tells its clients and its operators about itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use futures::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use upload_domain::{ImageFormat, ImagePath};
@@ -94,6 +95,21 @@ pub(super) async fn health_says_what_fails(subject: &mut Subject) -> Result<()> 
         relay.set(Mode::Pass);
         until_ready_says(&ill, 200).await.context("it recovers by itself")?;
     }
+    Ok(())
+}
+
+/// Anybody may ask, as often as they like: the store is looked at once a second, and once at a time.
+pub(super) async fn asking_for_readiness_often_costs_the_store_nothing(subject: &mut Subject) -> Result<()> {
+    // The traffic of a real store cannot be watched.
+    let traffic = subject.stand.traffic();
+    let requests = || traffic.as_ref().map_or(0, |traffic| traffic.borrow().requests);
+    let client = subject.anybody()?;
+    let (begun, before) = (Instant::now(), requests());
+    for answer in join_all((0..200).map(|_| client.get("/health/ready"))).await {
+        answer?.expect_status(200)?;
+    }
+    let looks = requests() - before;
+    assert!(looks <= begun.elapsed().as_secs() + 2, "{looks} looks in {:?}", begun.elapsed());
     Ok(())
 }
 

@@ -26,7 +26,7 @@ const CLOCK: &str = "
     DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$";
 
 pub(super) async fn bad_input_is_refused_in_one_sentence(subject: &mut Subject) -> Result<()> {
-    let (stand, wilderness) = (&subject.stand, Wilderness::new().await?);
+    let (stand, wilderness) = (&subject.stand, Wilderness::new(&subject.stand).await?);
     let own = match subject.strategy {
         Strategy::Streaming => of_v1(),
         Strategy::Presigned => of_v2(stand.environment()["S3_SIGNER_ACCESS_KEY_ID"].clone()),
