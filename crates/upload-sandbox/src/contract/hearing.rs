@@ -37,8 +37,11 @@ const ROUTES: [&str; 20] = [
 /// What is asked for where there is nothing.
 pub(super) const NO_ROUTE: &str = "(no route)";
 
-/// What is asked where nobody could say.
+/// What is asked where nobody could say, or in a word that is no method.
 pub(super) const NO_REQUEST: &str = "(no request)";
+
+/// The longest method that there is, in bytes.
+const LONGEST_METHOD: usize = 7;
 
 /// Names of objects whose own names are the store's or the strategy's, which the one client hands on without reading.
 const HANDED_ON: [&str; 2] = ["fields", "headers"];
@@ -97,7 +100,7 @@ pub(super) fn note_bytes(bytes: &[u8], url: &Url, answer: &Answer) {
     let line = bytes.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok());
     let words: Vec<&str> = line.unwrap_or_default().split(' ').collect();
     match words.as_slice() {
-        [method, path, "HTTP/1.1"] if path.starts_with('/') => {
+        [method, path, "HTTP/1.1"] if method.len() <= LONGEST_METHOD && path.starts_with('/') => {
             let mut asked = url.clone();
             asked.set_path(path);
             note(method, &asked, answer);

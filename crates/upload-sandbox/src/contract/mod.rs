@@ -9,7 +9,11 @@
 
 mod aftermath;
 mod answers;
+#[cfg(test)]
+mod coverage;
 pub(crate) mod hearing;
+#[cfg(test)]
+mod shapes;
 mod subject;
 mod wire;
 
@@ -86,6 +90,7 @@ suite! { $
         a_form_that_is_none_stores_nothing,
         a_form_that_lies_about_its_length_stores_nothing,
         a_streamed_form_that_is_none_stores_nothing,
+        a_form_that_ends_otherwise_than_foreseen_needs_the_length,
         a_file_name_is_never_kept;
     bad_files:
         what_is_no_image_is_refused_with_the_same_words_by_both,
@@ -118,6 +123,7 @@ suite! { $
         a_request_that_outlasts_the_stop_is_told_so,
         without_a_store_an_image_stays_linkable,
         a_store_that_says_nothing_is_not_waited_for,
+        without_credentials_nothing_is_signed,
         an_upload_that_changes_while_it_is_linked_is_not_linked;
     posters:
         a_host_gives_their_own_competition_a_poster,
@@ -162,7 +168,6 @@ suite! { $
     service:
         limits_are_what_was_set,
         health_says_what_fails,
-        asking_for_readiness_often_costs_the_store_nothing,
         a_running_server_whose_schema_moves_is_not_ready,
         metrics_count_without_what_clients_chose,
         a_link_and_an_upload_have_one_log_line_each;
@@ -180,6 +185,7 @@ suite! { $
         every_size_comes_back_as_it_went,
         the_last_upload_before_the_link_counts,
         a_form_works_only_as_it_was_given_out,
+        a_form_ends_with_its_time,
         what_the_other_server_leaves_behind_is_linked,
         bytes_after_the_image_are_kept_and_served_as_its_type;
     web:

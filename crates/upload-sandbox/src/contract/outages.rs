@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     client::{Answer, Client},
+    issuer::Issuer,
     relay::{Mode, Relay},
 };
 
@@ -60,20 +61,33 @@ pub(super) async fn whoever_finds_every_connection_in_use_is_told_to_come_back(s
 pub(super) async fn a_request_that_outlasts_the_stop_is_told_so(subject: &mut Subject) -> Result<()> {
     let household = Household::new(subject).await?;
     let (url, database) = Relay::before(&subject.stand.database_url).await?;
-    let set = [("DATABASE_URL", url.as_str()), ("DATABASE_POOL_SIZE", "64"), ("SHUTDOWN_TIMEOUT", "1")];
+    let patient = ("DATABASE_CONNECT_TIMEOUT_MS", "60000");
+    let set = [("DATABASE_URL", url.as_str()), ("DATABASE_POOL_SIZE", "64"), patient, ("SHUTDOWN_TIMEOUT", "1")];
     let stopping = subject.add_server(&set).await?;
+    let anybody = subject.anybody()?;
     database.set(Mode::HoldRequests);
+    // What was found before is told again for a second.
+    let readiness = async {
+        loop {
+            let ready = anybody.get("/health/ready").await?;
+            if ready.status != 200 {
+                return anyhow::Ok(ready);
+            }
+        }
+    };
     let own = if subject.strategy == Strategy::Streaming { 2 } else { 0 };
     let stop = async {
-        // Each has a connection of its own, and waits for it.
-        database.holds(household.calls().len() + own).await;
+        // Each has a connection of its own, and waits for it; so does readiness.
+        database.holds(household.calls().len() + own + 1).await;
         subject.server()?.ask_to_stop();
         anyhow::Ok(())
     };
-    let (answers, ()) = futures::try_join!(household.all_at_once(subject, &stopping), stop)?;
+    let calls = household.all_at_once(subject, &stopping);
+    let (answers, ready, ()) = futures::try_join!(calls, readiness, stop)?;
     for (what, answer) in answers {
         assert_refused(&what, &answer, (503, "shutting_down"));
     }
+    assert_refused("readiness", &ready, (503, "shutting_down"));
     // What was begun in the background is ended there.
     database.set(Mode::Pass);
     let code = subject.retire_server().await?;
@@ -128,6 +142,46 @@ pub(super) async fn a_store_that_says_nothing_is_not_waited_for(subject: &mut Su
     // What was kept back must never arrive.
     store.set(Mode::Down);
     images.assert_linkable(subject, &household).await
+}
+
+/// Temporary credentials that end and are not renewed: what is signed with them is refused, and nothing else is.
+pub(super) async fn without_credentials_nothing_is_signed(subject: &mut Subject) -> Result<()> {
+    subject.errors_expected = true;
+    let household = Household::new(subject).await?;
+    let Household { admin, image, .. } = &household;
+    let linked = admin.with_profile_image(picture(9)).await?;
+    let issuer = Issuer::start(&subject.stand).await?;
+    // The servers take them for ended ten seconds before they are.
+    for role in ["signer", "reader"] {
+        issuer.set_end(role, chrono::Utc::now() + chrono::TimeDelta::seconds(20));
+    }
+    let url = subject.add_program(issuer.program(subject.binary(), &subject.stand)).await?;
+    issuer.set_silent(true);
+    let server = admin.at(url);
+    let read = loop {
+        let read = server.read(&linked).await?;
+        if read.status != 302 {
+            break read;
+        }
+    };
+    assert_refused("read", &read, (503, "storage_unavailable"));
+    let form = loop {
+        let form = server.renew_form(image).await?;
+        if form.status != 201 || subject.strategy == Strategy::Streaming {
+            break form;
+        }
+    };
+    let created = server.create_image(ImagePath::Post, ImageFormat::Png).await?;
+    match subject.strategy {
+        // V1 signs its forms itself.
+        Strategy::Streaming => assert_eq!((form.status, created.status), (201, 201)),
+        Strategy::Presigned => {
+            assert_refused("form", &form, (503, "storage_unavailable"));
+            assert_refused("create", &created, (503, "storage_unavailable"));
+        }
+    }
+    server.me().await?.expect_status(200)?;
+    Ok(())
 }
 
 /// What was verified is what is copied, or nothing is.

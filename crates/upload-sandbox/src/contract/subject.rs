@@ -1,6 +1,11 @@
 //! The server under test with all that it stands on, and the people who call it.
 
-use std::{ops::Deref, panic::AssertUnwindSafe, path::PathBuf, time::Duration};
+use std::{
+    ops::Deref,
+    panic::AssertUnwindSafe,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use futures::FutureExt as _;
@@ -137,14 +142,22 @@ impl Subject {
         Ok(server.wait().await?.code())
     }
 
+    pub(super) fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The server's program on the stand, to be started otherwise.
     pub(super) fn program(&self) -> Program {
         Program::new(&self.binary, &self.stand)
     }
 
     async fn start_server(&mut self) -> Result<String> {
-        let program = Program::new(&self.binary, &self.stand).env("CORS_ORIGINS", ORIGIN);
-        let program = self.variables.iter().fold(program, |program, (name, value)| program.env(name, value));
+        let program = self.variables.iter().fold(self.program(), |program, (name, value)| program.env(name, value));
+        self.add_program(program.env("CORS_ORIGINS", ORIGIN)).await
+    }
+
+    /// Starts one more server, of a program that is prepared as far as a case wants it to be.
+    pub(super) async fn add_program(&mut self, program: Program) -> Result<String> {
         let server = program.serve().await?;
         let url = server.url.clone();
         self.urls.push(url.clone());

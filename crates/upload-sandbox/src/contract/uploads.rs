@@ -175,6 +175,30 @@ pub(super) async fn what_the_other_server_leaves_behind_is_linked(subject: &mut 
     Ok(())
 }
 
+/// After its time nobody takes it, and another one goes on where it ended.
+pub(super) async fn a_form_ends_with_its_time(subject: &mut Subject) -> Result<()> {
+    subject.add_server(&[("FORM_TTL", "2")]).await?;
+    let user = subject.user().await?;
+    let (id, form) = new_form(&user.client).await?;
+    // Each try is an upload of its own; those before the end succeed.
+    let refused = loop {
+        let uploaded = user.upload(&form, picture(1)).await?;
+        if uploaded.status != 201 {
+            break uploaded;
+        }
+    };
+    match subject.strategy {
+        Strategy::Streaming => assert_refused("ended", &refused, (403, "form_expired")),
+        Strategy::Presigned => assert!((400..500).contains(&refused.status), "{}", refused.status),
+    }
+    let renewed = user.renew_form(&id).await?.expect_status(201)?;
+    user.upload(renewed.form(), picture(2)).await?.expect_status(201)?;
+    user.link_profile(&id).await?.expect_status(201)?;
+    assert_eq!(user.download(&id).await?.body, picture(2));
+    assert_eq!(subject.kept().await?, Kept { rows: 1, linked: 1, media: 1 });
+    Ok(())
+}
+
 /// A picture with a web page behind it is a picture: it is kept whole and is never served as anything else.
 pub(super) async fn bytes_after_the_image_are_kept_and_served_as_its_type(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
