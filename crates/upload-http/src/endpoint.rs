@@ -205,7 +205,7 @@ impl Operation {
         }
         let mut answers = self.answers.clone();
         for (status, codes) in &refusals {
-            refuse(answers.entry(*status).or_default(), codes);
+            refuse(answers.entry(*status).or_default(), *status, codes);
         }
         let answers = answers.into_iter().map(|(status, mut response)| {
             add_header(&mut response, schemas::REQUEST_ID);
@@ -221,10 +221,8 @@ impl Operation {
             .responses(Responses::from_iter(answers))
             .response("default", anything_else);
         let operation = parameters.into_iter().fold(operation, OperationBuilder::parameter);
-        if !self.bearer {
-            return operation.build();
-        }
-        operation.security(SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, [])).build()
+        let caller = self.bearer.then(|| SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, []));
+        operation.securities(Some(caller)).build()
     }
 }
 
@@ -234,13 +232,15 @@ pub fn header(schema: impl Into<RefOr<Schema>>, description: &'static str) -> He
 }
 
 /// Adds a problem document to an answer.
-fn refuse(response: &mut Response, codes: &BTreeSet<Code>) {
+fn refuse(response: &mut Response, status: u16, codes: &BTreeSet<Code>) {
     let words: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
     if response.description.is_empty() {
         response.description = words.join(", ");
     }
-    let problem = Content::new(Some(Ref::from_schema_name(schemas::Problem::name())));
-    response.content.insert("application/problem+json".to_owned(), problem.into());
+    let problem = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(schemas::Problem::name())))
+        .example(codes.first().map(|code| schemas::problem_example(status, *code)));
+    response.content.insert("application/problem+json".to_owned(), problem.build().into());
     if codes.iter().any(|code| matches!(code.retry(), Retry::AfterSeconds(_))) {
         add_header(response, schemas::RETRY_AFTER);
     }

@@ -2,8 +2,11 @@
 //!
 //! The document is made once, when the server starts, of the table of routes and of the codes; nothing in it depends on settings, so
 //! that the one that is checked in is the one that is served. The page is Swagger UI, out of the binary: it loads nothing from
-//! anywhere else, and its security policy would not let it. utoipa's own pages load their scripts from a CDN, except this one with
-//! the feature `vendored` (without that its build script downloads: <https://docs.rs/utoipa-swagger-ui>).
+//! anywhere else, and its security policy would not let it. utoipa's other pages load their scripts from a CDN, and this one's build
+//! script downloads, but for the feature `vendored` (<https://docs.rs/utoipa-swagger-ui>).
+//!
+//! The bundled DOMPurify has had holes (<https://github.com/swagger-api/swagger-ui/issues/10929>): it cleans the Markdown of the document,
+//! which is ours alone, as the page takes no other document from its address.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +24,7 @@ use utoipa::{
     openapi::{
         Components, Info, OpenApi, OpenApiBuilder, Paths, RefOr, Schema, Server,
         extensions::Extensions,
+        info::LicenseBuilder,
         schema::AdditionalProperties,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
         tag::TagBuilder,
@@ -41,6 +45,8 @@ that the same request may succeed later, and `Retry-After`, where there is one, 
 lists the codes that this route has for this status. Not said again at each route: an unknown path is 404 `not_found`, another method \
 405 `method_not_allowed` with `Allow`; a stopping server may answer 503 `shutting_down` to anything; a head that does not come, or \
 cannot be read, is 408 or 400 without a body. CORS preflights are answered on every path.";
+/// Our own, as SPDX spells it.
+const LICENSE: &str = env!("CARGO_PKG_LICENSE");
 /// Codes that no route names, because any request can get them.
 const ANYWHERE: [Code; 4] = [Code::NotFound, Code::MethodNotAllowed, Code::InternalError, Code::ShuttingDown];
 /// What the page may load. Styles that its script sets on elements are not the policy's business; images are, and those in its style
@@ -129,6 +135,7 @@ fn document(strategy: &str, endpoints: &[Endpoint]) -> OpenApi {
     let tags = TAGS.map(|(name, description)| TagBuilder::new().name(name).description(Some(description)).build());
     let mut info = Info::new(format!("Image uploads, {strategy}"), env!("CARGO_PKG_VERSION").to_owned());
     info.description = Some(description(&codes));
+    info.license = Some(LicenseBuilder::new().name(LICENSE).identifier(Some(LICENSE)).build());
     let mut document = OpenApiBuilder::new()
         .info(info)
         // Wherever the document was read from.

@@ -1,17 +1,19 @@
 //! What the document says of shapes that no struct of ours has by itself: the domain's words and ids, and what answers have in
 //! common. The domain is free of the document's library, so its words are named here and listed there.
 
+use actix_web::http::StatusCode;
+use serde_json::json;
 use upload_domain as domain;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        Content, Header, KnownFormat, ObjectBuilder, OneOfBuilder, Ref, RefOr, Response, Schema, SchemaFormat, Type,
-        schema::AdditionalProperties,
+        Content, Header, KnownFormat, Object, ObjectBuilder, OneOfBuilder, Ref, RefOr, Response, Schema, SchemaFormat,
+        Type, schema::AdditionalProperties,
     },
 };
 
 pub(crate) use crate::error::Problem;
-use crate::{Code, FormMethod, endpoint::header};
+use crate::{Code, FormMethod, Retry, endpoint::header};
 
 /// Where every answer carries its request's id.
 pub(crate) const REQUEST_ID: &str = "X-Request-Id";
@@ -136,6 +138,11 @@ pub(crate) fn uuid() -> RefOr<Schema> {
     string(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
 }
 
+/// A text of so many characters.
+pub(crate) fn bounded_text(least: usize, most: usize) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).min_length(Some(least)).max_length(Some(most)).build()
+}
+
 /// A text.
 pub fn text() -> RefOr<Schema> {
     string(None)
@@ -156,6 +163,18 @@ pub(crate) fn problem_code(codes: impl Iterator<Item = Code>) -> RefOr<Schema> {
     let words = codes.map(Code::as_str);
     let description = "What went wrong: the table at the top says what each means, and what to do.";
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).description(Some(description)).into()
+}
+
+pub(crate) fn problem_example(status: u16, code: Code) -> serde_json::Value {
+    json!({
+        "type": "about:blank",
+        "title": StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()),
+        "status": status,
+        "code": code,
+        "detail": code.meaning(),
+        "requestId": "0199a0c4-6b1d-7f00-8c2e-5d3f4a1b9e07",
+        "retryable": code.retry() != Retry::Never,
+    })
 }
 
 /// Headers that many answers have, by name.

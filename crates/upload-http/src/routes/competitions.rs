@@ -12,7 +12,7 @@ use upload_persistence::{
     competitions::{self, NewCompetition},
     poster_images,
 };
-use utoipa::ToSchema;
+use utoipa::{ToSchema, openapi::Object};
 use uuid::Uuid;
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     ApiError, Caller, Code, Operation, Shared,
     link::{Linked, Poster, competition_not_found, link},
+    schemas,
     views::{CompetitionPosterImage, CompetitionView, LinkedImage},
 };
 
@@ -32,7 +33,7 @@ const MAX_TITLE: usize = 200;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreateCompetition {
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(schema_with = title)]
     title: String,
 }
 
@@ -45,6 +46,10 @@ struct CompetitionBody {
 #[serde(rename_all = "camelCase")]
 struct PosterBody {
     competition_poster_image: CompetitionPosterImage,
+}
+
+fn title() -> Object {
+    schemas::bounded_text(1, MAX_TITLE)
 }
 
 /// The group of these routes.

@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Json},
 };
 use serde::Serialize;
-use upload_domain::ImageFormat;
+use upload_domain::{ImageFormat, ImageLimits};
 use utoipa::ToSchema;
 
 use crate::{Operation, Shared, schemas};
@@ -28,10 +28,12 @@ pub(super) struct Limits {
 }
 
 pub(super) fn show_operation() -> Operation {
+    let defaults = ImageLimits::default();
     Operation::new("Operations", "getLimits", "Read what a file may measure, and how long things last")
-        .description(
-            "All of it is settings. By default a file has at most 20 MiB, 12,000 by 12,000 and 50 million pixels.",
-        )
+        .description(format!(
+            "All of it is settings. By default a file has at most {} bytes, {} by {} pixels, and {} pixels in all.",
+            defaults.max_image_bytes, defaults.max_width, defaults.max_height, defaults.max_pixels
+        ))
         .answers::<Limits>(StatusCode::OK, "The limits.")
 }
 

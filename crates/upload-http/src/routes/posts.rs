@@ -9,12 +9,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use upload_domain::{ImageId, PostId};
 use upload_persistence::{posts, users};
-use utoipa::{ToSchema, openapi::Response};
+use utoipa::{
+    ToSchema,
+    openapi::{Array, Object, Response, schema::ArrayBuilder},
+};
 
 use super::{LINK, NOT_PENDING, users::EXAMPLE_ID};
 use crate::{
     ApiError, Caller, Code, Operation, Shared,
     link_post::{PostText, create_post},
+    schemas,
     views::PostView,
 };
 
@@ -29,12 +33,11 @@ const MAX_CONTENT: usize = 10_000;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreatePost {
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(schema_with = title)]
     title: String,
-    #[schema(max_length = 10_000)]
+    #[schema(schema_with = content)]
     content: String,
-    /// Images of path `post`, each once, in the order in which they are shown.
-    #[schema(max_items = 10, value_type = Vec<Uuid>)]
+    #[schema(schema_with = image_ids)]
     image_entity_ids: Vec<ImageId>,
 }
 
@@ -62,6 +65,20 @@ impl CreatePost {
         }
         Ok(())
     }
+}
+
+fn title() -> Object {
+    schemas::bounded_text(1, MAX_TITLE)
+}
+
+fn content() -> Object {
+    schemas::bounded_text(0, MAX_CONTENT)
+}
+
+fn image_ids() -> Array {
+    let description = "Images of path `post`, in the order in which they are shown.";
+    let array = ArrayBuilder::new().items(schemas::uuid()).max_items(Some(MAX_IMAGES)).unique_items(true);
+    array.description(Some(description)).build()
 }
 
 /// The group of these routes.
