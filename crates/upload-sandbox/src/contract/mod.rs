@@ -168,6 +168,7 @@ suite! { $
     service:
         limits_are_what_was_set,
         health_says_what_fails,
+        asking_for_readiness_often_costs_the_store_nothing,
         a_running_server_whose_schema_moves_is_not_ready,
         metrics_count_without_what_clients_chose,
         a_link_and_an_upload_have_one_log_line_each;
