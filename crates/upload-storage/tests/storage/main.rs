@@ -12,4 +12,5 @@ mod regions;
 mod rights;
 mod stand;
 mod sts;
+mod three_keys;
 mod upload;
