@@ -29,6 +29,8 @@ pub enum Mode {
     HoldRequests,
     /// Keeps back what has this word in it, such as a header of one kind of request alone: whatever else is in the same piece, too.
     HoldRequestsWith(&'static str),
+    /// Breaks each connection on which this word comes from the program, and hands nothing of that piece on.
+    BreakRequestsWith(&'static str),
     /// Breaks the connection on which the next answer comes, and passes from then on.
     BreakNextAnswer,
     /// Breaks every connection, new ones too.
@@ -138,10 +140,18 @@ impl Mode {
     fn holds(self, bytes: &[u8]) -> bool {
         match self {
             Self::HoldRequests => true,
-            Self::HoldRequestsWith(word) => bytes.windows(word.len()).any(|window| window == word.as_bytes()),
-            Self::Pass | Self::BreakNextAnswer | Self::Down => false,
+            Self::HoldRequestsWith(word) => has(bytes, word),
+            Self::Pass | Self::BreakRequestsWith(_) | Self::BreakNextAnswer | Self::Down => false,
         }
     }
+
+    fn breaks(self, bytes: &[u8]) -> bool {
+        matches!(self, Self::BreakRequestsWith(word) if has(bytes, word))
+    }
+}
+
+fn has(bytes: &[u8], word: &str) -> bool {
+    bytes.windows(word.len()).any(|window| window == word.as_bytes())
 }
 
 impl Line {
@@ -168,7 +178,7 @@ impl Line {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length) = from.read(&mut buffer).await {
             let bytes = &buffer[..length];
-            if length == 0 {
+            if length == 0 || mode.borrow().breaks(bytes) {
                 return;
             }
             if mode.borrow_and_update().holds(bytes) {
