@@ -5,6 +5,7 @@
 //!   signs each 64 KiB with SHA-256 (aws-sdk-s3 1.157, `aws_chunked.rs`); several stores refuse it (awslabs/aws-sdk-rust#1240).
 //! - Timeouts: the SDK has none of its own for attempts and operations. `read_timeout` stays unset, because it spans the upload of a body.
 //! - No identity cache: a key keeps its own credentials fresh, and shares them between clients.
+//! - HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed, which is the SDK's own default (aws-smithy-runtime 1.16, `client/http.rs`).
 //! - Stalled-stream protection is off: a store that is merely slow counts as 0 bytes a second (awslabs/aws-sdk-rust#1146). Reads have a
 //!   time limit of their own here, and whoever streams a body has a watchdog.
 

@@ -6,7 +6,9 @@
 //! - A refresh that fails takes nothing away: old credentials are used until they end. The SDK's cache throws them away earlier.
 //! - Whoever signs a form says how long it should live; credentials that end before are refreshed first.
 //!
-//! A profile's file is read once (aws-config 1.13, `ProfileFileCredentialsProvider`): a key that is changed there is seen after a restart.
+//! Surprises of aws-config 1.13: a profile's file is read once (`ProfileFileCredentialsProvider`), so that a key that is changed there is
+//! seen after a restart. A profile with a `role_arn` does not work on MinIO's STS, which answers AssumeRole without an ARN
+//! (awslabs/aws-sdk-rust#1288); a `credential_process` that asks it does. SSO and `aws login` are left out: they are for people.
 
 use std::{
     error::Error as _,

@@ -158,6 +158,11 @@ impl Signer {
         let wanted = (request.expires_at - request.now).to_std().unwrap_or_default();
         let credentials = self.key.credentials(wanted).await?;
         let expiry = credentials.expiry().map(DateTime::<Utc>::from);
+        if let Some(expiry) = expiry.filter(|expiry| expiry.timestamp() <= request.now.timestamp()) {
+            // They live by this machine's clock, and not by the one that dates the form.
+            let ended = format!("the signer's credentials ended at {expiry}, before the form was asked for");
+            return Err(StorageError::unavailable(ended).into());
+        }
         let expires_at = expiry.map_or(request.expires_at, |expiry| expiry.min(request.expires_at));
         Ok((credentials, DateTime::from_timestamp(expires_at.timestamp(), 0).unwrap_or(expires_at)))
     }
