@@ -84,7 +84,7 @@ pub async fn metric(server: &Server, name: &str) -> u64 {
 /// Looks again and again, each look a request of its own, until it finds what the test waits for.
 pub async fn until(mut found: impl AsyncFnMut() -> bool) {
     let looked = tokio::time::timeout(Duration::from_secs(60), async { while !found().await {} });
-    looked.await.expect("what the test waits for does not come");
+    assert!(looked.await.is_ok(), "what the test waits for does not come");
 }
 
 async fn serve(name: &str, stand: &Stand, settings: &[(String, String)]) -> Server {
