@@ -3,6 +3,7 @@
 
 mod buckets;
 mod databases;
+mod minio_keys;
 mod settings;
 mod sweeps;
 mod tokens;

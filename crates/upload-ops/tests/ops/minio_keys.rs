@@ -1,0 +1,172 @@
+//! `compose/minio/set-up`, run as it is. It needs a MinIO with root's key (`scripts/minio` gives both) and its client `mc`, on PATH or
+//! where `go install` puts it; without them there is nothing to test.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use secrecy::SecretString;
+use tokio::process::Command;
+use upload_sandbox::{Sandbox, process::Finished, s3::Key};
+use upload_storage::{Signer, SignerSettings, Storage, StorageSettings, bucket, rights};
+use uuid::Uuid;
+
+use crate::world::{ops, stand};
+
+const ROLES: [&str; 4] = ["server", "signer", "reader", "operator"];
+
+/// A MinIO, as its administrator sees it.
+struct Minio {
+    mc: PathBuf,
+    endpoint: String,
+    root: Key,
+    bucket: String,
+    folder: tempfile::TempDir,
+}
+
+impl Minio {
+    async fn find() -> Option<Self> {
+        let store = Sandbox::shared().await.store().clone();
+        let health = format!("{}/minio/health/live", store.endpoint.trim_end_matches('/'));
+        let is_minio = reqwest::get(health).await.is_ok_and(|answer| answer.status().is_success());
+        // A key of STS may not administer.
+        let root = Some(store.admin).filter(|admin| is_minio && admin.session_token.is_none())?;
+        let path = env::var_os("PATH").unwrap_or_default();
+        let installed = env::home_dir().map(|home| home.join("go/bin"));
+        let mc = env::split_paths(&path).chain(installed).map(|folder| folder.join("mc")).find(|mc| mc.is_file())?;
+        let bucket = format!("upload-sandbox-{}", Uuid::new_v4());
+        Some(Self { mc, endpoint: store.endpoint, root, bucket, folder: tempfile::tempdir().unwrap() })
+    }
+
+    fn credentials_file(&self) -> PathBuf {
+        self.folder.path().join("credentials")
+    }
+
+    /// Runs the script with what it needs, but for what `without` names.
+    async fn set_up(&self, without: &str) -> Finished {
+        let folders = self.mc.parent().into_iter().map(Path::to_owned);
+        let path = env::join_paths(folders.chain(["/usr/bin".into(), "/bin".into()])).unwrap();
+        let mut script = Command::new("/bin/sh");
+        script.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../compose/minio/set-up")).env_clear().env("PATH", path);
+        script.env("MINIO_ENDPOINT", &self.endpoint).env("S3_BUCKET", &self.bucket);
+        script.env("MINIO_ROOT_USER", &self.root.id).env("MINIO_ROOT_PASSWORD", &self.root.secret);
+        script.env("CREDENTIALS_FILE", self.credentials_file()).env_remove(without);
+        let output = script.output().await.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// The keys of the file, by profile.
+    fn keys(&self) -> BTreeMap<String, Key> {
+        let text = fs::read_to_string(self.credentials_file()).unwrap();
+        let profiles = text.split('[').skip(1).map(|profile| {
+            let (name, rest) = profile.split_once("]\n").unwrap();
+            let value = |setting: &str| {
+                rest.lines().find_map(|line| line.strip_prefix(setting)?.strip_prefix(" = ")).unwrap().to_owned()
+            };
+            let key =
+                Key { id: value("aws_access_key_id"), secret: value("aws_secret_access_key"), session_token: None };
+            (name.to_owned(), key)
+        });
+        profiles.collect()
+    }
+
+    /// Takes away what the script has made, for the sake of a MinIO that is used for more than this.
+    async fn forget(&self, ids: impl Iterator<Item = String>) {
+        let host = self.endpoint.trim_start_matches("http://").trim_end_matches('/');
+        let store = format!("http://{}:{}@{host}", self.root.id, self.root.secret);
+        let administer = async |arguments: &[&str]| {
+            let mut mc = Command::new(&self.mc);
+            mc.env("MC_CONFIG_DIR", self.folder.path()).env("MC_HOST_store", &store);
+            mc.arg("admin").args(arguments).output().await.unwrap()
+        };
+        for id in ids {
+            administer(&["user", "remove", "store", &id]).await;
+        }
+        for role in ROLES {
+            administer(&["policy", "remove", "store", &format!("{}-{role}", self.bucket)]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_set_up_of_a_minio_makes_keys_that_may_do_what_they_must_and_no_more() {
+    let Some(minio) = Minio::find().await else { return };
+    let stand = stand().await;
+    let first = minio.set_up("").await;
+    assert_eq!(first.code, Some(0), "{first:?}");
+    let keys = minio.keys();
+    assert_eq!(keys.keys().map(String::as_str).collect::<Vec<_>>(), ["operator", "reader", "server", "signer"]);
+    let mode = fs::metadata(minio.credentials_file()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    for key in keys.values() {
+        assert!(!first.stdout.contains(&key.secret) && !first.stderr.contains(&key.secret), "{first:?}");
+    }
+
+    // The operator's key makes the bucket, and nobody else's does.
+    let make_bucket = |profile: &str| {
+        let file = minio.credentials_file().to_str().unwrap().to_owned();
+        let program = ["S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "S3_SESSION_TOKEN"]
+            .into_iter()
+            .fold(ops(&stand, "bucket"), |program, name| program.without(name));
+        program.env("S3_BUCKET", &minio.bucket).env("AWS_SHARED_CREDENTIALS_FILE", file).env("S3_PROFILE", profile)
+    };
+    for profile in ["server", "signer", "reader"] {
+        assert_ne!(make_bucket(profile).run().await.unwrap().code, Some(0), "{profile}");
+    }
+    let made = make_bucket("operator").run().await.unwrap();
+    assert_eq!(made.code, Some(0), "{made:?}");
+    assert!(made.stdout.contains("created") && made.stdout.contains("incoming/ now expires"), "{made:?}");
+
+    let settings = |server: &Key, reader: &Key| StorageSettings {
+        bucket: minio.bucket.clone(),
+        access_key_id: Some(server.id.clone()),
+        secret_access_key: Some(SecretString::from(server.secret.clone())),
+        session_token: None,
+        reader_access_key_id: Some(reader.id.clone()),
+        reader_secret_access_key: Some(SecretString::from(reader.secret.clone())),
+        reader_session_token: None,
+        ..stand.storage_settings.clone()
+    };
+    let check = async |keys: &BTreeMap<String, Key>| {
+        let storage = Storage::new(&settings(&keys["server"], &keys["reader"])).await.unwrap();
+        let signer = SignerSettings {
+            access_key_id: Some(keys["signer"].id.clone()),
+            secret_access_key: Some(SecretString::from(keys["signer"].secret.clone())),
+            session_token: None,
+            profile: None,
+        };
+        rights::check(&storage, Some(&Signer::new(&storage, &signer).await.unwrap())).await
+    };
+    assert_eq!(check(&keys).await, Ok(()));
+
+    // A second run changes nothing, and one that finds a profile missing makes that one.
+    let again = minio.set_up("").await;
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert_eq!(minio.keys(), keys);
+    let text = fs::read_to_string(minio.credentials_file()).unwrap();
+    fs::write(minio.credentials_file(), text.split("[reader]").next().unwrap()).unwrap();
+    let mended = minio.set_up("").await;
+    assert_eq!(mended.code, Some(0), "{mended:?}");
+    let new_keys = minio.keys();
+    assert_eq!((&new_keys["server"], &new_keys["signer"]), (&keys["server"], &keys["signer"]));
+    assert_ne!(new_keys["reader"], keys["reader"]);
+    assert_eq!(check(&new_keys).await, Ok(()));
+
+    let admin = settings(&minio.root, &keys["reader"]);
+    bucket::empty_and_remove(&Storage::new(&admin).await.unwrap()).await.unwrap();
+    minio.forget(keys.into_values().chain(new_keys.into_values()).map(|key| key.id)).await;
+}
+
+#[tokio::test]
+async fn the_set_up_of_a_minio_names_the_variable_that_is_missing() {
+    let Some(minio) = Minio::find().await else { return };
+    for name in ["MINIO_ENDPOINT", "MINIO_ROOT_USER", "MINIO_ROOT_PASSWORD", "S3_BUCKET", "CREDENTIALS_FILE"] {
+        let finished = minio.set_up(name).await;
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        assert_eq!(finished.stderr, format!("set-up: {name} must be set\n"));
+    }
+}
