@@ -2,6 +2,7 @@
 
 use upload_domain::{ImageFormat, ImagePath};
 use upload_sandbox::samples;
+use upload_storage::bucket;
 
 use crate::Setup;
 
@@ -22,11 +23,11 @@ async fn nothing_secret_is_logged_at_the_finest_level() {
         client.get("/nowhere?token=query-secret&X-Amz-Signature=query-secret").await.unwrap();
 
         // What the server itself cannot do is logged with its cause.
-        let bad =
-            [("S3_SECRET_ACCESS_KEY", "a-wrong-secret-access-key"), ("LOG_LEVEL", "trace"), ("LOG_FORMAT", format)];
-        let (mut refused, refusing) = setup.another(&bad).await;
-        refusing.upload(renewed.form(), samples::of_format(ImageFormat::Png, 2)).await.unwrap();
-        refusing.create_post("title", "", &[renewed.image_id()]).await.unwrap();
+        let (mut refused, refusing) = setup.another(&[("LOG_LEVEL", "trace"), ("LOG_FORMAT", format)]).await;
+        bucket::empty_and_remove(&setup.stand.admin).await.unwrap();
+        let failed = refusing.create_post("title", "", &[renewed.image_id()]).await.unwrap();
+        assert_eq!(failed.refusal(), (503, "storage_unavailable"), "{}", failed.json);
+        bucket::create(&setup.stand.admin).await.unwrap();
 
         let mut secrets: Vec<String> = setup
             .stand
@@ -52,7 +53,7 @@ async fn nothing_secret_is_logged_at_the_finest_level() {
                 .map(|(_, value)| value.into_owned()),
         );
         secrets.push(setup.member.token.clone());
-        secrets.extend(["query-secret", "a-wrong-secret-access-key", "Bearer "].map(str::to_owned));
+        secrets.extend(["query-secret", "Bearer "].map(str::to_owned));
 
         assert_eq!(server.terminate().await.unwrap(), Some(0));
         assert_eq!(refused.terminate().await.unwrap(), Some(0));
