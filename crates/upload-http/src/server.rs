@@ -190,7 +190,8 @@ impl Server {
         .run();
 
         let (health, shutdown) = (Arc::clone(&shared.health), shared.shutdown.clone());
-        drop(shared.background.spawn(async move { health.watch(&shutdown).await }));
+        // Not tracked: it ends with the stop and finishes nothing, and whoever drains would wait for it.
+        drop(shared.background.runtime().spawn(async move { health.watch(&shutdown).await }));
         let handle = server.handle();
         let mut serving = tokio::spawn(server);
         tokio::select! {
