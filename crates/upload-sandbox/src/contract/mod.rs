@@ -6,7 +6,7 @@
 //! differ on purpose (where a body is refused, V1's rule that nothing follows the file), the case says so by [`Strategy`].
 //!
 //! What each case hears is compared with `answers.txt`, one file for both servers, and that file with the two documents of the
-//! interface in docs/: no answer is other than the other server's, and none that is promised goes unheard. Where that is right,
+//! interface in docs/: no answer is other than the other server's, and none that is promised goes unheard. Where a change of it is right,
 //! `UPDATE_CONTRACT=1` with the tests of either server writes the file anew.
 //!
 //! A server's test crate runs all of it with one line, `contract_tests!(binary, strategy)`.
