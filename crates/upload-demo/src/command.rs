@@ -42,6 +42,7 @@ fn spawn(words: &[String], machine: &Machine) -> Result<Child> {
     Command::new(program)
         .args(arguments)
         .envs(machine.stand().environment())
+        .envs(admins_key(machine))
         .envs([
             ("V1", machine.url(ServerName::V1)),
             ("V2", machine.url(ServerName::V2)),
@@ -53,6 +54,17 @@ fn spawn(words: &[String], machine: &Machine) -> Result<Child> {
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("`{program}` cannot be started"))
+}
+
+/// The key that may make buckets, which no server has, for `upload-ops bucket`.
+fn admins_key(machine: &Machine) -> impl Iterator<Item = (String, String)> {
+    let variables = machine.stand().admin_environment().into_iter();
+    variables.filter_map(|(name, value)| {
+        let part = name
+            .strip_prefix("S3_")
+            .filter(|part| matches!(*part, "ACCESS_KEY_ID" | "SECRET_ACCESS_KEY" | "SESSION_TOKEN"))?;
+        Some((format!("S3_ADMIN_{part}"), value))
+    })
 }
 
 fn terminate(child: &Child) -> Result<()> {
