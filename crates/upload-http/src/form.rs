@@ -59,10 +59,14 @@ pub enum FormParts {
 /// What a strategy does for a client that wants to upload.
 pub trait IssueForm: Send + Sync {
     /// The methods that forms can have; POST is always one. For a PUT the image's exact length is known.
-    fn methods(&self) -> &'static [FormMethod];
+    fn methods(&self) -> &'static [FormMethod] {
+        &[FormMethod::Post]
+    }
 
     /// What signing can fail with, as the interface's document says it.
-    fn failures(&self) -> &'static [Code];
+    fn failures(&self) -> &'static [Code] {
+        &[]
+    }
 
     /// Signs a form of this method for a pending image. It ends by `expires_at`, or sooner.
     fn issue<'a>(

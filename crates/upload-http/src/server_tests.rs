@@ -8,7 +8,7 @@ use actix_web::{
 use serde_json::Value;
 
 use super::*;
-use crate::{ApiError, Code, FormMethod, PresignedForm};
+use crate::{ApiError, FormMethod, PresignedForm};
 
 #[derive(Debug, Parser)]
 struct Settings {
@@ -20,14 +20,6 @@ struct Settings {
 struct NoForms;
 
 impl IssueForm for NoForms {
-    fn methods(&self) -> &'static [FormMethod] {
-        &[FormMethod::Post]
-    }
-
-    fn failures(&self) -> &'static [Code] {
-        &[]
-    }
-
     fn issue<'a>(
         &'a self,
         _image: &'a upload_persistence::images::Image,

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use futures::future::{BoxFuture, ready};
 use upload_domain::ImageLimits;
-use upload_http::{ApiError, Code, FormMethod, FormParts, IssueForm, PresignedForm};
+use upload_http::{ApiError, FormMethod, FormParts, IssueForm, PresignedForm};
 use upload_persistence::images::Image;
 use url::Url;
 
@@ -26,16 +26,8 @@ impl TicketForms {
     }
 }
 
+/// Always a POST: a wish for PUT is heard, but the answer's method rules.
 impl IssueForm for TicketForms {
-    /// Always a POST: a wish for PUT is heard, but the answer's method rules.
-    fn methods(&self) -> &'static [FormMethod] {
-        &[FormMethod::Post]
-    }
-
-    fn failures(&self) -> &'static [Code] {
-        &[]
-    }
-
     fn issue<'a>(
         &'a self,
         image: &'a Image,
