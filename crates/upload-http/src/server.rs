@@ -102,7 +102,7 @@ pub struct Server {
     configure: Configure,
 }
 
-/// An address that nobody else can have, and that nobody can connect to yet.
+/// A bound address that nobody can connect to yet. (Another process may still bind it too, since SO_REUSEADDR is set; whoever then listens second fails.)
 struct Taken {
     socket: TcpSocket,
     address: SocketAddr,
