@@ -8,9 +8,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use clap::ValueEnum as _;
 use tokio::runtime::{Handle, Runtime};
 use upload_persistence::{DatabaseSettings, databases, migrations};
+use upload_storage::KeyCheck;
 use url::Url;
 
 use crate::{
@@ -34,6 +36,8 @@ pub(crate) struct Parts {
     template: Option<&'static str>,
     store: S3Connection,
     region: String,
+    /// What servers do about the rights of a given store's keys.
+    key_check: KeyCheck,
     /// Whether something outside of this process would be left behind if nobody waited for its removal.
     given: bool,
     runtime: Option<Runtime>,
@@ -92,7 +96,11 @@ impl Sandbox {
         let template = cluster.as_ref().map(|_| TEMPLATE);
         let region = env::var("S3_REGION").ok().filter(|region| embedded.is_none() && !region.is_empty());
         let region = region.unwrap_or_else(|| s3::REGION.to_owned());
-        let parts = Parts { admin_url, template, store, region, given, runtime: Some(runtime), cluster, embedded };
+        let key_check = env::var("S3_KEY_CHECK").ok().filter(|mode| embedded.is_none() && !mode.is_empty());
+        let key_check = key_check.map_or(Ok(KeyCheck::Enforce), |mode| KeyCheck::from_str(&mode, false));
+        let key_check = key_check.map_err(|_unknown| anyhow!("S3_KEY_CHECK must be `enforce`, `warn` or `off`"))?;
+        let parts =
+            Parts { admin_url, template, store, region, key_check, given, runtime: Some(runtime), cluster, embedded };
         if let Some(name) = template {
             parts.handle().block_on(parts.create_migrated(name))?;
         }
@@ -150,6 +158,10 @@ impl Parts {
 
     pub(crate) fn region(&self) -> &str {
         &self.region
+    }
+
+    pub(crate) fn key_check(&self) -> KeyCheck {
+        self.key_check
     }
 
     pub(crate) fn embedded(&self) -> Option<&EmbeddedS3> {

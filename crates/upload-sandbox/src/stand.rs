@@ -7,11 +7,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use clap::ValueEnum as _;
 use secrecy::SecretString;
 use tokio::{runtime::Handle, task::JoinHandle};
 use upload_domain::{Role, UserId, UserStatus};
 use upload_persistence::{Database, DatabaseSettings, databases, users};
-use upload_storage::{Addressing, ChecksumMode, KeyCheck, SignerSettings, Storage, StorageSettings, bucket};
+use upload_storage::{Addressing, ChecksumMode, SignerSettings, Storage, StorageSettings, bucket};
 use uuid::Uuid;
 
 use crate::{
@@ -69,8 +70,7 @@ impl Stand {
         let bucket_name = format!("upload-sandbox-{}", name.replace('_', "-"));
         let database_url = parts.database_url(&database_name);
         let database_settings = DatabaseSettings::for_url(database_url.as_str());
-        let (storage_settings, admin_settings, signer_settings) =
-            settings_of_store(parts.store(), parts.region(), bucket_name)?;
+        let (storage_settings, admin_settings, signer_settings) = settings_of_store(&parts, bucket_name)?;
         let stand = Self {
             database_url,
             jwt_secret: Uuid::new_v4().simple().to_string(),
@@ -122,12 +122,15 @@ impl Stand {
         set("JWT_ISSUER", tokens::ISSUER);
         set("JWT_AUDIENCE", tokens::AUDIENCE);
         set("TICKET_SECRET", &self.jwt_secret.repeat(2));
-        let StorageSettings { endpoint, region, bucket, .. } = &self.storage_settings;
+        let StorageSettings { endpoint, region, bucket, key_check, .. } = &self.storage_settings;
         // A server that is told of no key would ask for one beyond this machine.
         set("AWS_EC2_METADATA_DISABLED", "true");
         set("S3_ENDPOINT", endpoint.as_str());
         set("S3_REGION", region);
         set("S3_BUCKET", bucket);
+        if let Some(mode) = key_check.to_possible_value() {
+            set("S3_KEY_CHECK", mode.get_name());
+        }
         let keys = &self.parts.store().keys;
         for (prefix, key) in [("S3_", server), ("S3_SIGNER_", &keys.signer), ("S3_READER_", &keys.reader)] {
             set(&format!("{prefix}ACCESS_KEY_ID"), &key.id);
@@ -263,17 +266,13 @@ async fn remove_bucket(settings: &StorageSettings) -> Result<()> {
     removed.with_context(|| format!("the bucket {} is left behind", settings.bucket))
 }
 
-fn settings_of_store(
-    store: &S3Connection,
-    region: &str,
-    bucket: String,
-) -> Result<(StorageSettings, StorageSettings, SignerSettings)> {
+fn settings_of_store(parts: &Parts, bucket: String) -> Result<(StorageSettings, StorageSettings, SignerSettings)> {
     let secret = |text: &String| SecretString::from(text.as_str());
-    let S3Connection { endpoint, keys, admin } = store;
+    let S3Connection { endpoint, keys, admin } = parts.store();
     let storage = StorageSettings {
         endpoint: endpoint.parse().context("S3_ENDPOINT is no URL")?,
         public_endpoint: None,
-        region: region.to_owned(),
+        region: parts.region().to_owned(),
         bucket,
         addressing: Addressing::Path,
         checksums: ChecksumMode::WhenRequired,
@@ -286,7 +285,7 @@ fn settings_of_store(
         reader_session_token: keys.reader.session_token.as_ref().map(secret),
         reader_profile: None,
         allow_one_key: false,
-        key_check: KeyCheck::Enforce,
+        key_check: parts.key_check(),
         media_public_base_url: None,
     };
     let signer = SignerSettings {
