@@ -83,7 +83,7 @@ pub struct StorageSettings {
     /// When the SDK adds checksums of its own
     #[arg(id = "s3_checksums", long = "s3-checksums", env = "S3_CHECKSUMS", value_enum, default_value_t)]
     pub checksums: ChecksumMode,
-    /// The server's key: may read, write, list and delete in the bucket. Without it and S3_PROFILE, AWS's default chain is asked: environment, web identity, container, instance
+    /// The server's key: may read, write and delete incoming/* and media/*, and list the bucket. Without it and S3_PROFILE, AWS's default chain is asked: environment, web identity, container, instance
     #[arg(id = "s3_access_key_id", long = "s3-access-key-id", env = "S3_ACCESS_KEY_ID")]
     pub access_key_id: Option<String>,
     /// The secret of S3_ACCESS_KEY_ID
