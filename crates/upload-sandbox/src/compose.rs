@@ -76,6 +76,7 @@ struct Service {
     environment: BTreeMap<String, String>,
     volumes: Vec<String>,
     stop_grace_period: Option<String>,
+    healthcheck: Value,
 }
 
 impl File {
@@ -100,16 +101,16 @@ impl Service {
         }
         let declared: BTreeMap<_, _> = variables(command).collect();
         let mut faults = Vec::new();
-        let mut words = self.command.clone();
+        let mut settings = Vec::new();
         for (name, value) in &self.environment {
             let secret = name.strip_suffix("_FILE").and_then(|name| declared.get(name));
             match (declared.get(name), secret) {
                 (Some(argument), _) if argument.is_hide_env_values_set() => {
                     faults.push(format!("{name} is a secret, so it must be set by {name}_FILE"));
                 }
-                (Some(argument), _) => words.push(format!("--{}={value}", argument.get_long().unwrap())),
+                (Some(argument), _) => settings.push(format!("--{}={value}", argument.get_long().unwrap())),
                 (None, Some(argument)) => match secrets.read(self, value) {
-                    Some(secret) => words.push(format!("--{}={secret}", argument.get_long().unwrap())),
+                    Some(secret) => settings.push(format!("--{}={secret}", argument.get_long().unwrap())),
                     None => faults.push(format!("{name} is {value}, which compose/secrets does not make")),
                 },
                 (None, None) if name == CREDENTIALS => {}
@@ -118,9 +119,23 @@ impl Service {
         }
         faults.extend(self.faults_of_profiles(file));
         faults.extend(self.faults_of_stop(&declared));
-        let matches = without_environment(program.clone()).try_get_matches_from(words);
-        faults.extend(matches.map_err(|error| error.to_string()).and_then(|matches| read(&matches)).err());
+        for words in [self.command.clone()].into_iter().chain(self.own_check(program)) {
+            let matches = without_environment(program.clone()).try_get_matches_from(words.iter().chain(&settings));
+            faults.extend(matches.map_err(|error| error.to_string()).and_then(|matches| read(&matches)).err());
+        }
         faults
+    }
+
+    /// The health check's command, where it is one of the program's own.
+    fn own_check(&self, program: &Command) -> Option<Vec<String>> {
+        let words = self.check();
+        let own = words.strip_prefix(&["CMD".to_owned(), "entrypoint".to_owned()])?;
+        own.first().is_some_and(|word| word == program.get_name()).then(|| own.to_vec())
+    }
+
+    /// The health check's words, as Compose has them; none where there is no check.
+    fn check(&self) -> Vec<String> {
+        yaml_serde::from_value(self.healthcheck["test"].clone()).unwrap_or_default()
     }
 
     /// A profile is a role that compose/minio/set-up makes a key for, in the file that the service reads.

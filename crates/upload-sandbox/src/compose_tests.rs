@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// The clients that the other images have for their health checks, each for what it serves. (nginx's and redis's are Alpine's.)
+const CLIENTS: [(&str, &str); 4] = [
+    ("postgres", "pg_isready"),
+    ("quay.io/minio/minio", "mc"),
+    ("nginxinc/nginx-unprivileged", "wget"),
+    ("redis", "redis-cli"),
+];
+
 /// What DESIGN.md, section 1 gives to each part of the original's machine; the store was not limited there.
 const MACHINE: [(&str, &str, &str); 4] =
     [("v1", "1", "1g"), ("v2", "1", "1g"), ("postgres", "1", "1g"), ("redis", "1", "555m")];
@@ -25,7 +33,6 @@ struct Container {
     security_opt: Vec<String>,
     networks: Value,
     ports: Vec<String>,
-    healthcheck: Option<Value>,
     depends_on: BTreeMap<String, Dependency>,
     deploy: Value,
     restart: String,
@@ -76,12 +83,85 @@ fn what_stays_is_restarted_and_tells_its_health_and_the_rest_runs_once() {
     for (name, service) in &whole().services {
         assert!(["no", "unless-stopped"].contains(&service.restart.as_str()), "{name} restarts {}", service.restart);
         assert_eq!(
-            service.healthcheck.is_some(),
+            !service.service.healthcheck.is_null(),
             service.stays(),
             "{name}: a health check where it stays, and only there"
         );
         assert_eq!(service.service.stop_grace_period.is_some(), service.stays(), "{name}: time to stop where it stays");
     }
+}
+
+#[test]
+fn every_health_check_runs_a_program_that_its_image_has_and_ends_before_it_is_ended() {
+    let file = whole();
+    let ours = programs_of_our_image();
+    assert!(["upload-ops", "entrypoint", "curl"].iter().all(|name| ours.iter().any(|known| known == name)), "{ours:?}");
+    for (name, service) in &file.services {
+        let check = service.service.check();
+        let [kind, program, words @ ..] = check.as_slice() else {
+            assert!(service.service.healthcheck.is_null(), "{name}: a health check is a list of words");
+            continue;
+        };
+        assert_eq!(kind, "CMD", "{name}: without a shell");
+        let has = match service.image.split([':', '@']).next().unwrap() {
+            "upload-servers" => ours.contains(program) && (program != "entrypoint" || ours.contains(&words[0])),
+            image => CLIENTS.contains(&(image, program)),
+        };
+        assert!(has, "{name}: {program} is not in {}", service.image);
+        if let Some(at) = words.iter().position(|word| word == "--max-time" || word == "-T") {
+            let timeout = service.service.healthcheck["timeout"].as_str().and_then(|text| text.strip_suffix('s'));
+            let [gives_up, is_ended] =
+                [words[at + 1].as_str(), timeout.unwrap()].map(|text| text.parse::<u32>().unwrap());
+            assert!(gives_up < is_ended, "{name}: the check is ended before it gives up");
+        }
+    }
+}
+
+/// What the last stage of our Dockerfile puts on PATH, as far as it says so: a package has a program of its name.
+fn programs_of_our_image() -> Vec<String> {
+    let dockerfile = text("Dockerfile").replace("\\\n", " ");
+    let (build, last) = dockerfile.rsplit_once("\nFROM ").unwrap();
+    let names = |words: &str| -> Vec<String> {
+        let words = words.split_whitespace().filter(|word| !word.starts_with('-'));
+        words.map(|word| word.trim_matches('"').rsplit('/').next().unwrap().to_owned()).collect()
+    };
+    let between =
+        |text: &str, start: &str, end: &str| names(text.split_once(start).unwrap().1.split(end).next().unwrap());
+    let copied = last.lines().filter_map(|line| line.strip_prefix("COPY ")).flat_map(|line| names(line).pop());
+    [between(build, "install -D -t binaries", "\n"), between(last, "apt-get install", "&&"), copied.collect()].concat()
+}
+
+#[test]
+fn every_health_check_asks_for_what_tells_whether_its_service_can_work() {
+    let file = whole();
+    let has = |name: &str, wanted: &[&str]| {
+        let words = file.services[name].service.check();
+        assert!(
+            wanted.iter().all(|wanted| words.iter().any(|word| word == wanted)),
+            "{name}: {words:?} lacks {wanted:?}"
+        );
+    };
+    // curl alone takes a 503 for a success, unless told otherwise.
+    for (name, listens, path, more) in [
+        ("v1", "BIND_ADDRESS", "/health/ready", &["--fail"][..]),
+        ("v2", "BIND_ADDRESS", "/health/ready", &["--fail"]),
+        ("nginx", "LISTEN", "/limits", &[]),
+    ] {
+        let listens = &file.services[name].service.environment[listens];
+        let url = format!("http://127.0.0.1:{}{path}", listens.rsplit(':').next().unwrap());
+        has(name, &[&[url.as_str()], more].concat());
+        for document in ["openapi-v1.json", "openapi-v2.json"] {
+            let document: Value = yaml_serde::from_str(&text(&format!("../docs/{document}"))).unwrap();
+            assert!(!document["paths"][path]["get"].is_null(), "{path} is no route");
+        }
+    }
+    // What compose/postgres makes, by TCP.
+    let made = text("postgres/uploads.sh");
+    assert!(made.contains("CREATE ROLE uploads ") && made.contains("CREATE DATABASE uploads "));
+    has("postgres", &["--host=127.0.0.1", "--username=uploads", "--dbname=uploads"]);
+    has("minio", &["ready", "local"]);
+    has("redis", &["ping"]);
+    has("sweep", &["upload-ops", "sweep", "--once"]);
 }
 
 #[test]
@@ -228,6 +308,14 @@ fn nginx_is_told_everything_that_its_configuration_asks_for() {
 }
 
 #[test]
+fn what_a_switch_of_servers_changes_can_be_set() {
+    let file = text("compose.yaml");
+    for name in ["ACTIVE", "V2_PERCENT", "V1_ADDRESS", "V2_ADDRESS"] {
+        assert!(file.contains(&format!("{name}: ${{{name}:-")), "{name} is fixed");
+    }
+}
+
+#[test]
 fn secrets_that_are_there_stay() {
     let file = File::read();
     let secrets = Secrets::make(&file);
@@ -282,16 +370,18 @@ fn every_kind_of_misfit_is_found() {
         .arg(Arg::new("port").long("port").env("PORT").required(true))
         .arg(Arg::new("secret").long("secret").env("SECRET").hide_env_values(true))
         .arg(Arg::new("timeout").long("timeout").env("SHUTDOWN_TIMEOUT").default_value("50"));
-    let faults = |variables: &[(&str, &str)]| {
+    let faults_with = |variables: &[(&str, &str)], check: &str| {
         let environment = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let service = Service {
             command: vec!["program".to_owned()],
             environment: environment.collect(),
             volumes: file.services["v1"].volumes.clone(),
             stop_grace_period: Some("70s".to_owned()),
+            healthcheck: yaml_serde::from_str(&format!("test: [CMD, entrypoint, program, {check}]")).unwrap(),
         };
         service.faults(&program, &file, &secrets, |_matches| Ok(()))
     };
+    let faults = |variables: &[(&str, &str)]| faults_with(variables, "--timeout=50");
     assert_eq!(faults(&[("PORT", "1"), ("SECRET_FILE", "/run/secrets/servers/jwt-secret")]), Vec::<String>::new());
     for (variables, said) in [
         (&[][..], "--port"),
@@ -304,5 +394,6 @@ fn every_kind_of_misfit_is_found() {
         let found = faults(variables).join("\n");
         assert!(found.contains(said), "{variables:?}: {found}");
     }
+    assert!(faults_with(&[("PORT", "1")], "--healthy").join("\n").contains("--healthy"), "a health check is parsed");
     assert_eq!(faults_of_entry_point(&program), ["compose/entrypoint does not take SECRET from a file"]);
 }
