@@ -20,6 +20,10 @@ const CREDENTIALS: &str = "AWS_SHARED_CREDENTIALS_FILE";
 /// What a server does after SHUTDOWN_TIMEOUT (its last answers, work in the background) takes less than this.
 const AFTER_SHUTDOWN_SECONDS: u64 = 20;
 
+/// URLs, which no program repeats either: one may have a password in it by mistake, and is refused then. They need no files.
+const NO_SECRETS: [&str; 5] =
+    ["PUBLIC_API_URL", "CORS_ORIGINS", "S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "MEDIA_PUBLIC_BASE_URL"];
+
 /// Asserts that each service which runs `program` sets variables that it declares and no others, has its secrets in files, and
 /// sets all that `read` wants: `read` makes the program's settings of the matches, and checks them as at a start.
 ///
@@ -42,7 +46,7 @@ pub fn assert_fits(program: &Command, read: impl Fn(&ArgMatches) -> Result<(), S
 fn faults_of_entry_point(program: &Command) -> Vec<String> {
     let script = text("entrypoint");
     let known: Vec<_> = script.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').collect();
-    let secrets = variables(program).filter(|(_, argument)| argument.is_hide_env_values_set());
+    let secrets = variables(program).filter(|(name, argument)| is_secret(name, argument));
     let mut faults: Vec<_> = secrets
         .filter(|(name, _)| !known.contains(&name.as_str()))
         .map(|(name, _)| format!("compose/entrypoint does not take {name} from a file"))
@@ -56,6 +60,11 @@ fn faults_of_entry_point(program: &Command) -> Vec<String> {
 /// The variables of a command's own arguments.
 fn variables(command: &Command) -> impl Iterator<Item = (String, &Arg)> {
     command.get_arguments().filter_map(|argument| Some((argument.get_env()?.to_string_lossy().into_owned(), argument)))
+}
+
+/// What a program must not repeat is a secret.
+fn is_secret(variable: &str, argument: &Arg) -> bool {
+    argument.is_hide_env_values_set() && !NO_SECRETS.contains(&variable)
 }
 
 /// The command without a look at this process's own environment, which is not the container's.
@@ -105,7 +114,7 @@ impl Service {
         for (name, value) in &self.environment {
             let secret = name.strip_suffix("_FILE").and_then(|name| declared.get(name));
             match (declared.get(name), secret) {
-                (Some(argument), _) if argument.is_hide_env_values_set() => {
+                (Some(argument), _) if is_secret(name, argument) => {
                     faults.push(format!("{name} is a secret, so it must be set by {name}_FILE"));
                 }
                 (Some(argument), _) => settings.push(format!("--{}={value}", argument.get_long().unwrap())),
