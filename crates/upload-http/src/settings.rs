@@ -2,7 +2,7 @@
 //!
 //! A value that cannot be used is reported in one sentence that names the variable and says what would be right, and the
 //! process ends with exit code 2. Secrets are taken as they are and judged later, because clap's own messages repeat
-//! the value that they refuse.
+//! the value that they refuse. A URL may have a password in it by mistake: what is `hide_env_values` is not repeated here.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -39,12 +39,12 @@ pub struct HttpSettings {
     #[arg(long, env, default_value = "127.0.0.1:8080")]
     pub bind_address: String,
 
-    /// Where clients reach this server, as a URL without query; a port 0 in it stands for the port that was bound.
-    #[arg(long, env, value_parser = public_url)]
+    /// Where clients reach this server, as a URL without user, query and fragment; a port 0 in it stands for the port that was bound.
+    #[arg(long, env, hide_env_values = true, value_parser = public_url)]
     pub public_api_url: Url,
 
     /// Origins of the browsers' pages that may call this server, separated by commas; `*` allows every one.
-    #[arg(long, env, value_delimiter = ',', value_parser = origin)]
+    #[arg(long, env, hide_env_values = true, value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<String>,
 
     /// Addresses or networks (CIDR) of the proxies whose `x-request-id` is kept, separated by commas.
@@ -245,10 +245,14 @@ fn sentence(error: &clap::Error, command: &Command) -> Option<String> {
         ContextValue::Strings(texts) => Some(texts.join(", ")),
         _ => None,
     };
-    let variables = match error.get(ContextKind::InvalidArg)? {
-        ContextValue::String(argument) => variable(argument, command),
-        ContextValue::Strings(arguments) => {
-            arguments.iter().map(|argument| variable(argument, command)).collect::<Vec<_>>().join(", ")
+    let (variables, hidden) = match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(shown) => {
+            let argument = argument(shown, command);
+            (variable(shown, argument), argument.is_some_and(clap::Arg::is_hide_env_values_set))
+        }
+        ContextValue::Strings(shown) => {
+            let variables = shown.iter().map(|shown| variable(shown, argument(shown, command)));
+            (variables.collect::<Vec<_>>().join(", "), false)
         }
         _ => return None,
     };
@@ -260,20 +264,30 @@ fn sentence(error: &clap::Error, command: &Command) -> Option<String> {
         }
         ErrorKind::ValueValidation => {
             let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
-            Some(format!("{variables} is `{}`, which cannot be used{cause}", text(ContextKind::InvalidValue)?))
+            let value = text(ContextKind::InvalidValue).filter(|_value| !hidden);
+            let value = value.map_or_else(String::new, |value| format!(" is `{value}`, which"));
+            Some(format!("{variables}{value} cannot be used{cause}"))
         }
         _ => None,
     }
 }
 
+/// What clap shows as `--form-ttl <FORM_TTL>`.
+fn argument<'a>(shown: &str, command: &'a Command) -> Option<&'a clap::Arg> {
+    let name = flag(shown).strip_prefix("--")?;
+    command.get_arguments().find(|argument| argument.get_long() == Some(name))
+}
+
 /// `--form-ttl <FORM_TTL>` as `FORM_TTL (--form-ttl)`.
-fn variable(shown: &str, command: &Command) -> String {
-    let flag = shown.split([' ', '=']).next().unwrap_or(shown);
-    let argument = command.get_arguments().find(|argument| argument.get_long() == flag.strip_prefix("--"));
+fn variable(shown: &str, argument: Option<&clap::Arg>) -> String {
     match argument.and_then(clap::Arg::get_env) {
-        Some(variable) => format!("{} ({flag})", variable.to_string_lossy()),
-        None => flag.to_owned(),
+        Some(variable) => format!("{} ({})", variable.to_string_lossy(), flag(shown)),
+        None => flag(shown).to_owned(),
     }
+}
+
+fn flag(shown: &str) -> &str {
+    shown.split([' ', '=']).next().unwrap_or(shown)
 }
 
 fn not_empty(text: &str) -> Result<String, &'static str> {
@@ -283,8 +297,8 @@ fn not_empty(text: &str) -> Result<String, &'static str> {
 fn public_url(text: &str) -> Result<Url, &'static str> {
     const RIGHT: &str = "it must be a URL such as https://api.example.org, without user, query and fragment";
     let mut url = Url::parse(text).map_err(|_error| RIGHT)?;
-    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() || !plain {
+    // An `@` wherever it stands: what is before it may be a password, and clients see this URL.
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() || text.contains(['@', '?', '#']) {
         return Err(RIGHT);
     }
     let path = url.path().trim_end_matches('/').to_owned();

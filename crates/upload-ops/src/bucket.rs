@@ -14,7 +14,7 @@ pub(crate) struct BucketArguments {
     storage: StorageSettings,
 
     /// Origins of the browsers' pages that may upload to the store, separated by commas; `*` allows every one
-    #[arg(long, env, value_delimiter = ',', value_parser = origin)]
+    #[arg(long, env, hide_env_values = true, value_delimiter = ',', value_parser = origin)]
     cors_origins: Vec<String>,
 }
 

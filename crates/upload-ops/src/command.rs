@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{
+    CommandFactory, FromArgMatches, Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 
 use crate::{Stop, bucket::BucketArguments, logging::LogFormat, migrate::MigrateArguments, sweep::SweepArguments};
 use crate::{token::TokenArguments, users::AddArguments};
@@ -46,16 +49,34 @@ impl Command {
         let mut command = with_variables(Self::command());
         let read = command.try_get_matches_from_mut(std::env::args_os());
         let read = read.and_then(|mut matches| Self::from_arg_matches_mut(&mut matches));
-        read.map_err(|error| if error.use_stderr() { Stop::Settings(sentence(&error)) } else { error.exit() })
+        read.map_err(|error| match error.use_stderr() {
+            true => Stop::Settings(sentence(error, &command)),
+            false => error.exit(),
+        })
     }
 }
 
-/// What is wrong, in one line: clap's message as far as its first empty line, without the usage that follows.
-fn sentence(error: &clap::Error) -> String {
+/// What is wrong, in one line: clap's message as far as its first empty line, without the usage that follows, and without a value that
+/// may have a secret in it.
+fn sentence(mut error: clap::Error, command: &clap::Command) -> String {
+    let shown = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(shown)) => shown.split(' ').next().unwrap_or_default(),
+        _ => "",
+    };
+    let hidden = shown.strip_prefix("--").is_some_and(|flag| hides(command, flag));
+    if hidden {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
+    }
     let message = error.to_string();
     let lines = message.lines().take_while(|line| !line.is_empty()).map(str::trim);
     let line = lines.collect::<Vec<_>>().join(" ");
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+/// Whether this flag, of whichever command, is one whose value nobody may see.
+fn hides(command: &clap::Command, flag: &str) -> bool {
+    command.get_arguments().any(|argument| argument.is_hide_env_values_set() && argument.get_long() == Some(flag))
+        || command.get_subcommands().any(|command| hides(command, flag))
 }
 
 /// Lets an empty variable count as one that is not set, and clap's messages name the variable: `--form-ttl <FORM_TTL>`.

@@ -36,6 +36,21 @@ pub fn wrong(variable: &'static str, value: impl Into<String>, says: &[&'static 
     Wrong { variables: BTreeMap::from([(variable, Some(value.into()))]), says }
 }
 
+/// A URL with a password in it, rightly or wrongly written.
+pub fn with_password(variable: &'static str) -> Vec<Wrong> {
+    let urls = [
+        "http://user:secret-word@127.0.0.1:9000",
+        "http://:secret-word@127.0.0.1:9000",
+        "http://user:secret-word@127.0.0.1:port",
+        "http://user:1/secret-word@127.0.0.1",
+        "http://user:secret-word,1@127.0.0.1",
+        "user:secret-word@127.0.0.1",
+        "http://127.0.0.1:9000/?password=secret-word",
+        "http://127.0.0.1:9000/#secret-word",
+    ];
+    urls.map(|url| wrong(variable, url, &["such as http"])).into()
+}
+
 impl Wrong {
     /// Another variable is the one that must be named.
     #[must_use]
@@ -173,7 +188,7 @@ impl Wilderness {
         let environment = stand.environment();
         let reader = |suffix: &str| environment[&format!("S3_READER_{suffix}")].clone();
         let nobody = "nobody0123456789abcdef".to_owned();
-        vec![
+        let mut stores = vec![
             missing("S3_ENDPOINT"),
             missing("S3_BUCKET"),
             wrong("S3_ENDPOINT", "127.0.0.1:9000", &["http://127.0.0.1:9000"]),
@@ -191,21 +206,24 @@ impl Wilderness {
                 .with("S3_SECRET_ACCESS_KEY", reader("SECRET_ACCESS_KEY"))
                 .with("S3_ALLOW_ONE_KEY", "true"),
             wrong("S3_PROFILE", "default", &["S3_ACCESS_KEY_ID"]),
-        ]
+        ];
+        stores
+            .extend(["S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "MEDIA_PUBLIC_BASE_URL"].into_iter().flat_map(with_password));
+        stores
     }
 
     /// What may be wrong with the settings that both servers have.
     pub fn servers(&self, stand: &Stand) -> Vec<Wrong> {
         let environment = stand.environment();
         let key = environment["S3_READER_ACCESS_KEY_ID"].clone();
-        vec![
+        let mut servers = vec![
             missing("PUBLIC_API_URL"),
             missing("JWT_SECRET"),
             missing("JWT_ISSUER"),
             missing("JWT_AUDIENCE"),
             wrong("BIND_ADDRESS", "nowhere", &["host:port"]),
             wrong("PUBLIC_API_URL", "api.example.org", &["https://"]),
-            wrong("CORS_ORIGINS", "https://a.example,b.example", &["b.example", "origin"]),
+            wrong("CORS_ORIGINS", "https://a.example,b.example", &["origin"]),
             wrong("TRUSTED_PROXIES", "10.0.0.0/99", &["network"]),
             wrong("JWT_SECRET", "secret-word", &["at least 32"]),
             wrong("JWT_ALGORITHM", "none", &["HS256, RS256, ES256, EdDSA"]),
@@ -219,6 +237,8 @@ impl Wilderness {
             wrong("S3_BUCKET", "there-is-no-such-bucket", &["there-is-no-such-bucket", "upload-ops bucket"]),
             wrong("S3_ACCESS_KEY_ID", key, &["S3_READER_ACCESS_KEY_ID", "different"]),
             missing("S3_READER_ACCESS_KEY_ID"),
-        ]
+        ];
+        servers.extend(["PUBLIC_API_URL", "CORS_ORIGINS"].into_iter().flat_map(with_password));
+        servers
     }
 }

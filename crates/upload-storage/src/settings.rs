@@ -1,5 +1,7 @@
 //! Where the store is and which keys open it: flags and environment from one declaration.
 //!
+//! A URL may have a password in it by mistake, so those are `hide_env_values` too: neither `--help` nor a refusal repeats such a value.
+//!
 //! There are three keys, so that what a client can see of one never opens what another protects: the *server's* is in no URL and no
 //! form; the *signer's* may only put to `incoming/*`; the *reader's* may only get from `media/*`.
 
@@ -66,10 +68,10 @@ pub enum KeyCheck {
 #[derive(Debug, Clone, clap::Args)]
 pub struct StorageSettings {
     /// The store as the servers reach it
-    #[arg(id = "s3_endpoint", long = "s3-endpoint", env = "S3_ENDPOINT", value_name = "URL", value_parser = parse_url)]
+    #[arg(id = "s3_endpoint", long = "s3-endpoint", env = "S3_ENDPOINT", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
     pub endpoint: Url,
     /// The store as clients reach it; S3_ENDPOINT where it is not set
-    #[arg(id = "s3_public_endpoint", long = "s3-public-endpoint", env = "S3_PUBLIC_ENDPOINT", value_name = "URL", value_parser = parse_url)]
+    #[arg(id = "s3_public_endpoint", long = "s3-public-endpoint", env = "S3_PUBLIC_ENDPOINT", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
     pub public_endpoint: Option<Url>,
     /// The region that requests are signed for
     #[arg(id = "s3_region", long = "s3-region", env = "S3_REGION", default_value = "us-east-1")]
@@ -129,7 +131,7 @@ pub struct StorageSettings {
     #[arg(id = "s3_key_check", long = "s3-key-check", env = "S3_KEY_CHECK", value_enum, default_value_t)]
     pub key_check: KeyCheck,
     /// Where media/* is served without a signature, for instance a CDN; redirects then go there
-    #[arg(id = "media_public_base_url", long = "media-public-base-url", env = "MEDIA_PUBLIC_BASE_URL", value_name = "URL", value_parser = parse_url)]
+    #[arg(id = "media_public_base_url", long = "media-public-base-url", env = "MEDIA_PUBLIC_BASE_URL", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
     pub media_public_base_url: Option<Url>,
 }
 
@@ -314,10 +316,15 @@ fn own_key_of(origin: &str) -> &'static str {
     }
 }
 
-fn parse_url(text: &str) -> Result<Url, String> {
+/// What is set here goes into answers to clients, so an `@` is refused wherever it stands: what is before it may be a password.
+fn parse_url(text: &str) -> Result<Url, &'static str> {
     match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err("expected a URL such as http://127.0.0.1:9000 or https://s3.eu-west-1.amazonaws.com".to_owned()),
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && !text.contains(['@', '?', '#']) => {
+            Ok(url)
+        }
+        _ => Err(
+            "it must be a URL such as http://127.0.0.1:9000 or https://s3.eu-west-1.amazonaws.com, without user, query and fragment",
+        ),
     }
 }
 
@@ -466,11 +473,22 @@ mod tests {
 
     #[test]
     fn a_wrong_value_says_what_would_be_right() {
-        for endpoint in
-            ["--s3-public-endpoint=localhost:9000", "--s3-public-endpoint=ftp://host", "--s3-public-endpoint="]
-        {
-            let error = command(&[endpoint]).unwrap_err().to_string();
-            assert!(error.contains("--s3-public-endpoint") && error.contains("http://127.0.0.1:9000"), "{error}");
+        for wrong in [
+            "localhost:9000",
+            "ftp://host",
+            "http://user:password@host",
+            "http://:password@host",
+            "http://user@host",
+            "http://user:1/2@host",
+            "http://host/?a=b",
+            "http://host/#a",
+        ] {
+            for flag in ["--s3-public-endpoint", "--media-public-base-url"] {
+                let error = command(&[flag, wrong]).unwrap_err().to_string();
+                let expected =
+                    "http://127.0.0.1:9000 or https://s3.eu-west-1.amazonaws.com, without user, query and fragment";
+                assert!(error.contains(flag) && error.contains(expected), "{wrong}: {error}");
+            }
         }
         let mut command = command(&[]).unwrap();
         command.storage.bucket = "no bucket".to_owned();
