@@ -26,16 +26,21 @@ pub(crate) async fn check(
     let deadline = Instant::now() + LIMIT;
     let sight = look(database, storage, LIMIT).await;
     judge(&sight, storage).map_err(SettingsError)?;
-    // Also where the store has refused to show the bucket: the check knows which key that is about, and why.
-    let rights = timeout_at(deadline, rights::check(storage, signer)).await;
-    match (rights, &sight.store) {
-        (Ok(Err(error)), _) => Err(SettingsError(error.to_string())),
-        (_, Err(Silence::Failed(error))) => Err(SettingsError(error.advice())),
-        (Err(_elapsed), _) => Err(SettingsError(format!(
+    let rights = timeout_at(deadline, async {
+        // Also where the store has refused to show the bucket: the check knows which key that is about, and why.
+        rights::check(storage, signer).await?;
+        match &sight.store {
+            Err(Silence::Failed(error)) => Err(rights::refusal(storage, error).await),
+            Err(Silence::NoAnswer) | Ok(_) => Ok(()),
+        }
+    });
+    match rights.await {
+        Ok(Ok(())) => Ok(sight),
+        Ok(Err(error)) => Err(SettingsError(error.to_string())),
+        Err(_elapsed) => Err(SettingsError(format!(
             "S3_ENDPOINT: the store does not tell within {} s what the keys may do; look after it, or set S3_KEY_CHECK=off",
             LIMIT.as_secs()
         ))),
-        (Ok(Ok(())), _) => Ok(sight),
     }
 }
 

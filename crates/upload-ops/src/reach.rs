@@ -6,7 +6,7 @@ use upload_persistence::{
     Database, DatabaseSettings,
     migrations::{self, SchemaStanding},
 };
-use upload_storage::{Storage, StorageSettings, bucket};
+use upload_storage::{Storage, StorageSettings, bucket, rights};
 
 use crate::Stop;
 
@@ -37,6 +37,8 @@ pub(crate) async fn bucket(settings: &StorageSettings) -> Result<Storage, Stop> 
 /// A store that takes the key, and whether the bucket is there.
 pub(crate) async fn any_bucket(settings: &StorageSettings) -> Result<(Storage, bool), Stop> {
     let storage = Storage::new(settings).await.map_err(Stop::settings)?;
-    let look = bucket::look(&storage).await.map_err(|error| Stop::Settings(error.advice()))?;
-    Ok((storage, look.exists))
+    match bucket::look(&storage).await {
+        Ok(look) => Ok((storage, look.exists)),
+        Err(error) => Err(Stop::settings(rights::refusal(&storage, &error).await)),
+    }
 }

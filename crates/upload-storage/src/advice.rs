@@ -20,7 +20,8 @@ impl Storage {
 }
 
 impl StorageError {
-    /// What is wrong when the bucket cannot be looked at, and what to do about it.
+    /// What is wrong when the bucket cannot be looked at, and what to do about it. Where the store has refused that,
+    /// [`refusal`](crate::rights::refusal) knows more.
     pub fn advice(&self) -> String {
         let cause = causes(self);
         let (fault, remedy) = match self {
@@ -36,15 +37,11 @@ impl StorageError {
                 "look after it, or correct the URL",
             ),
             Self::Refused(source) => match answered(source) {
-                Some(status @ (301 | 307 | 400)) => (
-                    format!("S3_REGION: the store answers {status} for the bucket of S3_BUCKET"),
-                    "correct S3_REGION, S3_ADDRESSING or S3_ENDPOINT",
-                ),
                 Some(status) => (
                     format!(
-                        "S3_ACCESS_KEY_ID: the store answers {status} to the server's key for the bucket of S3_BUCKET"
+                        "S3_BUCKET: the store answers {status} to a look at the bucket, which the server's key may list"
                     ),
-                    "correct S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, or give the key the right to list, read, write and delete there",
+                    "correct the name, or look after the store",
                 ),
                 None => (
                     format!("S3_ACCESS_KEY_ID: no request can be signed with the server's key ({cause})"),

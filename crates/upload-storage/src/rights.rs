@@ -63,22 +63,38 @@ pub async fn check(storage: &Storage, signer: Option<&Signer>) -> Result<(), Rig
         Role::Signer.rights(storage, signer.map(Signer::key)),
         Role::Reader.rights(storage, storage.reader()),
     );
-    let mut wrong = Vec::new();
+    let (mut wrong, mut tolerated) = (Vec::new(), Vec::new());
     for rights in [server?, signer?, reader?].into_iter().flatten() {
         let only_warn = mode == KeyCheck::Warn || (rights.lacking.is_empty() && storage.settings().allow_one_key);
-        match rights.sentence() {
-            Some(sentence) if only_warn => warn!("{sentence}"),
-            Some(sentence) => wrong.push(sentence),
-            None => {}
-        }
+        if only_warn { &mut tolerated } else { &mut wrong }.extend(rights.sentence());
+        tolerated.extend(rights.untold);
     }
     if wrong.is_empty() {
+        tolerated.iter().for_each(|sentence| warn!("{sentence}"));
         return Ok(());
     }
     Err(RightsError(format!(
         "{}; use the policies in docs/OPERATIONS.md, or set S3_KEY_CHECK=warn if the store's keys know no prefixes, as Garage's",
         wrong.join("; ")
     )))
+}
+
+/// Why the bucket cannot be looked at with the server's key, in one sentence. A refusal of HeadBucket has no body that would say, so the
+/// store is asked for a list.
+pub async fn refusal(storage: &Storage, error: &StorageError) -> RightsError {
+    let server = Asker { storage, key: storage.server() };
+    let listed = match error {
+        StorageError::Refused(_) => server.list().await,
+        StorageError::Unavailable(_) | StorageError::Timeout(_) => return RightsError(error.advice()),
+    };
+    let origin = server.key.origin();
+    RightsError(match listed {
+        Ok(Answer::Denied) => format!(
+            "{origin}: the server's key may not list the bucket of S3_BUCKET; use the policies in docs/OPERATIONS.md, or correct the name"
+        ),
+        Ok(Answer::Allowed | Answer::Unclear) => error.advice(),
+        Err(fault) => fault.sentence(Role::Server, origin, storage),
+    })
 }
 
 /// What a key is for.
@@ -95,6 +111,8 @@ struct Rights {
     origin: &'static str,
     lacking: Vec<&'static str>,
     excessive: Vec<&'static str>,
+    /// A sentence about what the store does not tell.
+    untold: Option<String>,
 }
 
 /// One request's outcome.
@@ -111,9 +129,12 @@ enum Fault {
     UnknownKey,
     WrongSecret,
     WrongToken,
+    ExpiredToken,
     NoBucket,
     Clocks,
     Region,
+    /// What it said is no answer to the question.
+    Refused(String),
     Store(StorageError),
 }
 
@@ -198,11 +219,11 @@ impl Asker<'_> {
             ("put outside of incoming/* and media/*", write_outside?),
         ];
         let must_not: Vec<_> = must_not.into_iter().chain(excessive?).collect();
-        if must[0].1 == Answer::Unclear {
+        let untold = (must[0].1 == Answer::Unclear).then(|| {
             let origin = self.key.origin();
-            warn!("{origin}: whether the reader's key may get media/* cannot be told before there is an image");
-        }
-        Ok(self.judge(Role::Reader, &must, &must_not))
+            format!("{origin}: whether the reader's key may get media/* cannot be told before there is an image")
+        });
+        Ok(Rights { untold, ..self.judge(Role::Reader, &must, &must_not) })
     }
 
     /// What neither of the keys may whose ids clients see.
@@ -226,6 +247,7 @@ impl Asker<'_> {
             origin: self.key.origin(),
             lacking: which(must, Answer::Denied),
             excessive: which(must_not, Answer::Allowed),
+            untold: None,
         }
     }
 
@@ -333,13 +355,26 @@ where
         ) => return Ok(Answer::Allowed),
         Some("InvalidAccessKeyId") => Fault::UnknownKey,
         Some("SignatureDoesNotMatch") => Fault::WrongSecret,
-        Some("ExpiredToken" | "InvalidToken" | "InvalidTokenId" | "TokenRefreshRequired") => Fault::WrongToken,
+        Some("InvalidToken" | "InvalidTokenId") => Fault::WrongToken,
+        Some("ExpiredToken" | "TokenRefreshRequired") => Fault::ExpiredToken,
         Some("NoSuchBucket") => Fault::NoBucket,
         Some("RequestTimeTooSkewed") => Fault::Clocks,
         Some("AuthorizationHeaderMalformed" | "PermanentRedirect" | "TemporaryRedirect") => Fault::Region,
         _ if status(&error) == Some(403) => return Ok(Answer::Denied),
-        _ => Fault::Store(error.into()),
+        _ => match (words(&error), StorageError::from(error)) {
+            (Some(words), StorageError::Refused(_)) => Fault::Refused(words),
+            (_, error) => Fault::Store(error),
+        },
     })
+}
+
+/// What the store answered, such as `405 MethodNotAllowed: …`, in one line.
+fn words<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<String> {
+    let code = code(error).map_or_else(String::new, |code| format!(" {code}"));
+    let message = error.as_service_error().and_then(ProvideErrorMetadata::message);
+    let message =
+        message.map_or_else(String::new, |message| format!(": {}", message.lines().collect::<Vec<_>>().join(" ")));
+    status(error).map(|status| format!("{status}{code}{message}"))
 }
 
 impl Fault {
@@ -352,8 +387,11 @@ impl Fault {
                 format!("{origin}: the store knows the {role} key, but not its signature; correct the secret of that key")
             }
             Self::WrongToken => {
-                format!("{origin}: the store does not accept the session token of the {role} key; take credentials that are valid")
+                format!("{origin}: the store does not accept the session token of the {role} key; set the one that belongs to it, or none")
             }
+            Self::ExpiredToken => format!(
+                "{origin}: the session token of the {role} key has expired; take new credentials, or a profile or role that renews them"
+            ),
             Self::NoBucket => storage.advice_without_bucket(),
             Self::Clocks => {
                 "S3_ENDPOINT: the clocks of this machine and of the store are too far apart for any signature; look after NTP on both"
@@ -362,6 +400,10 @@ impl Fault {
             Self::Region => {
                 "S3_REGION: the store is in another region; correct S3_REGION, S3_ADDRESSING or S3_ENDPOINT".to_owned()
             }
+            Self::Refused(words) => format!(
+                "S3_ENDPOINT: the store does not answer a question about the {role} key ({words}); correct the URL if it leads to no S3 \
+                 store, or set S3_KEY_CHECK=off if this one knows no such requests"
+            ),
             Self::Store(error) => error.advice(),
         }
     }

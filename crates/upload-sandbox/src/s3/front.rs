@@ -1,6 +1,7 @@
 //! Stands before `s3s` 0.14 and does what it does not:
 //!
 //! - CORS: answers preflights, and adds the headers to every other answer;
+//! - refuses session tokens, which no key of this store has (but in forms, where they are fields like others);
 //! - refuses SigV2, and credentials for another region or service than `us-east-1/s3` (`s3s` takes any);
 //! - refuses `x-amz-*` headers that a signature does not cover, as AWS does: `x-amz-copy-source` beside a presigned PUT would
 //!   turn it into a copy;
@@ -29,7 +30,7 @@ use tokio::net::TcpListener;
 
 use super::backend::Posted;
 use super::store::Store;
-use super::{cors, host};
+use super::{EXPIRED_TOKEN, cors, host};
 
 /// How much of a body is still read after the answer is known, and for how long.
 const LARGEST_REST_BYTES: u64 = 64 * 1024 * 1024;
@@ -149,6 +150,17 @@ fn check(head: &hyper::http::request::Parts, region: &str) -> S3Result<()> {
     let Some((credential, signed_headers)) = signed else { return Ok(()) };
     if !credential.ends_with(&format!("/{region}/s3/aws4_request")) {
         return Err(s3_error!(AuthorizationHeaderMalformed, "The credential must be for {region}/s3/aws4_request"));
+    }
+    let in_header = head.headers.get("x-amz-security-token").map(HeaderValue::as_bytes);
+    // No key of this store has a token.
+    match in_header.or(parameter("X-Amz-Security-Token").map(str::as_bytes)) {
+        None => {}
+        Some(token) if token == EXPIRED_TOKEN.as_bytes() => {
+            return Err(s3_error!(ExpiredToken, "The provided token has expired."));
+        }
+        Some(_unknown) => {
+            return Err(s3_error!(InvalidToken, "The provided token is malformed or otherwise invalid."));
+        }
     }
     for name in head.headers.keys().filter(|name| name.as_str().starts_with("x-amz-")) {
         if !signed_headers.split(';').any(|signed| signed.eq_ignore_ascii_case(name.as_str())) {

@@ -54,6 +54,9 @@ const ADMIN_POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [{"Effect":
 /// refused, as AWS does.
 pub const REGION: &str = "us-east-1";
 
+/// The one session token that an embedded store says of that it has expired; any other it does not know.
+pub const EXPIRED_TOKEN: &str = "a-token-of-yesterday";
+
 /// An S3 server on a free port of 127.0.0.1 that lives as long as this value. It runs on threads of its own, so that it outlives
 /// the runtime of the test that happened to start it.
 pub struct EmbeddedS3 {

@@ -2,9 +2,13 @@
 //! a store that can make keys: the embedded one, or a MinIO.
 
 use secrecy::SecretString;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use upload_sandbox::s3::Key;
 use upload_storage::{
-    KeyCheck, Signer, SignerSettings, Storage, StorageSettings,
+    KeyCheck, Signer, SignerSettings, Storage, StorageSettings, bucket,
     rights::{self, RightsError},
 };
 
@@ -264,14 +268,75 @@ async fn an_unknown_key_and_a_wrong_secret_are_told_apart_whatever_the_check_is_
                 assert!(refused.starts_with(variable) && refused.contains(&said), "{mode:?} {role:?}: {refused}");
                 assert!(!refused.contains("not-the-secret-of-this-key"), "{refused}");
             }
-            if key.session_token.is_some() {
-                let mut start = Start::new(&stand);
-                start.set(role, &Key { session_token: Some("wrong".to_owned()), ..key.clone() });
-                let refused = start.check().await.unwrap_err().to_string();
-                assert!(refused.starts_with(variable) && refused.contains("session token"), "{role:?}: {refused}");
-            }
+            let mut start = Start::new(&stand);
+            start.storage.key_check = mode;
+            start.set(role, &Key { session_token: Some("wrong".to_owned()), ..key.clone() });
+            let refused = start.check().await.unwrap_err().to_string();
+            let said = format!("the store does not accept the session token of the {name} key");
+            assert!(refused.starts_with(variable) && refused.contains(&said), "{mode:?} {role:?}: {refused}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_to_the_question_is_told_as_it_is() {
+    let stand = stand().await;
+    let message = "It is as it is.";
+    for (status, code, said) in [
+        ("400 Bad Request", "ExpiredToken", "S3_ACCESS_KEY_ID: the session token of the server's key has expired; "),
+        (
+            "400 Bad Request",
+            "InvalidToken",
+            "S3_ACCESS_KEY_ID: the store does not accept the session token of the server's key; ",
+        ),
+        ("400 Bad Request", "AuthorizationHeaderMalformed", "S3_REGION: the store is in another region; "),
+        ("301 Moved Permanently", "PermanentRedirect", "S3_REGION: the store is in another region; "),
+        (
+            "405 Method Not Allowed",
+            "MethodNotAllowed",
+            "S3_ENDPOINT: the store does not answer a question about the server's key (405 MethodNotAllowed: It is as it is.); ",
+        ),
+        ("403 Forbidden", "AccessDenied", "S3_ACCESS_KEY_ID: the server's key may not list the bucket"),
+        ("503 Service Unavailable", "SlowDown", "S3_ENDPOINT: the store cannot be reached"),
+    ] {
+        let mut start = Start::new(&stand);
+        start.storage.endpoint = always_answers(status, code, message).await;
+        let refused = start.check().await.unwrap_err().to_string();
+        assert!(refused.starts_with(said), "{status} {code}: {refused}");
+        // Where the keys are not asked about, it is HeadBucket that is refused, without a word.
+        let storage = Storage::new(&start.storage).await.unwrap();
+        let error = bucket::look(&storage).await.unwrap_err();
+        let refused = rights::refusal(&storage, &error).await.to_string();
+        assert!(refused.starts_with(said), "{status} {code}: {refused}");
+    }
+}
+
+/// A store that answers every request so, as long as the test's runtime lives.
+async fn always_answers(status: &'static str, code: &'static str, message: &'static str) -> url::Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _peer)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                    assert_ne!(client.read_buf(&mut head).await.unwrap(), 0);
+                }
+                let body = match head.starts_with(b"HEAD") {
+                    true => String::new(),
+                    false => format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>"),
+                };
+                let length = body.len();
+                let answer =
+                    format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+                client.write_all(answer.as_bytes()).await.unwrap();
+                client.shutdown().await.unwrap();
+                // What it still sends is read, lest a reset overtakes the answer.
+                let _gone = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
+            });
+        }
+    });
+    endpoint
 }
 
 #[tokio::test]
