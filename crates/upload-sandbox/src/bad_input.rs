@@ -16,7 +16,18 @@ use crate::{
     encrypted::EncryptedStore,
     postgres::{Certificate, Cluster},
     process::Program,
+    s3::{EXPIRED_TOKEN, Key},
 };
+
+/// The variables of a key: its id, its secret and its session token.
+pub type KeyVariables = [&'static str; 3];
+
+/// The server's.
+pub const SERVER: KeyVariables = ["S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "S3_SESSION_TOKEN"];
+/// The reader's.
+pub const READER: KeyVariables = ["S3_READER_ACCESS_KEY_ID", "S3_READER_SECRET_ACCESS_KEY", "S3_READER_SESSION_TOKEN"];
+/// The signer's, which V2 alone has.
+pub const SIGNER: KeyVariables = ["S3_SIGNER_ACCESS_KEY_ID", "S3_SIGNER_SECRET_ACCESS_KEY", "S3_SIGNER_SESSION_TOKEN"];
 
 /// One thing that is wrong, and what must be said about it.
 #[derive(Debug, Clone)]
@@ -49,6 +60,32 @@ pub fn with_password(variable: &'static str) -> Vec<Wrong> {
         "http://127.0.0.1:9000/#secret-word",
     ];
     urls.map(|url| wrong(variable, url, &["such as http"])).into()
+}
+
+/// A key in a role for which it may too much; `None` with a given store that has no such key.
+pub fn may_too_much(stand: &Stand, variables: KeyVariables) -> Option<Wrong> {
+    let [(_, server), ..] = stand.keys();
+    let admin = stand.admin_key();
+    (*admin != server).then(|| with_key(variables, admin, &["may ", "which it must not"]))
+}
+
+/// Another key in a role: its id, its secret and its session token have these variables. What it may do is asked about.
+pub fn with_key(variables: KeyVariables, key: &Key, says: &[&'static str]) -> Wrong {
+    let [id, secret, token] = variables;
+    let wrong = wrong(id, &key.id, says).with(secret, &key.secret).with("S3_KEY_CHECK", "enforce");
+    match &key.session_token {
+        Some(session_token) => wrong.with(token, session_token),
+        None => wrong.without(token),
+    }
+}
+
+/// A session token that does not belong to the key, and one that has expired.
+pub fn with_token(stand: &Stand, variables: KeyVariables) -> Vec<Wrong> {
+    let [id, _secret, token] = variables;
+    let unknown = wrong(token, "secret-word", &["does not accept the session token"]).naming(id);
+    // A MinIO has no other words for one that has expired.
+    let expired = wrong(token, EXPIRED_TOKEN, &["session token", "has expired"]).naming(id);
+    if stand.has_embedded_store() { vec![unknown, expired] } else { vec![unknown] }
 }
 
 impl Wrong {
@@ -186,7 +223,7 @@ impl Wilderness {
     /// What may be wrong with the store and the key to it.
     pub fn stores(&self, stand: &Stand) -> Vec<Wrong> {
         let environment = stand.environment();
-        let reader = |suffix: &str| environment[&format!("S3_READER_{suffix}")].clone();
+        let [_server, _signer, (_, reader)] = stand.keys();
         let nobody = "nobody0123456789abcdef".to_owned();
         let mut stores = vec![
             missing("S3_ENDPOINT"),
@@ -202,13 +239,16 @@ impl Wilderness {
             wrong("S3_ACCESS_KEY_ID", nobody, &["correct"]),
             missing("S3_SECRET_ACCESS_KEY"),
             // May do too little: it can only read.
-            wrong("S3_ACCESS_KEY_ID", reader("ACCESS_KEY_ID"), &[])
-                .with("S3_SECRET_ACCESS_KEY", reader("SECRET_ACCESS_KEY"))
-                .with("S3_ALLOW_ONE_KEY", "true"),
+            with_key(SERVER, &reader, &["may not"]).with("S3_ALLOW_ONE_KEY", "true"),
             wrong("S3_PROFILE", "default", &["S3_ACCESS_KEY_ID"]),
         ];
         stores
             .extend(["S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "MEDIA_PUBLIC_BASE_URL"].into_iter().flat_map(with_password));
+        stores.extend(with_token(stand, SERVER));
+        // A MinIO takes signatures for any region, unless it is told its own.
+        if stand.has_embedded_store() {
+            stores.push(wrong("S3_REGION", "eu-west-1", &["another region"]));
+        }
         stores
     }
 
@@ -239,6 +279,8 @@ impl Wilderness {
             missing("S3_READER_ACCESS_KEY_ID"),
         ];
         servers.extend(["PUBLIC_API_URL", "CORS_ORIGINS"].into_iter().flat_map(with_password));
+        servers.extend(with_token(stand, READER));
+        servers.extend([SERVER, READER].into_iter().filter_map(|variables| may_too_much(stand, variables)));
         servers
     }
 }

@@ -171,6 +171,16 @@ impl Stand {
         [("server", keys.server), ("signer", keys.signer), ("reader", keys.reader)]
     }
 
+    /// The key that makes buckets, which no server has: it may do more than any of them.
+    pub(crate) fn admin_key(&self) -> &Key {
+        &self.parts.store().admin
+    }
+
+    /// Whether the store is the embedded one.
+    pub(crate) fn has_embedded_store(&self) -> bool {
+        self.parts.embedded().is_some()
+    }
+
     /// Adds a user.
     pub async fn add_user(&self, role: Role, status: UserStatus) -> Result<UserId> {
         let id = UserId::from(Uuid::now_v7());

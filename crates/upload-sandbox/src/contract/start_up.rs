@@ -10,7 +10,10 @@ use super::{
     subject::{Strategy, Subject, text},
 };
 use crate::{
-    bad_input::{Wilderness, Wrong, assert_each_is_refused, missing, wrong},
+    Stand,
+    bad_input::{
+        SIGNER, Wilderness, Wrong, assert_each_is_refused, may_too_much, missing, with_key, with_token, wrong,
+    },
     relay::Relay,
 };
 
@@ -29,7 +32,7 @@ pub(super) async fn bad_input_is_refused_in_one_sentence(subject: &mut Subject) 
     let (stand, wilderness) = (&subject.stand, Wilderness::new(&subject.stand).await?);
     let own = match subject.strategy {
         Strategy::Streaming => of_v1(),
-        Strategy::Presigned => of_v2(stand.environment()["S3_SIGNER_ACCESS_KEY_ID"].clone()),
+        Strategy::Presigned => of_v2(stand),
     };
     let table = [
         wilderness.servers(stand),
@@ -56,15 +59,21 @@ fn of_v1() -> Vec<Wrong> {
     ]
 }
 
-fn of_v2(signers_id: String) -> Vec<Wrong> {
-    vec![
+fn of_v2(stand: &Stand) -> Vec<Wrong> {
+    let [_server, (_, signer), (_, reader)] = stand.keys();
+    let mut own = vec![
         missing("S3_SIGNER_ACCESS_KEY_ID"),
         missing("S3_SIGNER_SECRET_ACCESS_KEY"),
         wrong("S3_SIGNER_SECRET_ACCESS_KEY", "secret-word", &["correct the secret"]).naming("S3_SIGNER_ACCESS_KEY_ID"),
         wrong("S3_SIGNER_ACCESS_KEY_ID", "nobody0123456789abcdef", &["does not know the signer's key"]),
-        wrong("S3_ACCESS_KEY_ID", signers_id.clone(), &["S3_SIGNER_ACCESS_KEY_ID", "different"]),
-        wrong("S3_READER_ACCESS_KEY_ID", signers_id, &["S3_SIGNER_ACCESS_KEY_ID", "different"]),
-    ]
+        wrong("S3_ACCESS_KEY_ID", &signer.id, &["S3_SIGNER_ACCESS_KEY_ID", "different"]),
+        wrong("S3_READER_ACCESS_KEY_ID", &signer.id, &["S3_SIGNER_ACCESS_KEY_ID", "different"]),
+        // May do too little.
+        with_key(SIGNER, &reader, &["may not put incoming/*"]).with("S3_ALLOW_ONE_KEY", "true"),
+    ];
+    own.extend(with_token(stand, SIGNER));
+    own.extend(may_too_much(stand, SIGNER));
+    own
 }
 
 pub(super) async fn a_schema_that_is_not_the_binarys_is_refused(subject: &mut Subject) -> Result<()> {
