@@ -8,6 +8,7 @@ pub mod encrypted;
 pub mod env_example;
 pub mod issuer;
 pub mod nginx;
+pub mod not_tested;
 pub mod openapi;
 pub mod port;
 pub mod postgres;

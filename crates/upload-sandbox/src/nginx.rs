@@ -13,7 +13,6 @@
 use std::{
     env, fmt, fs,
     fs::Permissions,
-    io::Write as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -24,7 +23,9 @@ use tempfile::TempDir;
 use tokio::runtime::Handle;
 
 use crate::{
-    Stand, port,
+    Stand,
+    not_tested::not_tested,
+    port,
     process::{Program, Server},
 };
 
@@ -104,22 +105,11 @@ impl Installed {
     pub fn find() -> Result<Option<Self>> {
         const MISSING: &str =
             "no nginx is installed; install one with `apt-get install nginx-light` or `brew install nginx`";
-        let required = match env::var("SANDBOX_NGINX").as_deref() {
-            Err(env::VarError::NotPresent) | Ok("auto" | "") => false,
-            Ok("required") => true,
-            _ => bail!("SANDBOX_NGINX must be `auto` or `required`"),
-        };
         let path = env::var_os("PATH").unwrap_or_default();
         let folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
         match folders.map(|folder| folder.join("nginx")).find(|binary| binary.is_file()) {
             Some(binary) => Ok(Some(Self { binary, port: port::reserve()? })),
-            None if required => bail!("SANDBOX_NGINX is `required`, but {MISSING}"),
-            None => {
-                let test = std::thread::current().name().unwrap_or("a test").to_owned();
-                // In one piece, since other tests write, too.
-                std::io::stderr().write_all(format!("\nNOT TESTED: {test}: {MISSING}\n").as_bytes())?;
-                Ok(None)
-            }
+            None => not_tested("SANDBOX_NGINX", MISSING).map(|()| None),
         }
     }
 

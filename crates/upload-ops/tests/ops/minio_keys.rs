@@ -1,5 +1,5 @@
 //! `compose/minio/set-up`, run as it is. It needs a MinIO with root's key (`scripts/minio` gives both) and its client `mc`, on PATH or
-//! where `go install` puts it; without them there is nothing to test.
+//! where `go install` puts it; without them nothing is tested, which is said, or fails where `SANDBOX_MINIO` is `required`.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,12 @@ use std::{
 
 use secrecy::SecretString;
 use tokio::process::Command;
-use upload_sandbox::{Sandbox, process::Finished, s3::Key};
+use upload_sandbox::{
+    Sandbox,
+    not_tested::{MINIO, not_tested},
+    process::Finished,
+    s3::{Key, S3Connection},
+};
 use upload_storage::{Signer, SignerSettings, Storage, StorageSettings, bucket, rights};
 use uuid::Uuid;
 
@@ -28,17 +33,31 @@ struct Minio {
 }
 
 impl Minio {
+    /// The MinIO, or `None` with a word on stderr.
     async fn find() -> Option<Self> {
-        let store = Sandbox::shared().await.store().clone();
-        let health = format!("{}/minio/health/live", store.endpoint.trim_end_matches('/'));
-        let is_minio = reqwest::get(health).await.is_ok_and(|answer| answer.status().is_success());
-        // A key of STS may not administer.
-        let root = Some(store.admin).filter(|admin| is_minio && admin.session_token.is_none())?;
+        Self::look().await.map_err(|missing| not_tested(MINIO, missing).unwrap()).ok()
+    }
+
+    async fn look() -> Result<Self, &'static str> {
+        let S3Connection { endpoint, admin: root, .. } = Sandbox::shared().await.store().clone();
+        let health = format!("{}/minio/health/live", endpoint.trim_end_matches('/'));
+        if !reqwest::get(health).await.is_ok_and(|answer| answer.status().is_success()) {
+            return Err("the store is no MinIO; scripts/minio starts one");
+        }
+        if root.session_token.is_some() {
+            return Err("S3_ADMIN_ACCESS_KEY_ID is a key of STS, which may not administer");
+        }
         let path = env::var_os("PATH").unwrap_or_default();
         let installed = env::home_dir().map(|home| home.join("go/bin"));
-        let mc = env::split_paths(&path).chain(installed).map(|folder| folder.join("mc")).find(|mc| mc.is_file())?;
-        let bucket = format!("upload-sandbox-{}", Uuid::new_v4());
-        Some(Self { mc, endpoint: store.endpoint, root, bucket, folder: tempfile::tempdir().unwrap() })
+        for mc in env::split_paths(&path).chain(installed).map(|folder| folder.join("mc")) {
+            // Midnight Commander is called so, too.
+            let version = Command::new(&mc).arg("--version").output().await;
+            if version.is_ok_and(|version| String::from_utf8_lossy(&version.stdout).contains("MinIO")) {
+                let bucket = format!("upload-sandbox-{}", Uuid::new_v4());
+                return Ok(Self { mc, endpoint, root, bucket, folder: tempfile::tempdir().unwrap() });
+            }
+        }
+        Err("MinIO's client `mc` is not installed; `go install github.com/minio/mc@latest` does it")
     }
 
     fn credentials_file(&self) -> PathBuf {
