@@ -6,7 +6,14 @@
 //! limit is ours: when it is over, the boundary drops what still runs and answers 503 `shutting_down`, guards count the
 //! uploads among them, and actix gets a little longer than that to bring the answers out.
 
-use std::{future::Future, io::Write as _, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io::{ErrorKind, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix_cors::Cors;
 use actix_web::{
@@ -15,7 +22,7 @@ use actix_web::{
     middleware::from_fn,
     web,
 };
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use prometheus_client::registry::Registry;
 use tokio::{
@@ -102,7 +109,8 @@ pub struct Server {
     configure: Configure,
 }
 
-/// A bound address that nobody can connect to yet. (Another process may still bind it too, since SO_REUSEADDR is set; whoever then listens second fails.)
+/// A bound address that nobody can connect to yet. On Linux another process may bind it too if it sets SO_REUSEADDR as this one does;
+/// whoever then listens second fails.
 struct Taken {
     socket: TcpSocket,
     address: SocketAddr,
@@ -340,8 +348,18 @@ async fn take(bind_address: &str) -> Result<Taken, StartError> {
         let address = socket.local_addr()?;
         Ok(Taken { socket, address })
     };
-    let taken: std::io::Result<Taken> = bound();
-    Ok(taken.with_context(|| format!("{address} cannot be listened on"))?)
+    bound().map_err(|error| cannot_listen(address, &error))
+}
+
+/// No wrong setting as such, since a port may come free: a failure.
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> StartError {
+    let remedy = match error.kind() {
+        ErrorKind::AddrInUse => "end what listens there, or set another port",
+        ErrorKind::AddrNotAvailable => "set an address of this machine",
+        ErrorKind::PermissionDenied => "set a port from 1024 on, or let this process use lower ones",
+        _ => "set another address",
+    };
+    anyhow!("BIND_ADDRESS: {address} cannot be listened on ({error}); {remedy}").into()
 }
 
 impl Taken {
@@ -349,7 +367,7 @@ impl Taken {
     fn listen(self) -> Result<std::net::TcpListener, StartError> {
         let Self { socket, address } = self;
         let listener = socket.listen(BACKLOG).and_then(tokio::net::TcpListener::into_std);
-        Ok(listener.with_context(|| format!("{address} cannot be listened on"))?)
+        listener.map_err(|error| cannot_listen(address, &error))
     }
 }
 

@@ -178,6 +178,7 @@ suite! { $
         a_link_and_an_upload_have_one_log_line_each;
     start_up:
         bad_input_is_refused_in_one_sentence,
+        an_address_that_cannot_be_had_is_a_failure,
         a_schema_that_is_not_the_binarys_is_refused,
         a_stores_clock_that_is_off_is_noticed,
         a_databases_clock_that_is_off_is_noticed;

@@ -76,6 +76,19 @@ fn of_v2(stand: &Stand) -> Vec<Wrong> {
     own
 }
 
+pub(super) async fn an_address_that_cannot_be_had_is_a_failure(subject: &mut Subject) -> Result<()> {
+    let in_use = subject.url().strip_prefix("http://").context("a URL")?.to_owned();
+    // The second one is nobody's (RFC 5737).
+    for (address, says) in [(in_use.as_str(), "end what listens there"), ("192.0.2.1:80", "an address of this machine")]
+    {
+        let ended = subject.program().env("BIND_ADDRESS", address).run().await?;
+        ensure!(ended.code == Some(1) && ended.stdout.is_empty(), "{ended:?}");
+        ensure!(ended.stderr.lines().count() == 1, "{ended:?}");
+        ensure!(["BIND_ADDRESS", address, says].iter().all(|word| ended.stderr.contains(word)), "{ended:?}");
+    }
+    Ok(())
+}
+
 pub(super) async fn a_schema_that_is_not_the_binarys_is_refused(subject: &mut Subject) -> Result<()> {
     let table = "__diesel_schema_migrations";
     let newest = subject.value(&format!("SELECT max(version) FROM {table}")).await?.context("a version")?;

@@ -1,18 +1,9 @@
-//! How V1 ends when it cannot listen, and what it never logs. (What is said of a setting that cannot be used is the contract suite's.)
+//! What V1 never logs. (What is said of a setting that cannot be used is the contract suite's.)
 
 use upload_domain::{ImageFormat, ImagePath};
-use upload_sandbox::{process::Program, samples::jpeg_of_exactly};
+use upload_sandbox::samples::jpeg_of_exactly;
 
-use crate::rig::{BINARY, Rig};
-
-#[tokio::test]
-async fn an_address_in_use_is_a_failure() {
-    let rig = Rig::start(&[]).await;
-    let address = rig.server.url.strip_prefix("http://").unwrap();
-    let ended = Program::new(BINARY, &rig.stand).env("BIND_ADDRESS", address).run().await.unwrap();
-    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    assert!(ended.stderr.contains(address), "{}", ended.stderr);
-}
+use crate::rig::Rig;
 
 #[tokio::test]
 async fn nothing_secret_is_logged_at_the_finest_level() {

@@ -3,9 +3,9 @@
 use nix::sys::signal::Signal;
 use tokio::task::JoinHandle;
 use upload_domain::{ImageFormat, ImagePath, UserId};
-use upload_sandbox::{Stand, client::Answer, process::Program, samples};
+use upload_sandbox::{Stand, client::Answer, samples};
 
-use crate::{BINARY, Setup};
+use crate::Setup;
 
 #[tokio::test]
 async fn a_server_says_where_it_listens_and_stops_cleanly() {
@@ -18,16 +18,6 @@ async fn a_server_says_where_it_listens_and_stops_cleanly() {
         assert_eq!(setup.server.wait().await.unwrap().code(), Some(0), "{:?}", setup.server.log());
         assert_eq!(setup.server.stdout(), [format!("listening on {}", setup.server.url)]);
     }
-}
-
-#[tokio::test]
-async fn an_address_in_use_is_a_failure() {
-    let setup = Setup::start(&[]).await;
-    let taken = setup.server.url.trim_start_matches("http://");
-    let ended = Program::new(BINARY, &setup.stand).env("BIND_ADDRESS", taken).run().await.unwrap();
-    assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("cannot be listened on"), "{}", ended.stderr);
-    assert_eq!(ended.stdout, "");
 }
 
 #[tokio::test]
