@@ -1,8 +1,9 @@
 //! Logs, to stderr. Only `main` sets the subscriber.
 //!
 //! Nothing secret is logged, by construction: our own lines carry named fields of known types and never a header, a
-//! query, a body or a raw path; libraries may say warnings and errors only, at any `LOG_LEVEL`, because the SDK's and the
-//! HTTP client's finer levels print signed requests.
+//! query, a body or a raw path; libraries may say warnings and errors only, at any `LOG_LEVEL`, because the HTTP client's
+//! finer levels print signed requests. AWS's SDK may say nothing: each failure that it warns of it also returns, and whoever
+//! asked it tells that once. At a start that is refused so, the refusal is the only line.
 
 use tracing::{Level, level_filters::LevelFilter};
 use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -14,6 +15,8 @@ use crate::{
 
 /// What the names of this project's crates begin with.
 const OWN_TARGETS: &str = "upload_";
+/// What the names of the SDK's crates begin with.
+const SDK_TARGETS: &str = "aws_";
 /// Where actix tells of each request that it cannot parse, as an error: any client could fill the log with them, and nobody
 /// must act. It answers them with 400 itself.
 const BROKEN_REQUESTS: &str = "actix_http::h1::dispatcher";
@@ -29,6 +32,7 @@ pub(crate) fn init(settings: &HttpSettings) {
     };
     let filter = Targets::new()
         .with_target(OWN_TARGETS, level)
+        .with_target(SDK_TARGETS, LevelFilter::OFF)
         .with_target(BROKEN_REQUESTS, LevelFilter::OFF)
         .with_default(LevelFilter::WARN.min(level.into()));
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);

@@ -241,6 +241,13 @@ impl Wilderness {
             // May do too little: it can only read.
             with_key(SERVER, &reader, &["may not"]).with("S3_ALLOW_ONE_KEY", "true"),
             wrong("S3_PROFILE", "default", &["S3_ACCESS_KEY_ID"]),
+            SERVER
+                .into_iter()
+                .fold(
+                    wrong("S3_PROFILE", "nobody", &["gives no credentials", "AWS_SHARED_CREDENTIALS_FILE"]),
+                    Wrong::without,
+                )
+                .with("AWS_SHARED_CREDENTIALS_FILE", "/there/is/none"),
         ];
         stores
             .extend(["S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "MEDIA_PUBLIC_BASE_URL"].into_iter().flat_map(with_password));

@@ -294,7 +294,10 @@ async fn fetch(provider: &SharedCredentialsProvider) -> Result<Credentials, Arc<
 fn words(error: &CredentialsError) -> String {
     let said = match (error, error.source()) {
         (CredentialsError::CredentialsNotLoaded(_), Some(cause)) => chain(cause),
-        (CredentialsError::CredentialsNotLoaded(_), None) => "there are none in it".to_owned(),
+        // So it is with a file that is not there, too.
+        (CredentialsError::CredentialsNotLoaded(_), None) => {
+            "there are none in the files of AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE".to_owned()
+        }
         _ => chain(error),
     };
     said.lines().map(str::trim).collect::<Vec<_>>().join("; ")
