@@ -63,19 +63,19 @@ pub struct Strategy {
     name: &'static str,
     forms: Arc<dyn IssueForm>,
     endpoints: Vec<Endpoint>,
-    configure: Configure,
+    configure: ConfigureOwn,
     signer: Option<Arc<Signer>>,
 }
 
-/// Adds routes, or what their handlers reach besides [`Shared`].
+/// Adds what a strategy's handlers reach besides [`Shared`].
+type ConfigureOwn = Box<dyn Fn(&mut web::ServiceConfig, &Storage) + Send + Sync>;
+/// Adds all routes, and that.
 type Configure = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
 
 /// What a strategy is built from, before the server runs.
 pub struct Start<'a> {
     /// Where clients reach this server, with the port that was bound.
     pub public_api_url: &'a Url,
-    /// The store, with the connections of this runtime.
-    pub storage: &'a Storage,
     /// Where the strategy's own metrics go.
     pub registry: &'a mut Registry,
 }
@@ -125,14 +125,14 @@ struct Built {
 
 impl Strategy {
     /// `endpoints` are the strategy's own routes; `configure` adds the data that they need, and runs once in each worker, so what it
-    /// builds there is the worker's own.
+    /// builds there is the worker's own. The store that it is given has the connections of the main runtime.
     pub fn new(
         name: &'static str,
         forms: Arc<dyn IssueForm>,
         endpoints: Vec<Endpoint>,
-        configure: impl Fn(&mut web::ServiceConfig) + Send + Sync + 'static,
+        configure: impl Fn(&mut web::ServiceConfig, &Storage) + Send + Sync + 'static,
     ) -> Self {
-        Self { name, forms, endpoints, configure: Arc::new(configure), signer: None }
+        Self { name, forms, endpoints, configure: Box::new(configure), signer: None }
     }
 
     /// Names the key that signs forms: the store is asked at start-up what it may do.
@@ -304,9 +304,14 @@ async fn build(
     let mut registry = Registry::default();
     let own = metrics::Own::register(&mut registry);
     let uploads = ActiveUploads::new(shutdown.clone(), own.uploads_active.clone());
-    let storage = Storage::new(&settings.storage).await.map_err(|error| SettingsError(error.to_string()))?;
-    let mut start = Start { public_api_url: &public_api_url, storage: &storage, registry: &mut registry };
-    let Strategy { name, forms, endpoints, configure, signer } = strategy(&mut start).await?;
+    let storage = async {
+        let storage = Storage::new(&settings.storage).await;
+        storage.map_err(|error| StartError::Settings(SettingsError(error.to_string())))
+    };
+    let mut start = Start { public_api_url: &public_api_url, registry: &mut registry };
+    // At once: either may have to fetch credentials first.
+    let (storage, strategy) = tokio::try_join!(storage, strategy(&mut start))?;
+    let Strategy { name, forms, endpoints, configure, signer } = strategy;
     let endpoints = routes::endpoints(&*forms).into_iter().chain(endpoints).collect();
     let interface = Interface::new(name, endpoints).context("the interface's document cannot be made")?;
     let database = Database::new(&settings.database, background.runtime().clone())
@@ -314,7 +319,7 @@ async fn build(
     let shared = Shared {
         health: Arc::new(Health::new(database.clone(), storage.clone())),
         database,
-        storage,
+        storage: storage.clone(),
         limits: http.limits(),
         timing: http.timing(),
         background,
@@ -329,7 +334,7 @@ async fn build(
         trusted_proxies: http.trusted_proxies.clone().into(),
     };
     let configure = move |config: &mut web::ServiceConfig| {
-        configure(config);
+        configure(config, &storage);
         routes::configure_input(config);
         interface.configure(config);
     };

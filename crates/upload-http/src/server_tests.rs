@@ -50,7 +50,7 @@ async fn server() -> Server {
     ];
     let settings = settings::parse::<Settings>(arguments.map(Into::into)).unwrap_or_else(|error| panic!("{error}"));
     let strategy =
-        async |_start: &mut Start<'_>| Ok(Strategy::new("none", Arc::new(NoForms), Vec::new(), |_config| {}));
+        async |_start: &mut Start<'_>| Ok(Strategy::new("none", Arc::new(NoForms), Vec::new(), |_config, _storage| {}));
     let started = async {
         let taken = take(&settings.common.http.bind_address).await?;
         let Built { shared, configure, .. } = build(&settings.common, taken.address, strategy).await?;

@@ -14,15 +14,16 @@ use crate::{
     probe::{Sight, Silence, look},
 };
 
-/// How long all of it may take.
+/// How long all of it may take; the keys' credentials have been fetched before, which has a limit of its own.
 const LIMIT: Duration = Duration::from_secs(9);
 
-/// Looks at the database with its schema, the bucket, the clocks, and what the keys may do.
+/// Looks at the database with its schema, the bucket, the clocks, and what the keys may do; each role must have a key of its own.
 pub(crate) async fn check(
     database: &Database,
     storage: &Storage,
     signer: Option<&Signer>,
 ) -> Result<Sight, SettingsError> {
+    signer.map_or(Ok(()), |signer| storage.check_distinct(signer)).map_err(|error| SettingsError(error.to_string()))?;
     let deadline = Instant::now() + LIMIT;
     let sight = look(database, storage, LIMIT).await;
     judge(&sight, storage).map_err(SettingsError)?;

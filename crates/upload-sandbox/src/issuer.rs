@@ -1,7 +1,7 @@
 //! Hands out a store's keys as temporary credentials, the two ways that AWS does: a container's endpoint (ECS and EKS), and the AssumeRole
 //! of STS, which a profile with a `role_arn` asks.
 //!
-//! When credentials end is said by the test, as a time; whether the issuer answers at all, too. It proves nothing about who asks.
+//! When credentials end is said by the test, as a time; whether and how the issuer fails to answer, too. It proves nothing about who asks.
 
 use std::{
     collections::BTreeMap,
@@ -46,22 +46,23 @@ pub struct Issuer {
 struct Roles {
     by_name: BTreeMap<String, Role>,
     silent: bool,
+    mute: bool,
 }
 
 #[derive(Debug)]
 struct Role {
     key: Key,
     ends: DateTime<Utc>,
-    given: u64,
+    asked: u64,
 }
 
 impl Issuer {
     /// Starts one on the sandbox's runtime. All credentials end in an hour, until something else is said.
     pub async fn start(stand: &Stand) -> Result<Self> {
         let ends = Utc::now() + TimeDelta::hours(1);
-        let role = |(name, key): (&str, Key)| (name.to_owned(), Role { key, ends, given: 0 });
+        let role = |(name, key): (&str, Key)| (name.to_owned(), Role { key, ends, asked: 0 });
         let by_name = stand.keys().map(role).into();
-        let roles = Arc::new(Mutex::new(Roles { by_name, silent: false }));
+        let roles = Arc::new(Mutex::new(Roles { by_name, ..Roles::default() }));
 
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
         listener.set_nonblocking(true)?;
@@ -113,9 +114,14 @@ impl Issuer {
         lock(&self.roles).silent = silent;
     }
 
-    /// How often a role was given credentials.
-    pub fn given(&self, role: &str) -> u64 {
-        lock(&self.roles).by_name.get(role).map_or(0, |role| role.given)
+    /// Takes every question from now on, and never answers.
+    pub fn set_mute(&self) {
+        lock(&self.roles).mute = true;
+    }
+
+    /// How often it was asked for a role's credentials, other than in silence.
+    pub fn asked(&self, role: &str) -> u64 {
+        lock(&self.roles).by_name.get(role).map_or(0, |role| role.asked)
     }
 }
 
@@ -127,7 +133,7 @@ impl Roles {
             _ => body.split('&').find_map(|pair| pair.strip_prefix("RoleArn="))?.rsplit("upload-").next()?,
         };
         let role = self.by_name.get_mut(asked)?;
-        role.given += 1;
+        role.asked += 1;
         let Key { id, secret, session_token } = &role.key;
         let token = session_token.as_deref().unwrap_or_default();
         let ends = role.ends.to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -152,11 +158,16 @@ async fn answer(stream: TcpStream, roles: Arc<Mutex<Roles>>) {
         async move {
             let (parts, body) = request.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            let mut roles = lock(&roles);
-            if roles.silent {
-                return Err(io::Error::other("the issuer is silent"));
+            let (answer, mute) = {
+                let mut roles = lock(&roles);
+                if roles.silent {
+                    return Err(io::Error::other("the issuer is silent"));
+                }
+                (roles.answer(&parts.method, parts.uri.path(), &String::from_utf8_lossy(&body)), roles.mute)
+            };
+            if mute {
+                std::future::pending::<()>().await;
             }
-            let answer = roles.answer(&parts.method, parts.uri.path(), &String::from_utf8_lossy(&body));
             let mut response = Response::new(Full::new(Bytes::from(answer.clone().unwrap_or_default())));
             if answer.is_none() {
                 *response.status_mut() = StatusCode::NOT_FOUND;

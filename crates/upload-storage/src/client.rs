@@ -22,9 +22,10 @@ use aws_sdk_s3::{
     },
 };
 use s3_presigned_post::Bucket;
+use tokio::try_join;
 
 use crate::{
-    Addressing, ChecksumMode, SettingsError, StorageError, StorageSettings,
+    Addressing, ChecksumMode, SettingsError, Signer, StorageError, StorageSettings,
     key::Key,
     url_signer::{UrlSigner, encode_key},
 };
@@ -72,7 +73,8 @@ pub struct ReadUrl {
 }
 
 impl Storage {
-    /// Builds the client. Nothing is sent to the store yet, but temporary credentials are fetched: now, and later by this runtime.
+    /// Builds the client. Nothing is sent to the store yet, but temporary credentials are fetched: now, of both keys at once and in no
+    /// more than ten seconds, and later by this runtime.
     ///
     /// # Errors
     /// [`SettingsError`] when the endpoint, the region or the bucket cannot stand in a URL, there are no credentials, or the server's
@@ -80,16 +82,28 @@ impl Storage {
     pub async fn new(settings: &StorageSettings) -> Result<Self, SettingsError> {
         settings.bucket_at(&settings.endpoint, "S3_ENDPOINT")?;
         let public_bucket = settings.public_bucket()?;
-        let server = Key::open(settings.server()?, &settings.region).await?;
-        let reader = match settings.reader()? {
-            Some(source) => Some(Key::open(source, &settings.region).await?),
-            None => None,
-        };
+        let (server, reader) = (settings.server()?, settings.reader()?);
+        let (server, reader) = try_join!(Key::open(server, &settings.region), async {
+            match reader {
+                Some(source) => Key::open(source, &settings.region).await.map(Some),
+                None => Ok(None),
+            }
+        })?;
         if let Some(reader) = &reader {
             settings.check_distinct(&server, reader)?;
         }
         let client = client(settings, server.clone());
         Ok(Self { shared: Arc::new(Shared { client, settings: settings.clone(), public_bucket, server, reader }) })
+    }
+
+    /// Refuses a signer whose key has another role, too.
+    ///
+    /// # Errors
+    /// [`SettingsError::OneKey`].
+    pub fn check_distinct(&self, signer: &Signer) -> Result<(), SettingsError> {
+        let Shared { settings, server, reader, .. } = self.shared.as_ref();
+        settings.check_distinct(server, signer.key())?;
+        reader.as_ref().map_or(Ok(()), |reader| settings.check_distinct(reader, signer.key()))
     }
 
     /// The same bucket and keys, with connections of its own: for use on another runtime.
@@ -128,10 +142,6 @@ impl Storage {
 
     pub(crate) fn settings(&self) -> &StorageSettings {
         &self.shared.settings
-    }
-
-    pub(crate) fn public_bucket(&self) -> &Bucket {
-        &self.shared.public_bucket
     }
 
     pub(crate) fn server(&self) -> &Key {

@@ -312,3 +312,21 @@ fn without_empty_token(credentials: Credentials) -> Credentials {
     let (id, secret) = (credentials.access_key_id(), credentials.secret_access_key());
     Credentials::new(id, secret, None, credentials.expiry(), "without an empty token")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use aws_credential_types::credential_fn::provide_credentials_fn;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_never_answers_is_given_up_when_its_time_is_over() {
+        let begun = Instant::now();
+        let fetched = fetch(&SharedCredentialsProvider::new(provide_credentials_fn(pending))).await;
+        assert_eq!(fetched.unwrap_err().as_ref(), "there was no answer within 10 s");
+        assert_eq!(begun.elapsed(), FETCH_LIMIT);
+    }
+}

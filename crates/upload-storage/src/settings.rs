@@ -373,7 +373,7 @@ mod tests {
     async fn opened(command: &Command) -> Result<(), SettingsError> {
         command.storage.check()?;
         let storage = Storage::new(&command.storage).await?;
-        Signer::new(&storage, &command.signer).await.map(drop)
+        storage.check_distinct(&Signer::new(&command.storage, &command.signer).await?)
     }
 
     #[tokio::test]

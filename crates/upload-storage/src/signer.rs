@@ -12,7 +12,7 @@ use s3_presigned_post::{Bucket, Checksum, PolicyError, PostPolicy};
 use upload_domain::{ImageFormat, ImageId, Sha256Checksum, incoming_key};
 
 use crate::{
-    SettingsError, SignerSettings, Storage, StorageError,
+    SettingsError, SignerSettings, StorageError, StorageSettings,
     key::Key,
     url_signer::{UrlError, UrlSigner},
 };
@@ -83,18 +83,14 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Opens the signer's key, for the bucket of `storage`.
+    /// Opens the signer's key, for the bucket of `storage`; temporary credentials are fetched in no more than ten seconds.
+    /// Whether it has another role, too, [`Storage::check_distinct`](crate::Storage::check_distinct) says: both may be opened at once.
     ///
     /// # Errors
-    /// [`SettingsError`] when there are no credentials, or they have another role too.
-    pub async fn new(storage: &Storage, signer: &SignerSettings) -> Result<Self, SettingsError> {
-        let settings = storage.settings();
-        let key = Key::open(signer.source()?, &settings.region).await?;
-        settings.check_distinct(storage.server(), &key)?;
-        if let Some(reader) = storage.reader() {
-            settings.check_distinct(reader, &key)?;
-        }
-        Ok(Self { bucket: storage.public_bucket().clone(), key })
+    /// [`SettingsError`] when there are no credentials, or the bucket cannot stand in a URL.
+    pub async fn new(storage: &StorageSettings, signer: &SignerSettings) -> Result<Self, SettingsError> {
+        let bucket = storage.public_bucket()?;
+        Ok(Self { bucket, key: Key::open(signer.source()?, &storage.region).await? })
     }
 
     pub(crate) fn key(&self) -> &Key {

@@ -72,8 +72,7 @@ pub async fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Stra
         metrics: Metrics::register(start.registry),
     });
     // A pooled connection dies with the runtime that opened it, so each worker has its own: its PUTs begin and end there.
-    let storage = start.storage.clone();
-    Ok(Strategy::new("streaming", Arc::new(forms), endpoints(), move |config| {
+    Ok(Strategy::new("streaming", Arc::new(forms), endpoints(), move |config, storage| {
         config.app_data(web::Data::new(storage.with_own_connections())).app_data(v1.clone());
     }))
 }

@@ -26,11 +26,11 @@ pub struct Settings {
 ///
 /// # Errors
 /// Settings of the signer that cannot be used.
-pub async fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Strategy, StartError> {
-    let signer = Signer::new(start.storage, &settings.signer).await;
+pub async fn strategy(settings: &Settings, _start: &mut Start<'_>) -> Result<Strategy, StartError> {
+    let signer = Signer::new(&settings.common.storage, &settings.signer).await;
     let signer = Arc::new(signer.map_err(|error| SettingsError(error.to_string()))?);
     let forms = SignedForms::new(Arc::clone(&signer), settings.common.http.max_image_bytes);
-    Ok(Strategy::new("presigned", Arc::new(forms), Vec::new(), |_config| {}).signer(signer))
+    Ok(Strategy::new("presigned", Arc::new(forms), Vec::new(), |_config, _storage| {}).signer(signer))
 }
 
 #[cfg(test)]

@@ -151,14 +151,15 @@ async fn the_set_up_of_a_minio_makes_keys_that_may_do_what_they_must_and_no_more
         ..stand.storage_settings.clone()
     };
     let check = async |keys: &BTreeMap<String, Key>| {
-        let storage = Storage::new(&settings(&keys["server"], &keys["reader"])).await.unwrap();
+        let settings = settings(&keys["server"], &keys["reader"]);
+        let storage = Storage::new(&settings).await.unwrap();
         let signer = SignerSettings {
             access_key_id: Some(keys["signer"].id.clone()),
             secret_access_key: Some(SecretString::from(keys["signer"].secret.clone())),
             session_token: None,
             profile: None,
         };
-        rights::check(&storage, Some(&Signer::new(&storage, &signer).await.unwrap())).await
+        rights::check(&storage, Some(&Signer::new(&settings, &signer).await.unwrap())).await
     };
     assert_eq!(check(&keys).await, Ok(()));
 

@@ -24,7 +24,7 @@ fn object(pairs: Vec<(String, String)>) -> Value {
 #[tokio::test]
 async fn the_client_uploads_as_the_form_says_be_it_post_or_put() {
     let stand = Sandbox::shared().await.stand().await;
-    let signer = Signer::new(&stand.storage, &stand.signer_settings).await.unwrap();
+    let signer = Signer::new(&stand.storage_settings, &stand.signer_settings).await.unwrap();
     let client = Client::anonymous("http://127.0.0.1:1").unwrap();
     let file = samples::jpeg_of_exactly(70_000, 1);
     let (posted, put) = (ImageId::from(Uuid::now_v7()), ImageId::from(Uuid::now_v7()));
@@ -48,7 +48,7 @@ async fn the_client_uploads_as_the_form_says_be_it_post_or_put() {
 #[tokio::test]
 async fn a_refusal_is_an_answer_and_a_server_that_is_not_there_is_an_error() {
     let stand = Sandbox::shared().await.stand().await;
-    let signer = Signer::new(&stand.storage, &stand.signer_settings).await.unwrap();
+    let signer = Signer::new(&stand.storage_settings, &stand.signer_settings).await.unwrap();
     let client = Client::anonymous("http://127.0.0.1:1").unwrap();
     let image = ImageId::from(Uuid::now_v7());
     let form = signer.post_form(&request(image, 1_000)).await.unwrap();

@@ -49,7 +49,7 @@ async fn a_bucket_in_another_region_works_with_checksums_everywhere() {
         session_token: None,
         profile: None,
     };
-    let signer = Signer::new(&storage, &signer).await.unwrap();
+    let signer = Signer::new(&settings, &signer).await.unwrap();
 
     let file = Bytes::from_static(b"8 bytes!");
     let request = FormRequest { min_bytes: 8, max_bytes: 8, ..crate::forms::request() };

@@ -152,7 +152,7 @@ impl Start {
 
     async fn check(&self) -> Result<(), RightsError> {
         let storage = Storage::new(&self.storage).await.unwrap();
-        let signer = Signer::new(&storage, &self.signer).await.unwrap();
+        let signer = Signer::new(&self.storage, &self.signer).await.unwrap();
         rights::check(&storage, Some(&signer)).await
     }
 }

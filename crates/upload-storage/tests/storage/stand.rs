@@ -101,7 +101,7 @@ pub async fn stand_without_bucket(change: impl FnOnce(&mut StorageSettings)) -> 
     settings.check().unwrap();
     let storage = Storage::new(&settings).await.unwrap();
     Stand {
-        signer: Signer::new(&storage, &signer).await.unwrap(),
+        signer: Signer::new(&settings, &signer).await.unwrap(),
         storage,
         admin: Storage::new(&admin_settings).await.unwrap(),
         settings,

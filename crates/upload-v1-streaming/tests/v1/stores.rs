@@ -56,11 +56,11 @@ async fn uploads_go_on_with_renewed_credentials_and_end_with_the_last() {
 
     let soon = (Utc::now() + TimeDelta::seconds(20)).trunc_subsecs(0);
     issuer.set_end("server", soon);
-    let (mut stored, given_before) = (0, issuer.given("server"));
+    let (mut stored, asked_before) = (0, issuer.asked("server"));
     until(async || {
         assert_eq!(upload().await.status, 201);
         stored += 1;
-        issuer.given("server") > given_before
+        issuer.asked("server") > asked_before
     })
     .await;
     issuer.set_silent(true);

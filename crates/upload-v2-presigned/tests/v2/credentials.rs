@@ -71,7 +71,7 @@ async fn a_form_ends_with_the_credentials_that_signed_it_and_later_when_they_are
         assert_eq!(stand.storage.list(&format!("incoming/{}", created.image_id())).await.unwrap().len(), 1);
     }
 
-    let (asked_before, later) = (issuer.given("signer"), Utc::now() + TimeDelta::hours(1));
+    let (asked_before, later) = (issuer.asked("signer"), Utc::now() + TimeDelta::hours(1));
     issuer.set_end("signer", later);
     // Many at once, again and again, until the pause after the last question is over.
     repeat(async || {
@@ -80,7 +80,7 @@ async fn a_form_ends_with_the_credentials_that_signed_it_and_later_when_they_are
         round.iter().all(|answer| ends(answer.as_ref().unwrap().form()) > soon)
     })
     .await;
-    assert_eq!(issuer.given("signer"), asked_before + 1, "one question for all of them");
+    assert_eq!(issuer.asked("signer"), asked_before + 1, "one question for all of them");
     for method in ["POST", "PUT"] {
         let created = client.post("/user/images", &wish(method)).await.unwrap().expect_status(201).unwrap();
         let life = ends(created.form()) - Utc::now();
@@ -122,13 +122,13 @@ async fn forms_and_reads_go_on_with_the_old_credentials_until_they_end_and_then_
     for role in ["server", "signer", "reader"] {
         issuer.set_end(role, soon);
     }
-    let given_before = ["server", "signer", "reader"].map(|role| (role, issuer.given(role)));
+    let asked_before = ["server", "signer", "reader"].map(|role| (role, issuer.asked(role)));
     let empty = client.post("/user/images", &wish("POST")).await.unwrap().expect_status(201).unwrap();
     repeat(async || {
         client.post("/user/images", &wish("POST")).await.unwrap();
         client.get(&format!("/images/{id}")).await.unwrap();
         assert_eq!(client.link_profile(empty.image_id()).await.unwrap().refusal(), (409, "not_uploaded"));
-        given_before.iter().all(|(role, before)| issuer.given(role) > *before)
+        asked_before.iter().all(|(role, before)| issuer.asked(role) > *before)
     })
     .await;
     issuer.set_silent(true);
@@ -268,7 +268,7 @@ async fn a_source_without_credentials_ends_the_process_with_code_2_and_a_sentenc
             program().env("S3_SIGNER_PROFILE", "upload-reader"),
             &["S3_READER_PROFILE and S3_SIGNER_PROFILE must name different keys", "S3_ALLOW_ONE_KEY"],
         ),
-        ("an endpoint that is silent", dead.program(BINARY, &stand), &["the AWS default chain gives no credentials"]),
+        ("sources that are silent", dead.program(BINARY, &stand), &["gives no credentials"]),
         (
             "credentials that have ended",
             late.program(BINARY, &stand),
@@ -284,6 +284,20 @@ async fn a_source_without_credentials_ends_the_process_with_code_2_and_a_sentenc
         for key in [&server, &signer, &reader] {
             assert!(!ended.stderr.contains(&key.secret) && !ended.stderr.contains(&key.id), "{told}");
         }
+    }
+}
+
+#[tokio::test]
+async fn sources_that_never_answer_are_asked_at_once_and_given_up_together() {
+    let stand = Sandbox::shared().await.stand().await;
+    let issuer = Issuer::start(&stand).await.unwrap();
+    issuer.set_mute();
+    let ended = issuer.program(BINARY, &stand).run().await.unwrap();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{}", ended.stderr);
+    assert!(ended.stderr.lines().count() == 1 && ended.stderr.contains("gives no credentials"), "{}", ended.stderr);
+    // One after another, the first would have ended the process before the next was asked.
+    for role in ["server", "signer", "reader"] {
+        assert!(issuer.asked(role) > 0, "{role}: {}", ended.stderr);
     }
 }
 
