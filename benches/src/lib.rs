@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
 
+pub mod latency;
 pub mod record;
 pub mod workload;
