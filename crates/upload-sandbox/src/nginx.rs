@@ -55,7 +55,7 @@ http {
 /// Outside of the search path of Debian's ordinary users, built from source, Homebrew.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin", "/opt/homebrew/bin"];
 /// What nginx says of each worker that it starts, followed by the process id.
-const WORKER_STARTED: &str = "start worker process ";
+pub const WORKER_STARTED: &str = "start worker process ";
 
 /// Which server answers what both can answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,9 +109,7 @@ impl Installed {
             Ok("required") => true,
             _ => bail!("SANDBOX_NGINX must be `auto` or `required`"),
         };
-        let path = env::var_os("PATH").unwrap_or_default();
-        let folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
-        match folders.map(|folder| folder.join("nginx")).find(|binary| binary.is_file()) {
+        match binary() {
             Some(binary) => Ok(Some(Self { binary, port: port::reserve()? })),
             None if required => bail!("SANDBOX_NGINX is `required`, but {MISSING}"),
             None => {
@@ -190,6 +188,13 @@ impl fmt::Display for Active {
             Self::Split(_) => "split",
         })
     }
+}
+
+/// The machine's nginx, wherever such a program is usually installed.
+pub fn binary() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
+    folders.map(|folder| folder.join("nginx")).find(|binary| binary.is_file())
 }
 
 fn command(binary: &Path, folder: &Path, runtime: &Handle) -> Program {
