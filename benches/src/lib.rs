@@ -3,6 +3,8 @@
 pub mod advise;
 pub mod builds;
 mod client;
+pub mod command;
+pub mod facts;
 pub mod latency;
 pub mod limits;
 pub mod load;
@@ -11,5 +13,8 @@ pub mod record;
 pub mod report;
 pub mod sink;
 pub mod stage;
+pub mod store;
+pub mod target;
 pub mod usage;
+pub mod verify;
 pub mod workload;
