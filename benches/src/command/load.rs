@@ -86,7 +86,7 @@ pub struct LoadCommand {
     give_up: u64,
 
     /// A user's bearer token; once for each user, who take turns.
-    #[arg(long, env = "UPLOAD_BENCH_TOKEN", hide_env_values = true)]
+    #[arg(long)]
     token: Vec<String>,
 
     /// A file with a token on each line.
@@ -112,7 +112,8 @@ impl LoadCommand {
         let progress = Progress::new();
         let end = stop.child_token();
         let begun = Instant::now();
-        let loading = load::run(&flow, &callers, &payload, &self.options(), &progress, end.clone());
+        let options = self.options();
+        let loading = load::run(&flow, &callers, &payload, &options, &progress, end.clone());
         let mut loading = pin!(loading);
         let outcome = tokio::select! {
             outcome = &mut loading => outcome,

@@ -139,6 +139,12 @@ impl Server {
         self.seen.read.lock().unwrap().iter().filter(|read| read.path == path).cloned().collect()
     }
 
+    /// Waits until so many requests have arrived.
+    pub async fn has_received(&self, requests: u64) {
+        let mut received = self.seen.requests.subscribe();
+        timeout(PATIENCE, received.wait_for(|received| *received >= requests)).await.unwrap().unwrap();
+    }
+
     pub fn bytes_read(&self) -> u64 {
         *self.seen.bytes_read.borrow()
     }
