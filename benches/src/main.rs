@@ -8,7 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use upload_bench::{
     advise::AdviseCommand,
-    command::{LoadCommand, ReportCommand},
+    command::{CompareCommand, LoadCommand, ReportCommand},
+    sink::SinkCommand,
     stage::StoreCommand,
 };
 
@@ -26,8 +27,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Action {
     Load(LoadCommand),
+    Compare(CompareCommand),
     Report(ReportCommand),
     Advise(AdviseCommand),
+    #[command(hide = true)]
+    Sink(SinkCommand),
     #[command(hide = true)]
     Store(StoreCommand),
 }
@@ -51,11 +55,16 @@ async fn run(action: Action) -> Result<ExitCode> {
             listen(stop.clone())?;
             command.run(stop).await
         }
+        Action::Compare(command) => {
+            listen(stop.clone())?;
+            command.run(&stop).await
+        }
         Action::Report(command) => command.run(),
         Action::Advise(command) => {
             println!("{}", command.run()?);
             Ok(ExitCode::SUCCESS)
         }
+        Action::Sink(command) => command.run().await,
         Action::Store(command) => command.run().await,
     }
 }
