@@ -153,11 +153,7 @@ impl Limited {
 
     /// Kills it, with all that it started, and waits for its end.
     pub async fn kill(&self) {
-        self.server.kill();
-        for pid in self.meter.processes() {
-            // Who has ended in between needs no signal.
-            let _ = i32::try_from(pid).map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
-        }
+        self.kill_all();
         self.server.ended().await;
     }
 
@@ -179,6 +175,15 @@ impl Limited {
         self.usage()
     }
 
+    /// Also what has left the server's process group: it may hold the server's streams open, whose end is waited for.
+    fn kill_all(&self) {
+        self.server.kill();
+        for pid in self.meter.processes() {
+            // Who has ended in between needs no signal.
+            let _ = i32::try_from(pid).map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
+        }
+    }
+
     fn stop_sampler(&self) {
         if let Some(sampler) = lock(&self.sampler).take() {
             sampler.abort();
@@ -189,6 +194,7 @@ impl Limited {
 impl Drop for Limited {
     fn drop(&mut self) {
         self.stop_sampler();
+        self.kill_all();
     }
 }
 

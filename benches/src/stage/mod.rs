@@ -14,11 +14,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 use tokio::process::Command;
-use upload_sandbox::{Stand, process::Program};
+use upload_sandbox::{Sandbox, Stand, process::Program};
 use url::Url;
 
 pub use crate::sink::SinkConnection;
 pub use store::StoreCommand;
+pub(crate) use store::store_variables;
 
 use crate::{
     builds::{self, Binaries, Node},
@@ -132,6 +133,15 @@ impl Stage {
         Ok(Started { url: Some(url), process: Some(process), _folder: folder })
     }
 
+    /// Starts a null sink with the keys of the sandbox's store.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub async fn start_sink(&self, sandbox: &Sandbox) -> Result<SinkConnection> {
+        let this = std::env::current_exe().context("the path of this program cannot be found")?;
+        SinkConnection::start(&this, sandbox).await
+    }
+
     /// One of our servers: a worker for its one CPU, everything else as it is by default. It logs warnings only, since the line for
     /// each upload would be read, and its time spent, by this process.
     async fn server(&self, binary: &Path, stand: &Stand, sink: Option<&SinkConnection>) -> Result<Limited> {
@@ -150,6 +160,12 @@ async fn versions(nginx: Option<&Path>, node: Option<&Node>) -> BTreeMap<String,
         versions.extend(version.map(|version| (name.to_owned(), version)));
     };
     note("rustc", version_of(Path::new("rustc"), "--version").await);
+    let store = crate::store::process_id().and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
+    if let Some(store) = store
+        && let Some(name) = store.file_name()
+    {
+        note(&name.to_string_lossy(), version_of(&store, "--version").await);
+    }
     if let Some(nginx) = nginx {
         note("nginx", version_of(nginx, "-v").await);
     }

@@ -38,7 +38,9 @@ impl StoreCommand {
         let store = EmbeddedS3::start().await?;
         let (program, arguments) = self.command.split_first().context("there is no command")?;
         let mut command = Command::new(program);
-        command.args(arguments).envs(variables(store.connection())).kill_on_drop(true);
+        command.args(arguments).envs(store_variables(store.connection())).kill_on_drop(true);
+        // Its buckets are hosts, too, and its CPU time is this process's.
+        command.env("SANDBOX_S3_DOMAIN", "localhost").env("SANDBOX_S3_PID", std::process::id().to_string());
         let child = command.spawn().with_context(|| format!("{} does not start", program.display()))?;
         let status = until_ended(child).await?;
         Ok(exit_code(status))
@@ -69,16 +71,13 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-/// The store and its keys, by the names that [`S3Connection::from_environment`] reads, and whose CPU time is the store's.
-fn variables(store: &S3Connection) -> Vec<(String, String)> {
-    let mut variables = vec![
-        ("S3_ENDPOINT".to_owned(), store.endpoint.clone()),
-        ("SANDBOX_S3_DOMAIN".to_owned(), "localhost".to_owned()),
-        ("SANDBOX_S3_PID".to_owned(), std::process::id().to_string()),
-    ];
+/// A store and its keys, by the names that [`S3Connection::from_environment`] reads.
+pub(crate) fn store_variables(store: &S3Connection) -> Vec<(String, String)> {
+    let mut variables = vec![("S3_ENDPOINT".to_owned(), store.endpoint.clone())];
     let mut add = |prefix: &str, key: &Key| {
         variables.push((format!("{prefix}ACCESS_KEY_ID"), key.id.clone()));
         variables.push((format!("{prefix}SECRET_ACCESS_KEY"), key.secret.clone()));
+        variables.extend(key.session_token.clone().map(|token| (format!("{prefix}SESSION_TOKEN"), token)));
     };
     add("S3_ADMIN_", &store.admin);
     add("S3_", &store.keys.server);

@@ -2,7 +2,13 @@
 //!
 //! A server that is dropped is waited for, hence runtimes with more than one thread.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use tokio::time::{sleep, timeout};
 use upload_bench::{
@@ -15,6 +21,8 @@ use upload_sandbox::process::Program;
 use crate::not_tested;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Set in the process that is there to be killed.
+const OTHER: &str = "UPLOAD_BENCH_TEST_OTHER";
 const LISTENING: &str = "echo listening on http://127.0.0.1:1; ";
 
 fn shell(script: &str) -> Program {
@@ -92,12 +100,18 @@ async fn nothing_is_left_of_a_group_when_its_server_is_dropped() {
     let limited = limiter.serve(shell("setsid sleep 1000 & exec sleep 1000")).await.unwrap();
     let folders = groups_of(&limited);
     assert!(!folders.is_empty());
-    let two = async {
-        while fs::read_to_string(folders[0].join("cgroup.procs")).unwrap().lines().count() < 2 {
+    // It becomes `sleep` once it has left.
+    let sleeping = || {
+        let processes = fs::read_to_string(folders[0].join("cgroup.procs")).unwrap();
+        let name = |process: &str| fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        processes.lines().filter(|process| name(process) == "sleep\n").count()
+    };
+    let both = async {
+        while sleeping() < 2 {
             sleep(Duration::from_millis(1)).await;
         }
     };
-    timeout(PATIENCE, two).await.expect("the second process starts");
+    timeout(PATIENCE, both).await.expect("the second process starts");
     drop(limited);
     assert!(folders.iter().all(|folder| !folder.exists()), "{folders:?}");
 }
@@ -144,4 +158,38 @@ async fn without_cgroups_a_server_has_one_cpu_and_its_memory_is_still_measured()
     let usage = limited.usage().unwrap();
     assert!(usage.peak_rss_bytes > 0, "{usage:?}");
     assert_eq!(usage.peak_cgroup_bytes, None);
+}
+
+/// What the process does that the next test kills; in a run of its own there is nothing to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_process() {
+    if env::var_os(OTHER).is_none() {
+        return;
+    }
+    let limited = Limiter::find().unwrap().serve(shell("exec sleep 1000")).await.unwrap();
+    let folders = groups_of(&limited).into_iter().map(|folder| folder.display().to_string());
+    println!("\nfolders /proc/{} {}", limited.id(), folders.collect::<Vec<_>>().join(" "));
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn nothing_is_left_when_the_comparison_is_killed_with_no_chance_to_clean_up() {
+    let mut other = Command::new(env::current_exe().unwrap())
+        .args(["limits::the_other_process", "--exact", "--nocapture"])
+        .env(OTHER, "yes")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(other.stdout.take().unwrap()).lines();
+    let line = lines.map(Result::unwrap).find(|line| line.starts_with("folders ")).unwrap();
+    let folders: Vec<PathBuf> = line.split(' ').skip(1).map(PathBuf::from).collect();
+    assert!(folders.iter().all(|folder| folder.exists()), "{folders:?}");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let gone = async {
+        while folders.iter().any(|folder| folder.exists()) {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, gone).await.expect("the server and its cgroup go");
 }

@@ -1,9 +1,12 @@
 //! What the comparison tool promises, with real servers and real processes.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[cfg(target_os = "linux")]
+mod baselines;
 mod generator;
 #[cfg(target_os = "linux")]
 mod limits;
+mod sink;
 mod verifier;
 
 /// Says what a test could not look at here, past the test harness's capture.
