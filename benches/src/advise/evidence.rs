@@ -65,8 +65,8 @@ impl Evidence {
         let first_above = both.iter().find(|(_store, images)| *images >= question.peak);
         let Some(&(store, images)) = first_above.or(both.iter().max_by_key(|(_store, images)| *images)) else {
             bail!(
-                "the report has no finished rounds of v1 and of v2-post (or v2-put) with the same number of images on a store, \
-                 so that it cannot advise; make one with `upload-bench compare`"
+                "the report has no finished rounds of v1 and of v2-post (or v2-put) with the same number of images \
+                 on a store, so that it cannot advise; make one with `upload-bench compare`"
             );
         };
         let streaming = at(store, images, &|target| target == Target::V1).context("v1 was found just now")?;
@@ -114,8 +114,8 @@ impl Evidence {
         side.clients.bytes_from_server.median + side.to_store + more
     }
 
-    /// What another size than the measured one adds to the bytes in: all of the difference in V1, and in V2 what it changes
-    /// of the piece that the link reads.
+    /// What another size than the measured one adds to the bytes in: all of the difference in V1, and in V2 what it
+    /// changes of the piece that the link reads.
     fn more_bytes_in(&self, side: &Side) -> f64 {
         let (asked, measured) = (self.question.image_bytes as f64, self.measured_bytes as f64);
         if side.is_streaming() {
@@ -169,8 +169,8 @@ impl Side {
         let clients = row.clients.clone().with_context(|| lacks("successful images"))?;
         let sum = row.server_to_store.clone().with_context(|| {
             format!(
-                "the report has no run of {target} on the null sink with images of {} bytes, so that the server's requests to the \
-                 store are not known; make a report with `sinkBursts`",
+                "the report has no run of {target} on the null sink with images of {} bytes, so that the server's \
+                 requests to the store are not known; make a report with `sinkBursts`",
                 row.image_bytes
             )
         })?;

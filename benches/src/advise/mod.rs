@@ -1,4 +1,5 @@
-//! `upload-bench advise`: which of the two servers to deploy, from what a report has measured, with its arithmetic shown.
+//! `upload-bench advise`: which of the two servers to deploy, from what a report has measured, with its arithmetic
+//! shown.
 //!
 //! Nothing is extrapolated without saying so. What cannot be answered from the report is an error and not a guess.
 
@@ -145,21 +146,27 @@ fn asked(report: &Report, evidence: &Evidence) -> Vec<String> {
     ];
     lines.push(if evidence.is_beyond_what_was_measured() {
         format!(
-            "Used are the figures of {} at once, the most that was measured. The peak is beyond it: what happens there is not known.",
+            "Used are the figures of {} at once, the most that was measured. The peak is beyond it: what happens \
+             there is not known.",
             grouped(evidence.images.into())
         )
     } else {
-        format!("Used are the figures of {} at once, the smallest number measured that is not below the peak.", grouped(evidence.images.into()))
+        format!(
+            "Used are the figures of {} at once, the smallest number measured that is not below the peak.",
+            grouped(evidence.images.into())
+        )
     });
     if evidence.is_other_size() {
         lines.push(
-            "The size is not the one that was measured: V1's CPU is taken by the byte and V2's by the image, which makes V1 look too good \
-             for much smaller images. Memory is as measured."
+            "The size is not the one that was measured: V1's CPU is taken by the byte and V2's by the image, which \
+             makes V1 look too good for much smaller images. Memory is as measured."
                 .to_owned(),
         );
     }
     if question.image_bytes > LARGEST_IMAGE_BYTES {
-        lines.push(format!("Neither server takes images of more than {LARGEST_IMAGE_BYTES} bytes unless MAX_IMAGE_BYTES is raised."));
+        lines.push(format!(
+            "Neither server takes images of more than {LARGEST_IMAGE_BYTES} bytes unless MAX_IMAGE_BYTES is raised."
+        ));
     }
     lines
 }
@@ -247,10 +254,10 @@ fn requests(evidence: &Evidence) -> Vec<String> {
             let images = grouped(evidence.question.images_per_day);
             let mut parts = Vec::new();
             if let Some(price) = evidence.question.request_price {
-                parts.push(format!("{} writes × {images} × {} / 1000", trimmed(side.writes()), trimmed(price)));
+                parts.push(format!("{} × {images} × {} / 1000 for writes", trimmed(side.writes()), trimmed(price)));
             }
             if let Some(price) = evidence.question.read_price {
-                parts.push(format!("{} reads × {images} × {} / 1000", trimmed(side.reads()), trimmed(price)));
+                parts.push(format!("{} × {images} × {} / 1000 for reads", trimmed(side.reads()), trimmed(price)));
             }
             lines.push(format!("      {} = {} a day", parts.join(" + "), money(total)));
         }
@@ -277,7 +284,8 @@ fn refusals(evidence: &Evidence) -> Vec<String> {
             format!("so that those that wait longer than {LONGEST_WAIT_SECONDS} s are answered 503")
         };
         let admitted = grouped(peak.min(doors));
-        lines.push(format!("  at the pace that was measured, {admitted} images take {} s, {patience}", number(seconds)));
+        lines
+            .push(format!("  at the pace that was measured, {admitted} images take {} s, {patience}", number(seconds)));
     }
     lines.push("  V2 has no such doors: clients upload to the bucket, at the bucket's own limits".to_owned());
     lines

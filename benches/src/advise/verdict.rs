@@ -21,12 +21,14 @@ struct Verdict {
 const V1_WOULD_BE: &str =
     "V1 would be right if clients must not reach the bucket, or if no content may get into it before it was looked at.";
 /// When V2 would be right.
-const V2_WOULD_BE: &str = "V2 would be right if clients may reach the bucket and are many or slow, since their bytes then pass by the server.";
+const V2_WOULD_BE: &str = "V2 would be right if clients may reach the bucket and are many or slow, since their bytes \
+    then pass by the server.";
 
 /// The recommendation, in lines.
 pub(super) fn lines(evidence: &Evidence) -> Vec<String> {
     let reach = if evidence.question.private_bucket {
-        "Clients cannot reach the bucket, which V2 needs; V1 does not."
+        "Clients cannot reach the bucket. V2 needs that to upload; V1 only to read, for which a cache in front of \
+         the bucket is enough."
     } else {
         "With V2, clients must reach the bucket to upload (from browsers with CORS); with V1 only to read."
     };
@@ -113,7 +115,9 @@ fn by_cpu(evidence: &Evidence) -> Verdict {
         Verdict { deploy: "deploy V2", because: vec![cpu(evidence)], otherwise: V1_WOULD_BE }
     } else {
         let same = "Both serve the peak, and the difference in CPU time is below one percent of one CPU.".to_owned();
-        let simple = "Then V1 is the simpler of the two: clients reach one address, and wrong content never gets into the bucket.".to_owned();
+        let simple = "Then V1 is the simpler of the two: clients reach one address, and wrong content never gets \
+            into the bucket."
+            .to_owned();
         Verdict { deploy: "deploy V1", because: vec![same, simple], otherwise: V2_WOULD_BE }
     }
 }

@@ -1,8 +1,9 @@
-//! What the runs of a report amount to: for each target, store and number of images the median of the finished rounds, with
-//! their range.
+//! What the runs of a report amount to: for each target, store and number of images the median of the finished rounds,
+//! with their range.
 //!
-//! A round that hung, died or is void is never part of a median; it is kept beside it, in words. Ratios are made round by
-//! round, because rounds of the same number ran next to each other, and a machine that is slow today is slow for both.
+//! A round that hung, died or is void is never part of a median; it is kept beside it, in words. Ratios are made round
+//! by round, because rounds of the same number ran next to each other, and a machine that is slow today is slow for
+//! both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,8 +59,8 @@ pub struct Figures {
     pub store_cpu_s_per_gb: Option<Spread>,
     /// What the clients sent and got for each successful image.
     pub clients: Option<Traffic>,
-    /// What the server and the store exchanged for each successful image, from the runs on the null sink with images of the
-    /// same size: it is a property of the design and not of the store.
+    /// What the server and the store exchanged for each successful image, from the runs on the null sink with images of
+    /// the same size: it is a property of the design and not of the store.
     pub server_to_store: Option<ServerToStore>,
     /// Images that failed in finished rounds, by class.
     pub failures: BTreeMap<String, u64>,

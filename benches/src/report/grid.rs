@@ -1,11 +1,11 @@
-//! The tables of a report as rows of cells; [`super::table`] draws them on a terminal and [`super::html`] on a page, so that
-//! both say the same.
+//! The tables of a report as rows of cells; [`super::table`] draws them on a terminal and [`super::html`] on a page, so
+//! that both say the same.
 
 use std::collections::BTreeSet;
 
 use super::{
     figures::{self, Figures, YARDSTICKS},
-    spread::{Spread, bytes, grouped, number, percent},
+    spread::{Spread, bytes, grouped, number, percent, seconds, trimmed},
     targets::{self, describe},
 };
 use crate::record::{Report, Store, Target};
@@ -114,8 +114,8 @@ fn makespans(store: Store, rows: &[&Figures]) -> Grid {
         let published = if store == Store::Sink { String::new() } else { published.join(", ") };
         [words(targets::name(target))].into_iter().chain(counts.iter().map(cell)).chain([words(published)]).collect()
     });
-    let note =
-        "Median of the finished rounds. A share of images that succeeded stands beside a time where it is not 100 %.";
+    let note = "Median of the finished rounds. Where not every image succeeded, the share of the worst round stands \
+        beside it.";
     let title = format!("Makespan in seconds on {}", targets::store(store));
     Grid { title, note: note.to_owned(), head, rows: body.collect() }
 }
@@ -124,8 +124,8 @@ fn makespans(store: Store, rows: &[&Figures]) -> Grid {
 fn short(row: &Figures) -> Cell {
     let mut parts = Vec::new();
     if let (Some(makespan), Some(success)) = (row.makespan_s, row.success_percent) {
-        let share = if success.median < 100.0 { format!(" at {} %", percent(success.median)) } else { String::new() };
-        parts.push(format!("{}{share}", number(makespan.median)));
+        let share = if success.least < 100.0 { format!(" at {} %", percent(success.least)) } else { String::new() };
+        parts.push(format!("{}{share}", seconds(makespan.median)));
     }
     let rounds = row.finished + row.unfinished.len();
     for how in row.unfinished.iter().map(|round| round.how).collect::<BTreeSet<_>>() {
@@ -157,13 +157,13 @@ fn times(store: Store, rows: &[&Figures]) -> Grid {
         let finished =
             if row.finished == rounds { rounds.to_string() } else { format!("{} of {rounds}", row.finished) };
         let latency = |of: fn(&figures::Latency) -> f64| {
-            figure(row.latency.as_ref().map(|latency| number(of(latency))).unwrap_or_default())
+            figure(row.latency.as_ref().map(|latency| seconds(of(latency))).unwrap_or_default())
         };
         let success = row.success_percent.map(|success| success.text_by(percent)).unwrap_or_default();
         vec![
-            Cell { text: success, kind: failed(row.stops()) },
+            Cell { text: success, kind: failed(row.success_percent.is_some_and(|success| success.least < 100.0)) },
             Cell { text: finished, kind: failed(!row.unfinished.is_empty()) },
-            spread(row.makespan_s),
+            figure(row.makespan_s.map(|makespan| makespan.text_by(seconds)).unwrap_or_default()),
             median(row.images_per_s, number),
             median(row.megabytes_per_s, number),
             latency(|latency| latency.p50_s),
@@ -185,8 +185,8 @@ fn times(store: Store, rows: &[&Figures]) -> Grid {
         "p99 s",
         "max s",
     ];
-    let note = "Medians of the finished rounds with their range; percentiles of all their images together, from when each \
-                was due. Failed images have no latency: read it with the success beside it.";
+    let note = "Medians of the finished rounds with their range; percentiles of all their images together, from when \
+        each was due. Failed images have no latency: read it with the success beside it.";
     grid(format!("Time on {}", targets::store(store)), note, &head, body)
 }
 
@@ -231,12 +231,12 @@ fn ratios(store: Store, rows: &[&Figures]) -> Grid {
     });
     let head = ["images", "target", "time × direct", "time × nginx", "time × node-v1", "CPU × nginx", "CPU × node-v1"];
     let note = "Ratios of rounds with the same number in which both served every image; medians with their range. \
-                direct and nginx store an object and node-v1 links nothing: their units are smaller.";
+        direct and nginx store an object and node-v1 links nothing: their units are smaller.";
     grid(format!("Ratios on {}", targets::store(store)), note, &head, body)
 }
 
-/// The row that stands for a target where the number of images does not matter: the largest that was whole, on a real store
-/// rather than on the sink.
+/// The row that stands for a target where the number of images does not matter: the largest that was whole, on a real
+/// store rather than on the sink.
 fn representative(figures: &[Figures], target: Target) -> Option<&Figures> {
     let whole = figures.iter().filter(|row| row.target == target && row.is_whole() && row.clients.is_some());
     whole.min_by_key(|row| (row.store == Store::Sink, u32::MAX - row.images))
@@ -251,12 +251,12 @@ fn requests(figures: &[Figures]) -> Grid {
         let billed = client_writes + server.iter().map(|(_operation, count)| count).sum::<f64>();
         let known = row.server_to_store.is_some() || row.server.is_none();
         let server: Vec<String> =
-            server.into_iter().map(|(operation, count)| format!("{operation} {}", trimmed_count(count))).collect();
-        let billed = if known { trimmed_count(billed) } else { "no sink run".to_owned() };
+            server.into_iter().map(|(operation, count)| format!("{operation} {}", trimmed(count))).collect();
+        let billed = if known { trimmed(billed) } else { "no sink run".to_owned() };
         Some(vec![
             words(description.name),
             words(description.unit.text()),
-            figure(trimmed_count(clients.requests.median)),
+            figure(trimmed(clients.requests.median)),
             words(description.client_write.unwrap_or_default()),
             words(server.join(", ")),
             figure(billed),
@@ -270,13 +270,9 @@ fn requests(figures: &[Figures]) -> Grid {
         "server's requests to the store",
         "billed by the store",
     ];
-    let note = "For each image that succeeded. What a server asks of the store is counted by the null sink, because it is a \
-                property of the design and not of the store.";
+    let note = "For each image that succeeded. What a server asks of the store is counted by the null sink, because \
+        it is a property of the design and not of the store.";
     grid("Requests for each image", note, &head, rows.collect())
-}
-
-fn trimmed_count(value: f64) -> String {
-    super::spread::trimmed(value)
 }
 
 fn traffic(figures: &[Figures]) -> Grid {
@@ -308,7 +304,8 @@ fn traffic(figures: &[Figures]) -> Grid {
         "through the server in all",
         "client to store",
     ];
-    let note = "For each image that succeeded, heads included. The server's traffic with the store comes from the runs on the null sink.";
+    let note = "For each image that succeeded, heads included. The server's traffic with the store comes from the \
+        runs on the null sink.";
     grid("Bytes for each image", note, &head, rows.collect())
 }
 
@@ -322,7 +319,7 @@ fn failures(report: &Report, figures: &[Figures]) -> Grid {
         };
         for round in &row.unfinished {
             let text = format!("{}: {}", round.how, round.reason);
-            rows.push([begin(format!("round {}", round.round)), vec![Cell { text, kind: Kind::Failed }]].concat());
+            rows.push([begin(format!("round {}", round.round)), vec![words(text)]].concat());
         }
         let classes: Vec<String> =
             row.failures.iter().map(|(class, count)| format!("{class}: {}", grouped(*count))).collect();

@@ -1,8 +1,8 @@
-//! What a comparison found, for people: `report.json` with everything that was measured, `report.html` to read, `machine.txt`,
-//! and the text for a terminal.
+//! What a comparison found, for people: `report.json` with everything that was measured, `report.html` to read,
+//! `machine.txt`, and the text for a terminal.
 //!
-//! All of it is made from a [`Report`] alone, so that it can be made anew from `report.json`, also after a change here. Files
-//! are replaced whole or not at all: what an earlier round left is never half overwritten.
+//! All of it is made from a [`Report`] alone, so that it can be made anew from `report.json`, also after a change here.
+//! Files are replaced whole or not at all: what an earlier round left is never half overwritten.
 
 pub mod figures;
 pub mod grid;
@@ -29,8 +29,8 @@ use crate::record::{Report, VERSION};
 ///
 /// # Errors
 ///
-/// Fails with the name of the file that could not be written, for instance because the disk is full; files that were there
-/// before stay as they were.
+/// Fails with the name of the file that could not be written, for instance because the disk is full; files that were
+/// there before stay as they were.
 pub fn write(report: &Report, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("the folder {} cannot be made", folder.display()))?;
     let mut json = serde_json::to_string_pretty(report).context("the report cannot be written as JSON")?;
@@ -44,7 +44,8 @@ pub fn write(report: &Report, folder: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// Fails with the file's name when it cannot be read, is of another version than [`VERSION`], or does not hold a report.
+/// Fails with the file's name when it cannot be read, is of another version than [`VERSION`], or does not hold a
+/// report.
 pub fn read(path: &Path) -> Result<Report> {
     #[derive(Deserialize)]
     struct Head {

@@ -50,6 +50,11 @@ pub fn number(value: f64) -> String {
     if size == 0.0 { "0".to_owned() } else { text }
 }
 
+/// Seconds: three digits, but nothing below a millisecond, which no measurement here can tell.
+pub fn seconds(value: f64) -> String {
+    if value.abs() < 0.0995 { format!("{value:.3}") } else { number(value) }
+}
+
 /// `100`, `98.5`, `13`: rounded down, so that only all is 100.
 pub fn percent(value: f64) -> String {
     // The margin is for shares such as 0.29, of which 100 times is a little less than 29.

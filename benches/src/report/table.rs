@@ -1,11 +1,15 @@
 //! Tables on a terminal, 120 columns wide at most and without colours, so that they can be pasted into a message.
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 
 use super::grid::{Cell, Grid, Kind};
 
 /// The widest line.
 const COLUMNS: u16 = 120;
+
+/// A line under the names of the columns and one at the end: rows are many, and need none between them.
+const RULES: TableStyle = TableStyle::new().header_separator(RULE).bottom_border(RULE);
+const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 
 /// Stands before what failed.
 const MARK: &str = "✗ ";
@@ -13,7 +17,7 @@ const MARK: &str = "✗ ";
 /// Draws a table under its title.
 pub fn draw(grid: &Grid) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(RULES);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(COLUMNS);
     table.set_header(&grid.head);
     table.add_rows(grid.rows.iter().map(|row| row.iter().map(cell)));
@@ -26,7 +30,7 @@ fn cell(cell: &Cell) -> comfy_table::Cell {
         Kind::Failed => format!("{MARK}{}", cell.text),
         Kind::Words | Kind::Figure => cell.text.clone(),
     };
-    let alignment = if cell.kind == Kind::Figure { CellAlignment::Right } else { CellAlignment::Left };
+    let alignment = if cell.kind == Kind::Words { CellAlignment::Left } else { CellAlignment::Right };
     comfy_table::Cell::new(text).set_alignment(alignment)
 }
 

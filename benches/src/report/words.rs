@@ -1,5 +1,5 @@
-//! The first lines of a report, in plain words: what was compared, which won and by how much, where each target stops, on what
-//! machine, and what the report does not have.
+//! The first lines of a report, in plain words: what was compared, which won and by how much, where each target stops,
+//! on what machine, and what the report does not have.
 //!
 //! "Faster" is said only where every round says it; where rounds disagree, the words say that.
 
@@ -7,13 +7,16 @@ use std::collections::BTreeSet;
 
 use super::{
     figures::{self, Figures, VOID, YARDSTICKS},
-    spread::{Spread, bytes, grouped, number, percent},
+    spread::{Spread, bytes, grouped, number, percent, seconds},
     targets::{self, Unit, describe},
 };
 use crate::record::{Ending, Report, Store, Target};
 
 /// The number of images at which the targets are compared in words, if it was measured: that of the original's test.
 const USUAL_IMAGES: u32 = 200;
+
+/// Rounds below which a difference may be chance.
+const ENOUGH_ROUNDS: usize = 3;
 
 /// The lines, one paragraph each.
 pub fn lead(report: &Report, figures: &[Figures]) -> Vec<String> {
@@ -78,7 +81,8 @@ pub fn reference_images(figures: &[Figures], store: Store) -> u32 {
 }
 
 fn compared(report: &Report) -> String {
-    let names: Vec<&str> = report.workload.targets.iter().map(|target| describe(*target).plain).collect();
+    let ran = |target: &&Target| !report.skipped.iter().any(|skipped| skipped.target == **target);
+    let names: Vec<&str> = report.workload.targets.iter().filter(ran).map(|target| describe(*target).plain).collect();
     let counts: BTreeSet<u32> = report.workload.bursts.iter().map(|burst| burst.images).collect();
     let counts: Vec<String> = counts.into_iter().map(|images| grouped(images.into())).collect();
     let released =
@@ -100,8 +104,10 @@ fn winner(figures: &[Figures], store: Store, images: u32) -> Option<String> {
         .filter(|row| row.makespan_s.is_some() && row.is_whole())
         .collect();
     rows.sort_by(|left, right| median(left.makespan_s).total_cmp(&median(right.makespan_s)));
-    let times: Vec<String> =
-        rows.iter().filter_map(|row| Some(format!("{} took {} s", plain(row), row.makespan_s?.text()))).collect();
+    let times: Vec<String> = rows
+        .iter()
+        .filter_map(|row| Some(format!("{} took {} s", plain(row), row.makespan_s?.text_by(seconds))))
+        .collect();
     let at = format!("{} on {}, until every image was linked", images_at_once(images), targets::store(store));
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
         return Some(format!("{at}: no server that links its images served all of them, so that none has won."));
@@ -113,49 +119,59 @@ fn winner(figures: &[Figures], store: Store, images: u32) -> Option<String> {
         ));
     }
     let (fast, slow) = (first.makespan_s?, last.makespan_s?);
-    let verdict = if fast.most < slow.least {
-        format!("{} won, {} times as fast as {}", plain(first), number(slow.median / fast.median), plain(last))
-    } else {
+    let overlaps = |row: &&&Figures| row.makespan_s.is_some_and(|makespan| makespan.least <= fast.most);
+    let tied: Vec<&str> = rows.iter().filter(overlaps).map(|row| plain(row)).collect();
+    let verdict = if tied.len() == rows.len() {
         "their rounds overlap, so that none of them has won by time".to_owned()
+    } else {
+        let overlap = if tied.len() > 1 { ", whose rounds overlap," } else { "" };
+        format!(
+            "{}{overlap} won, {} times as fast as {}",
+            listed(&tied),
+            number(slow.median / fast.median),
+            plain(last)
+        )
     };
-    Some(format!("{at}: {times}; {verdict}."))
+    let fewest = rows.iter().map(|row| row.finished).min().unwrap_or_default();
+    let doubt = if fewest < ENOUGH_ROUNDS { " With so few rounds, that is a hint and no proof." } else { "" };
+    Some(format!("{at}: {times}; {verdict}.{doubt}"))
 }
 
 /// What each of the servers used, for the usual number of images.
 fn servers(figures: &[Figures], store: Store, images: u32) -> Option<String> {
-    let used = |row: &Figures| {
+    let used = |target| {
+        let row = figures::find(figures, target, store, images)?;
         let cost = row.server.as_ref()?;
         let (cpu, peak) = (number(cost.cpu_s_per_gb.median), bytes(cost.peak_bytes().most));
-        Some(format!("{} used {cpu} CPU-seconds for each GB and at most {peak} of memory", plain(row)))
+        Some(format!("{} {cpu} CPU-seconds for each GB and at most {peak} of memory", plain(row)))
     };
-    let of = |target| used(figures::find(figures, target, store, images)?);
     let parts: Vec<String> =
-        [Target::V1, Target::V2Post, Target::V2Put, Target::NodeV1].into_iter().filter_map(of).collect();
-    (!parts.is_empty()).then(|| format!("The server of {}.", listed(&parts)))
+        [Target::V1, Target::V2Post, Target::V2Put, Target::NodeV1].into_iter().filter_map(used).collect();
+    (!parts.is_empty()).then(|| format!("What the servers used for it: {}.", parts.join("; ")))
 }
 
 /// The ratios to the yardsticks, with the units that differ.
 fn beside_others(figures: &[Figures], store: Store, images: u32) -> Option<String> {
-    let mut sentences = Vec::new();
+    let mut parts = Vec::new();
     for against in YARDSTICKS {
         let times: Vec<String> = [Target::V1, Target::V2Post, Target::V1Stream]
             .into_iter()
             .filter_map(|target| {
                 let makespan = figures::find(figures, target, store, images)?.ratio(against)?.makespan?;
-                Some(format!("{} took {} times", describe(target).plain, makespan.text()))
+                Some(format!("{} {}", describe(target).plain, makespan.text()))
             })
             .collect();
         if !times.is_empty() {
             let other = describe(against);
-            sentences.push(format!(
-                "{} as long as {}, whose unit is the {}",
+            parts.push(format!(
+                "{} times as long as {}, whose unit is the {}",
                 listed(&times),
                 other.plain,
                 other.unit.text()
             ));
         }
     }
-    (!sentences.is_empty()).then(|| format!("Round by round, {}.", sentences.join("; ")))
+    (!parts.is_empty()).then(|| format!("Beside others, round by round: it took {}.", parts.join("; ")))
 }
 
 /// The first number of images at which each target failed.
@@ -220,18 +236,21 @@ fn on_the_sink(figures: &[Figures]) -> Option<String> {
             .server
             .as_ref()
             .map(|cost| format!(" with {} CPU-seconds of its server for each GB", number(cost.cpu_s_per_gb.median)));
-        Some(format!("{} took {} s{}", describe(target).plain, row.makespan_s?.text(), cost.unwrap_or_default()))
+        Some(format!(
+            "{} took {} s{}",
+            describe(target).plain,
+            row.makespan_s?.text_by(seconds),
+            cost.unwrap_or_default()
+        ))
     };
     let parts: Vec<String> = [Target::Direct, Target::V1, Target::V2Post, Target::Nginx, Target::NodeV1]
         .into_iter()
         .filter_map(part)
         .collect();
     (!parts.is_empty()).then(|| {
-        format!(
-            "On the null sink, which discards what it gets and so shows the servers rather than the store, {}: {}.",
-            images_at_once(images),
-            listed(&parts)
-        )
+        let at = images_at_once(images);
+        let why = "The sink discards what it gets, and so shows the servers rather than the store.";
+        format!("{at} on the null sink: {}. {why}", listed(&parts))
     })
 }
 
@@ -239,7 +258,10 @@ fn voids(report: &Report) -> Option<String> {
     let count = report.runs.iter().filter(|run| matches!(run.ending, Ending::Void { .. })).count();
     (count > 0).then(|| {
         let (rounds, are) = if count == 1 { ("round", "is") } else { ("rounds", "are") };
-        format!("{count} {rounds} {are} void and in no figure, because what was found afterwards did not agree with what the clients saw.")
+        format!(
+            "{count} {rounds} {are} void and in no figure, because what was found afterwards did not agree with what \
+             the clients saw."
+        )
     })
 }
 

@@ -1,11 +1,15 @@
 //! What the comparison tool promises, with real servers and real processes.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod advise;
 #[cfg(target_os = "linux")]
 mod baselines;
+mod fixtures;
 mod generator;
 #[cfg(target_os = "linux")]
 mod limits;
+mod report;
+mod sample;
 mod sink;
 mod verifier;
 
