@@ -39,7 +39,7 @@ fn form(criterion: &mut Criterion) {
         ("line ends", b"\r\n".repeat(IMAGE_BYTES / 2)),
     ] {
         let chunks = chunks(&file);
-        let read = |chunks: Vec<Bytes>| runtime.block_on(read_form(&content_type, &chunks)).unwrap();
+        let read = |chunks: Vec<Bytes>| runtime.block_on(read_form(&content_type, chunks)).unwrap();
         assert_eq!(read(chunks.clone()), IMAGE_BYTES as u64);
         group.throughput(Throughput::Bytes(IMAGE_BYTES as u64));
         group.bench_function(name, |bencher| bencher.iter_batched(|| chunks.clone(), read, BatchSize::SmallInput));

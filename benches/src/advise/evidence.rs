@@ -40,7 +40,7 @@ pub(super) struct Side {
     to_store: f64,
     /// Bytes back.
     from_store: f64,
-    /// What the store bills for each image, by operation; the clients' own request is among them.
+    /// What is asked of the store for each image, by operation; the clients' own request is among them.
     pub(super) operations: BTreeMap<String, f64>,
 }
 
@@ -186,6 +186,11 @@ impl Side {
         self.row.target == Target::V1
     }
 
+    /// What the store bills for each image.
+    pub(super) fn billed(&self) -> f64 {
+        self.sum_of(targets::is_billed)
+    }
+
     /// Billed writes for each image.
     pub(super) fn writes(&self) -> f64 {
         self.sum_of(|operation| {
@@ -193,7 +198,7 @@ impl Side {
         })
     }
 
-    /// Billed reads for each image. DeleteObject is neither: stores do not charge for it.
+    /// Billed reads for each image.
     pub(super) fn reads(&self) -> f64 {
         self.sum_of(|operation| operation.starts_with("Get") || operation.starts_with("Head"))
     }

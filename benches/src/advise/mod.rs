@@ -244,9 +244,10 @@ fn requests(evidence: &Evidence) -> Vec<String> {
         let operations: Vec<String> =
             side.operations.iter().map(|(operation, count)| format!("{operation} {}", trimmed(*count))).collect();
         lines.push(format!(
-            "  {}: {} round trips of the client, {to_store}; the store bills {} for each image ({})",
+            "  {}: {} round trips of the client, {to_store}; the store bills {} of {} for each image ({})",
             side.name,
             trimmed(side.clients.requests.median),
+            trimmed(side.billed()),
             trimmed(side.operations.values().sum()),
             operations.join(", "),
         ));

@@ -1,12 +1,11 @@
-//! The tables of a report as rows of cells; [`super::table`] draws them on a terminal and [`super::html`] on a page, so
-//! that both say the same.
+//! The tables of a report as rows of cells, which a terminal and a page draw each in their own way, so that both say the same.
 
 use std::collections::BTreeSet;
 
 use super::{
     figures::{self, Figures, YARDSTICKS},
     spread::{Spread, bytes, grouped, number, percent, seconds, trimmed},
-    targets::{self, describe},
+    targets::{self, Unit, describe},
 };
 use crate::record::{Report, Store, Target};
 
@@ -101,7 +100,10 @@ fn makespans(store: Store, rows: &[&Figures]) -> Grid {
     let counts: BTreeSet<u32> = rows.iter().map(|row| row.images).collect();
     let mut head: Vec<String> = vec!["images at once".to_owned()];
     head.extend(counts.iter().map(u32::to_string));
-    head.push("published elsewhere, another machine".to_owned());
+    let has_published = store != Store::Sink;
+    if has_published {
+        head.push("published elsewhere, another machine".to_owned());
+    }
     let body = targets::ALL.into_iter().filter(|target| rows.iter().any(|row| row.target == *target)).map(|target| {
         let cell = |images: &u32| {
             rows.iter()
@@ -111,8 +113,8 @@ fn makespans(store: Store, rows: &[&Figures]) -> Grid {
         let published = targets::PUBLISHED.iter().filter(|published| published.target == target);
         let published: Vec<_> =
             published.map(|published| format!("{}: {}", published.images, published.text)).collect();
-        let published = if store == Store::Sink { String::new() } else { published.join(", ") };
-        [words(targets::name(target))].into_iter().chain(counts.iter().map(cell)).chain([words(published)]).collect()
+        let published = has_published.then(|| words(published.join(", ")));
+        [words(targets::name(target))].into_iter().chain(counts.iter().map(cell)).chain(published).collect()
     });
     let note = "Median of the finished rounds. Where not every image succeeded, the share of the worst round stands \
         beside it.";
@@ -200,25 +202,16 @@ fn costs(store: Store, rows: &[&Figures]) -> Grid {
             median(cost.map(|cost| cost.system_s_per_gb), number),
             spread(cost.map(|cost| cost.cpu_s_per_gb)),
             median(cost.map(|cost| cost.cpu_ms_per_image), number),
-            figure(cost.map(|cost| cost.peak_rss_bytes.text_by(megabytes)).unwrap_or_default()),
+            median(cost.map(|cost| cost.peak_rss_bytes), megabytes),
             figure(
                 cost.and_then(|cost| cost.peak_cgroup_bytes).map(|peak| peak.text_by(megabytes)).unwrap_or_default(),
             ),
             median(row.store_cpu_s_per_gb, number),
         ]
     });
-    let head = [
-        "images",
-        "target",
-        "user s/GB",
-        "system s/GB",
-        "CPU s/GB",
-        "CPU ms/image",
-        "peak RSS MB",
-        "peak cgroup MB",
-        "store CPU s/GB",
-    ];
-    let note = "CPU-seconds of the server for each GB (10⁹ bytes) of images that succeeded; MB are 10⁶ bytes.";
+    let head = ["images", "target", "user", "system", "CPU s/GB", "ms/image", "RSS MB", "cgroup MB", "store s/GB"];
+    let note = "CPU time of the server: user, system and both in seconds for each GB (10⁹ bytes) of images that succeeded, \
+        and in ms for each image. Its peak memory in 10⁶ bytes. CPU time of the store for each GB.";
     grid(format!("Cost on {}", targets::store(store)), note, &head, body)
 }
 
@@ -226,11 +219,12 @@ fn ratios(store: Store, rows: &[&Figures]) -> Grid {
     let compared: Vec<&Figures> = rows.iter().filter(|row| !row.against.is_empty()).copied().collect();
     let body = rows_by_images(&compared, |row| {
         let makespan = YARDSTICKS.map(|against| spread(row.ratio(against).and_then(|ratio| ratio.makespan)));
-        let cpu = [Target::Nginx, Target::NodeV1].map(|against| spread(row.ratio(against).and_then(|ratio| ratio.cpu)));
+        let cpu = [Target::Nginx, Target::NodeV1]
+            .map(|against| median(row.ratio(against).and_then(|ratio| ratio.cpu), number));
         makespan.into_iter().chain(cpu).collect()
     });
     let head = ["images", "target", "time × direct", "time × nginx", "time × node-v1", "CPU × nginx", "CPU × node-v1"];
-    let note = "Ratios of rounds with the same number in which both served every image; medians with their range. \
+    let note = "Ratios of rounds with the same number in which both served every image; medians, and of times the range. \
         direct and nginx store an object and node-v1 links nothing: their units are smaller.";
     grid(format!("Ratios on {}", targets::store(store)), note, &head, body)
 }
@@ -248,8 +242,9 @@ fn requests(figures: &[Figures]) -> Grid {
         let (description, clients) = (describe(target), row.clients.as_ref()?);
         let server: Vec<(String, f64)> = row.server_to_store.iter().flat_map(|sum| sum.requests.clone()).collect();
         let client_writes = if description.client_write.is_some() { 1.0 } else { 0.0 };
-        let billed = client_writes + server.iter().map(|(_operation, count)| count).sum::<f64>();
-        let known = row.server_to_store.is_some() || row.server.is_none();
+        let billed = server.iter().filter(|(operation, _count)| targets::is_billed(operation));
+        let billed = client_writes + billed.map(|(_operation, count)| count).sum::<f64>();
+        let known = row.server_to_store.is_some() || description.unit == Unit::StoredObject;
         let server: Vec<String> =
             server.into_iter().map(|(operation, count)| format!("{operation} {}", trimmed(count))).collect();
         let billed = if known { trimmed(billed) } else { "no sink run".to_owned() };
@@ -262,16 +257,10 @@ fn requests(figures: &[Figures]) -> Grid {
             figure(billed),
         ])
     });
-    let head = [
-        "target",
-        "unit",
-        "clients' requests",
-        "of them to the store",
-        "server's requests to the store",
-        "billed by the store",
-    ];
+    let head =
+        ["target", "unit", "clients' requests", "of them to the store", "server's requests to the store", "billed"];
     let note = "For each image that succeeded. What a server asks of the store is counted by the null sink, because \
-        it is a property of the design and not of the store.";
+        it is a property of the design and not of the store. Stores bill all of them but DELETE.";
     grid("Requests for each image", note, &head, rows.collect())
 }
 
@@ -305,7 +294,7 @@ fn traffic(figures: &[Figures]) -> Grid {
         "client to store",
     ];
     let note = "For each image that succeeded, heads included. The server's traffic with the store comes from the \
-        runs on the null sink.";
+        runs on the null sink; what nginx relays there is signed by the clients, and so not told from theirs.";
     grid("Bytes for each image", note, &head, rows.collect())
 }
 

@@ -108,14 +108,14 @@ pub fn describe(target: Target) -> Description {
     Description { name, plain, steps, unit, client_write }
 }
 
+/// Whether a store bills an operation: AWS charges nothing for DELETE.
+pub fn is_billed(operation: &str) -> bool {
+    !operation.starts_with("Delete")
+}
+
 /// As on the command line.
 pub fn name(target: Target) -> &'static str {
     describe(target).name
-}
-
-/// The cell of the column of published figures, empty where nothing was published.
-pub fn published(target: Target, images: u32) -> &'static str {
-    PUBLISHED.iter().find(|figure| figure.target == target && figure.images == images).map_or("", |figure| figure.text)
 }
 
 impl Unit {

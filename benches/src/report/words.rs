@@ -143,11 +143,15 @@ fn servers(figures: &[Figures], store: Store, images: u32) -> Option<String> {
         let row = figures::find(figures, target, store, images)?;
         let cost = row.server.as_ref()?;
         let (cpu, peak) = (number(cost.cpu_s_per_gb.median), bytes(cost.peak_bytes().most));
-        Some(format!("{} {cpu} CPU-seconds for each GB and at most {peak} of memory", plain(row)))
+        Some(format!("{} {cpu} s and {peak}", plain(row)))
     };
     let parts: Vec<String> =
         [Target::V1, Target::V2Post, Target::V2Put, Target::NodeV1].into_iter().filter_map(used).collect();
-    (!parts.is_empty()).then(|| format!("What the servers used for it: {}.", parts.join("; ")))
+    // The parts stay short; what is the same of all of them is said once.
+    let is_charged = figures.iter().any(|row| row.server.as_ref().is_some_and(|cost| cost.peak_cgroup_bytes.is_some()));
+    let memory = if is_charged { "memory that its cgroup was charged for" } else { "resident memory" };
+    let of_what = format!("CPU time for each GB, and the most {memory}");
+    (!parts.is_empty()).then(|| format!("What the servers used for it: {}; {of_what}.", parts.join(", ")))
 }
 
 /// The ratios to the yardsticks, with the units that differ.
@@ -267,8 +271,7 @@ fn voids(report: &Report) -> Option<String> {
 
 fn where_it_ran(report: &Report) -> String {
     let machine = &report.machine;
-    let programs: Vec<String> =
-        machine.programs.iter().map(|(program, version)| format!("{program} {version}")).collect();
+    let programs: Vec<String> = machine.programs.iter().map(|(program, version)| named(program, version)).collect();
     format!(
         "Machine: {}, {} CPUs, {} of memory, {}; commit {}, {}; {}.",
         machine.cpu,
@@ -279,6 +282,11 @@ fn where_it_ran(report: &Report) -> String {
         report.started_at.format("%Y-%m-%d %H:%M UTC"),
         listed(&programs),
     )
+}
+
+/// Some programs name themselves in their version.
+fn named(program: &str, version: &str) -> String {
+    if version.contains(program) { version.to_owned() } else { format!("{program} {version}") }
 }
 
 fn plain(row: &Figures) -> &'static str {

@@ -36,7 +36,7 @@ struct Costs {
 fn costs(target: Target) -> Costs {
     const LINK: &[&str] = &["GetObject", "CopyObject", "DeleteObject"];
     let (slowness, cpu_ms, memory, requests, operations, relays, has_rows): (_, _, _, _, &[&str], _, _) = match target {
-        Target::V1 => (1.25, Some((1.4, 3.2)), (24_000_000, 90_000), 3, &["PutObject"], true, true),
+        Target::V1 => (1.25, Some((1.4, 3.2)), (24_000_000, 90_000), 3, &["PutObject", "DeleteObject"], true, true),
         Target::V2Post => (1.1, Some((0.5, 0.4)), (22_000_000, 20_000), 3, LINK, false, true),
         Target::V2Put => (1.08, Some((0.5, 0.4)), (22_000_000, 20_000), 3, LINK, false, true),
         Target::V1Stream => (1.2, Some((1.3, 3.1)), (24_000_000, 90_000), 1, &["PutObject"], true, true),

@@ -23,13 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// As the routes answer it: the form is malformed, or larger than it may be.
-pub async fn read_form(content_type: &str, chunks: &[Bytes]) -> Result<u64, ApiError> {
+pub async fn read_form(content_type: &str, chunks: Vec<Bytes>) -> Result<u64, ApiError> {
     let length: usize = chunks.iter().map(Bytes::len).sum();
     let request = TestRequest::post()
         .insert_header((header::CONTENT_TYPE, content_type))
         .insert_header((header::CONTENT_LENGTH, length))
         .to_http_request();
-    let body = stream::iter(chunks.to_vec().into_iter().map(Ok));
+    let body = stream::iter(chunks.into_iter().map(Ok));
     let mut payload: dev::Payload = dev::Payload::Stream { payload: Box::pin(body) };
     let payload = web::Payload::from_request(&request, &mut payload).await;
     let payload = payload.map_err(|error| malformed(&error.to_string()))?;
