@@ -1,4 +1,5 @@
-//! The tables of a report as rows of cells, which a terminal and a page draw each in their own way, so that both say the same.
+//! The tables of a report as rows of cells, which a terminal and a page draw each in their own way, so that both say
+//! the same.
 
 use std::collections::BTreeSet;
 
