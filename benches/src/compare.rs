@@ -58,7 +58,7 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
     let mut report = Report {
         version: VERSION,
         started_at: Utc::now(),
-        machine: facts::machine(stage.limits(), stage.programs()),
+        machine: facts::machine(stage.limits(), programs(stage, &sandbox, plan.store).await?),
         workload: workload.clone(),
         runs: Vec::new(),
         skipped,
@@ -101,6 +101,18 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
     report.complete = !stop.is_cancelled();
     report::write(&report, &plan.folder)?;
     Ok(report)
+}
+
+/// Versions of all that takes part. The first stand is made for it, so that a store or a Postgres that does not work is told here.
+async fn programs(stage: &Stage, sandbox: &Sandbox, store: Store) -> Result<BTreeMap<String, String>> {
+    let mut programs = stage.programs();
+    let stand = sandbox.try_stand().await.context(round::NO_STAND)?;
+    let version = stand.sql("SHOW server_version").await?.into_iter().flatten().flatten().next();
+    programs.extend(version.map(|version| ("postgres".to_owned(), version)));
+    stand.remove().await?;
+    let minio = if store == Store::Minio { facts::minio() } else { None };
+    programs.extend(minio.map(|version| ("minio".to_owned(), version)));
+    Ok(programs)
 }
 
 /// The targets that can be run here, and why the others cannot.

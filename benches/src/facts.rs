@@ -1,6 +1,6 @@
 //! What decides the figures besides the programs: the machine, its kernel, and the commit that was measured.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command, thread};
+use std::{collections::BTreeMap, env, fs, path::Path, process::Command, thread};
 
 use crate::record::{Limits, Machine};
 
@@ -19,6 +19,24 @@ pub fn machine(limits: Limits, programs: BTreeMap<String, String>) -> Machine {
         programs,
         limits,
     }
+}
+
+/// The version of the MinIO that `scripts/minio` starts: on the search path, or where Go installs programs. One that Go built calls
+/// itself a development version, whatever it is; Go knows the module's version.
+pub fn minio() -> Option<String> {
+    let on_path =
+        env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("minio")).find(|file| file.is_file());
+    let by_go = || Some(Path::new(output(Path::new("go"), &["env", "GOPATH"])?.trim()).join("bin/minio"));
+    let binary = on_path.or_else(by_go)?;
+    let modules = output(Path::new("go"), &["version", "-m", binary.to_str()?]).unwrap_or_default();
+    let module = modules.lines().find_map(|line| line.trim().strip_prefix("mod\tgithub.com/minio/minio\t"));
+    let version = module.and_then(|module| module.split_whitespace().next()).map(str::to_owned);
+    version.or_else(|| output(&binary, &["--version"])?.lines().next().map(str::to_owned))
+}
+
+fn output(program: &Path, arguments: &[&str]) -> Option<String> {
+    let answer = Command::new(program).args(arguments).output().ok()?;
+    answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).into_owned())
 }
 
 fn unknown() -> String {
@@ -40,8 +58,8 @@ fn commit() -> Option<String> {
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
-    let answer = Command::new("git").arg("-C").arg(workspace()).args(arguments).output().ok()?;
-    answer.status.success().then(|| String::from_utf8_lossy(&answer.stdout).trim().to_owned())
+    let folder = workspace().to_str()?;
+    Some(output(Path::new("git"), &[&["-C", folder], arguments].concat())?.trim().to_owned())
 }
 
 /// The folder of the workspace that this binary was built in.

@@ -132,7 +132,7 @@ pub struct Run {
     pub server: Option<Usage>,
     /// CPU time that the store used, in milliseconds; none where it could not be seen.
     pub store_cpu_ms: Option<f64>,
-    /// What the sink counted on connections of the server's own key; none with other stores.
+    /// What the sink counted on the server's own connections; none with other stores, and where there is no server.
     pub server_to_store: Option<Traffic>,
     /// What was found in the store and the database afterwards; none where that could not be looked at.
     pub verified: Option<Verified>,

@@ -14,7 +14,7 @@ use upload_sandbox::{Sandbox, Stand};
 use crate::{
     load::{self, Caller, Options, Outcome, Pattern, Progress},
     payload::Payload,
-    record::{Ending, Run, Store, Target, Traffic, Verified},
+    record::{Ending, Run, Store, Target, Verified},
     stage::{SinkConnection, Stage, Started},
     store, target,
     usage::process_cpu_ms,
@@ -28,7 +28,8 @@ const INSERTS: usize = 8;
 /// How long one request may take, longer than any server here lets it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(240);
 
-const NO_STAND: &str = "a round's database and bucket cannot be made: check that the store of S3_ENDPOINT and the Postgres of \
+/// What to do where a round cannot begin.
+pub(crate) const NO_STAND: &str = "a round's database and bucket cannot be made: check that the store of S3_ENDPOINT and the Postgres of \
                         DATABASE_URL, where they are set, run and let their key and user make buckets and databases";
 
 /// What all rounds share.
@@ -119,9 +120,11 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, progress: &Progress, stand: &
     };
     let store_cpu_ms = store_pid.and_then(process_cpu_ms).zip(store_before).map(|(after, before)| after - before);
     let (verified, ending) = look(turn, stand, sink, ground.payload, &outcome, ending).await?;
-    let server_to_store = match sink {
-        Some(sink) => Some(sink.counts().await?.remove("server").unwrap_or_default()),
-        None => None::<Traffic>,
+    let server_to_store = match (sink, &server) {
+        (Some(sink), Some(_server)) => {
+            Some(sink.counts().await?.remove(target::own_key(turn.target)).unwrap_or_default())
+        }
+        _ => None,
     };
     Ok(Some(Run {
         target: turn.target,

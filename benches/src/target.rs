@@ -29,6 +29,14 @@ pub fn has_users(target: Target) -> bool {
     matches!(target, Target::V1 | Target::V2Post | Target::V2Put | Target::V1Stream | Target::V2Unlinked)
 }
 
+/// By whose key the sink knows the target's own connections: nginx passes on what clients have signed with the signer's.
+pub fn own_key(target: Target) -> &'static str {
+    match target {
+        Target::Nginx | Target::Nginx128k => "signer",
+        _ => "server",
+    }
+}
+
 /// The requests of each image at a target that listens at `url` (`direct` has none: it is the store itself).
 ///
 /// # Errors

@@ -163,8 +163,12 @@ impl Limited {
     /// # Errors
     /// Where the counters cannot be read.
     pub async fn finish(self, ask: bool) -> Result<Usage> {
-        // The processes take their peaks with them.
-        lock(&self.measured).look_at_peaks(&self.meter);
+        // The processes take their peaks with them, and how they give their memory back belongs to no image.
+        let memory = {
+            let mut measured = lock(&self.measured);
+            measured.look_at_peaks(&self.meter);
+            measured.samples.take()
+        };
         if ask {
             self.server.ask_to_stop();
             if timeout(LONGEST_STOP, self.server.ended()).await.is_err() {
@@ -172,7 +176,7 @@ impl Limited {
             }
         }
         self.kill().await;
-        self.usage()
+        Ok(Usage { memory, ..self.usage()? })
     }
 
     /// Also what has left the server's process group: it may hold the server's streams open, whose end is waited for.

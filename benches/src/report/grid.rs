@@ -295,7 +295,7 @@ fn traffic(figures: &[Figures]) -> Grid {
         "client to store",
     ];
     let note = "For each image that succeeded, heads included. The server's traffic with the store comes from the \
-        runs on the null sink; what nginx relays there is signed by the clients, and so not told from theirs.";
+        runs on the null sink.";
     grid("Bytes for each image", note, &head, rows.collect())
 }
 

@@ -40,7 +40,7 @@ pub struct Description {
     pub steps: &'static str,
     /// What that amounts to.
     pub unit: Unit,
-    /// The write that clients themselves send to the store for each image, which `server_to_store` does not count.
+    /// The write that clients themselves send straight to the store for each image, which `server_to_store` does not count.
     pub client_write: Option<&'static str>,
 }
 
@@ -91,16 +91,10 @@ pub fn describe(target: Target) -> Description {
         Target::NodeV2 => {
             ("node-v2", "Node V2 (createPresignedPost)", "create, POST to the store", UploadedImage, Some("PostObject"))
         }
-        Target::Nginx => {
-            ("nginx", "nginx (relay)", "POST of a prepared form through nginx", StoredObject, Some("PostObject"))
+        Target::Nginx => ("nginx", "nginx (relay)", "POST of a prepared form through nginx", StoredObject, None),
+        Target::Nginx128k => {
+            ("nginx-128k", "nginx (relay, 128k buffers)", "POST of a prepared form through nginx", StoredObject, None)
         }
-        Target::Nginx128k => (
-            "nginx-128k",
-            "nginx (relay, 128k buffers)",
-            "POST of a prepared form through nginx",
-            StoredObject,
-            Some("PostObject"),
-        ),
         Target::Direct => {
             ("direct", "the bare client", "POST of a prepared form to the store", StoredObject, Some("PostObject"))
         }

@@ -4,6 +4,7 @@
 mod advise;
 #[cfg(target_os = "linux")]
 mod baselines;
+mod comparison;
 mod fixtures;
 mod generator;
 #[cfg(target_os = "linux")]

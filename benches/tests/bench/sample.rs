@@ -43,7 +43,9 @@ fn costs(target: Target) -> Costs {
         Target::V2Unlinked => (1.02, Some((0.05, 0.02)), (21_000_000, 10_000), 2, &[], false, true),
         Target::NodeV1 => (4.2, Some((30.0, 11.0)), (80_000_000, 4_200_000), 1, &["PutObject"], true, true),
         Target::NodeV2 => (1.05, Some((1.2, 0.3)), (70_000_000, 90_000), 2, &[], false, true),
-        Target::Nginx | Target::Nginx128k => (1.15, Some((0.3, 3.7)), (8_000_000, 20_000), 1, &[], true, false),
+        Target::Nginx | Target::Nginx128k => {
+            (1.15, Some((0.3, 3.7)), (8_000_000, 20_000), 1, &["PostObject"], true, false)
+        }
         Target::Direct => (1.0, None, (0, 0), 1, &[], false, false),
     };
     Costs { slowness, cpu_ms, memory, requests, operations, relays, has_rows }
