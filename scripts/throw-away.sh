@@ -88,8 +88,9 @@ start_server() { # name
     try_start "$1" || try_start "$1" || fail "$1 did not start"
 }
 
-# Prints the variables and stays, or runs the command with them and exits as it does.
+# Prints the variables and stays, or runs the command with them and exits as it does. SANDBOX_S3_PID tells whose CPU time is the store's.
 serve() { # command ...
+    variables+=("SANDBOX_S3_PID=$(<"$folder/pid")")
     if [[ $# -eq 0 ]]; then
         local variable
         for variable in "${variables[@]}"; do

@@ -56,7 +56,7 @@ http {
 /// Outside of the search path of Debian's ordinary users, built from source, Homebrew.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin", "/opt/homebrew/bin"];
 /// What nginx says of each worker that it starts, followed by the process id.
-const WORKER_STARTED: &str = "start worker process ";
+pub const WORKER_STARTED: &str = "start worker process ";
 
 /// Which server answers what both can answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,9 +105,7 @@ impl Installed {
     pub fn find() -> Result<Option<Self>> {
         const MISSING: &str =
             "no nginx is installed; install one with `apt-get install nginx-light` or `brew install nginx`";
-        let path = env::var_os("PATH").unwrap_or_default();
-        let folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
-        match folders.map(|folder| folder.join("nginx")).find(|binary| binary.is_file()) {
+        match binary() {
             Some(binary) => Ok(Some(Self { binary, port: port::reserve()? })),
             None => not_tested("SANDBOX_NGINX", MISSING).map(|()| None),
         }
@@ -180,6 +178,13 @@ impl fmt::Display for Active {
             Self::Split(_) => "split",
         })
     }
+}
+
+/// The machine's nginx, wherever such a program is usually installed.
+pub fn binary() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
+    folders.map(|folder| folder.join("nginx")).find(|binary| binary.is_file())
 }
 
 fn command(binary: &Path, folder: &Path, runtime: &Handle) -> Program {

@@ -52,6 +52,8 @@ pub struct Program {
     binary: PathBuf,
     arguments: Vec<OsString>,
     environment: BTreeMap<String, String>,
+    /// What starts the binary in its own place, such as `taskset` with its options; empty without one.
+    launcher: Vec<OsString>,
     runtime: Handle,
 }
 
@@ -81,20 +83,28 @@ impl Program {
             binary: binary.into(),
             arguments: Vec::new(),
             environment: stand.environment(),
+            launcher: Vec::new(),
             runtime: stand.runtime().clone(),
         }
     }
 
     /// A binary that knows nothing of any stand.
-    pub(crate) fn bare(binary: impl Into<PathBuf>, runtime: &Handle) -> Self {
+    pub fn bare(binary: impl Into<PathBuf>, runtime: &Handle) -> Self {
         let (binary, runtime) = (binary.into(), runtime.clone());
-        Self { binary, arguments: Vec::new(), environment: BTreeMap::new(), runtime }
+        Self { binary, arguments: Vec::new(), environment: BTreeMap::new(), launcher: Vec::new(), runtime }
     }
 
     /// Adds an argument.
     #[must_use]
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// Starts the program by another, which is given its path and arguments and must `exec` it, so that its process id stays.
+    #[must_use]
+    pub fn under(mut self, launcher: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.launcher = launcher.into_iter().map(Into::into).collect();
         self
     }
 
@@ -141,7 +151,10 @@ impl Program {
     }
 
     /// Starts a program that is known to listen at `url`, and waits until its log says that it does.
-    pub(crate) async fn serve_at(self, url: String, ready: &str) -> Result<Server> {
+    ///
+    /// # Errors
+    /// Where it does not start or ends before; the message has its log.
+    pub async fn serve_at(self, url: String, ready: &str) -> Result<Server> {
         let server = Server { url, running: self.start()? };
         match server.wait_for_log(|line| line.contains(ready)).await {
             Ok(_line) => Ok(server),
@@ -161,8 +174,9 @@ impl Program {
         let name = self.binary.display().to_string();
         // A child belongs to the runtime that spawns it.
         let _context = self.runtime.enter();
-        let mut child = Command::new(&self.binary)
-            .args(&self.arguments)
+        let mut words = self.launcher.into_iter().chain([self.binary.into_os_string()]).chain(self.arguments);
+        let mut child = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .env_clear()
             .envs(&self.environment)
             .stdin(Stdio::null())
@@ -244,6 +258,12 @@ impl Server {
     /// Waits for the server's end; its log is then complete.
     pub async fn wait(&mut self) -> Result<ExitStatus> {
         self.running.wait().await
+    }
+
+    /// The server's end, however late it comes; `None` where its status cannot be had.
+    pub fn ended(&self) -> impl Future<Output = Option<ExitStatus>> + Send + use<> {
+        let mut exit = self.running.exit.clone();
+        async move { exit.wait_for(Option::is_some).await.ok().and_then(|status| *status) }
     }
 
     /// Sends SIGTERM and waits for the exit code; `None` where a signal ended it.

@@ -233,13 +233,23 @@ impl Storage {
     /// # Errors
     /// [`StorageError`].
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>, StorageError> {
-        let mut keys = Vec::new();
+        Ok(self.list_with_sizes(prefix).await?.into_iter().map(|(key, _size_bytes)| key).collect())
+    }
+
+    /// The same, each key with its object's length in bytes.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn list_with_sizes(&self, prefix: &str) -> Result<Vec<(String, u64)>, StorageError> {
+        let mut objects = Vec::new();
         let list = self.client().list_objects_v2().bucket(self.bucket()).prefix(prefix);
         let mut pages = list.into_paginator().send();
         while let Some(page) = pages.next().await {
-            keys.extend(page?.contents.unwrap_or_default().into_iter().filter_map(|object| object.key));
+            objects.extend(page?.contents.unwrap_or_default().into_iter().filter_map(|object| {
+                Some((object.key?, object.size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)))
+            }));
         }
-        Ok(keys)
+        Ok(objects)
     }
 }
 

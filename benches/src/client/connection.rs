@@ -1,0 +1,71 @@
+//! One HTTP/1.1 connection, driven by whoever waits for its answer: no task of its own, no wake-up between two threads.
+
+use std::{fmt, pin::pin};
+
+use futures::future::{Either, select};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+
+use super::{Answer, Endpoint, Failure, body::Pieces, stream::CountedStream};
+
+pub struct Connection {
+    /// Whom it leads to.
+    pub authority: String,
+    sender: SendRequest<Pieces>,
+    driver: Driver,
+}
+
+struct Driver {
+    connection: http1::Connection<TokioIo<CountedStream>, Pieces>,
+    has_ended: bool,
+}
+
+impl Driver {
+    /// Moves bytes until `work`, which waits for them, is done.
+    async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let work = pin!(work);
+        if self.has_ended {
+            return work.await;
+        }
+        match select(work, &mut self.connection).await {
+            Either::Left((done, _)) => done,
+            // Whatever ended the connection, hyper tells it to whoever waits.
+            Either::Right((_, work)) => {
+                self.has_ended = true;
+                work.await
+            }
+        }
+    }
+}
+
+impl Connection {
+    pub async fn open(endpoint: &Endpoint, stream: CountedStream) -> hyper::Result<Self> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let driver = Driver { connection, has_ended: false };
+        Ok(Self { authority: endpoint.authority.clone(), sender, driver })
+    }
+
+    /// Whether another request may be sent.
+    pub async fn is_ready(&mut self) -> bool {
+        self.driver.drive(self.sender.ready()).await.is_ok()
+    }
+
+    /// Sends a request and reads its answer, which may come before the request's body is sent to its end.
+    pub async fn exchange(&mut self, request: Request<Pieces>) -> Result<Answer, Failure> {
+        let answer = async {
+            let response: Response<Incoming> = self.sender.send_request(request).await.map_err(Failure::connection)?;
+            Answer::read(response).await
+        };
+        self.driver.drive(answer).await
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Connection({})", self.authority)
+    }
+}

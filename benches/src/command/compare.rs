@@ -1,0 +1,69 @@
+//! `upload-bench compare`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    compare::{self, Plan},
+    facts::workspace,
+    record::Ending,
+    report,
+    stage::Stage,
+    store::{self, Found},
+    workload::Workload,
+};
+
+/// Compare the targets with each other on this machine, and write a report.
+#[derive(Debug, Args)]
+pub struct CompareCommand {
+    /// A short comparison of five targets, under three minutes on two cores.
+    #[arg(long, conflicts_with = "workload")]
+    quick: bool,
+
+    /// A plan of your own, as a file like those in benches/workloads/.
+    #[arg(long, value_name = "FILE")]
+    workload: Option<PathBuf>,
+
+    /// The folder for the report [default: a new one in target/upload-bench/].
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+
+    /// Let clients follow Retry-After when they are answered 429 or 503; their retries are reported apart.
+    #[arg(long)]
+    retry: bool,
+
+    /// A folder with the binaries of both servers, instead of building them.
+    #[arg(long, value_name = "FOLDER")]
+    binaries: Option<PathBuf>,
+}
+
+impl CompareCommand {
+    /// Compares, and prints the table. The exit code is 1 if somebody asked to stop before the end, or a round is void; a server that
+    /// hung or died is a result.
+    ///
+    /// # Errors
+    /// When the plan is wrong, or something beside the targets does not work.
+    pub async fn run(&self, stop: &CancellationToken) -> Result<ExitCode> {
+        let mut workload = match &self.workload {
+            Some(file) => Workload::read(file)?,
+            None if self.quick => Workload::quick()?,
+            None => Workload::full()?,
+        };
+        workload.retry |= self.retry;
+        let Found::Running(store) = store::find() else {
+            store::start_again_with_store()?;
+            return Ok(ExitCode::FAILURE);
+        };
+        let stage = Stage::prepare(self.binaries.as_deref(), &workload.targets).await?;
+        let folder = self.out.clone().unwrap_or_else(|| compare::default_folder(workspace()));
+        let plan = Plan { workload, store, folder };
+        let report = compare::run(&plan, &stage, stop).await?;
+        println!("{}", report::terminal(&report));
+        println!("report: {}", plan.folder.join("report.html").display());
+        let is_void = report.runs.iter().any(|run| matches!(run.ending, Ending::Void { .. }));
+        Ok(if report.complete && !is_void { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}

@@ -1,0 +1,45 @@
+//! Every connection is a file descriptor, and running out of them in the middle of a run would be measured as failures.
+
+use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Connections that one image may hold: to the server and to the store.
+const PER_IMAGE: u64 = 2;
+/// What this process needs beside them: its runtime, its output, a server's pipes.
+const BESIDE: u64 = 64;
+
+/// Makes sure that so many images can be under way at once, by raising the soft limit where that is needed.
+///
+/// # Errors
+///
+/// When the hard limit does not allow it.
+pub fn check_descriptors(images: u32) -> Result<()> {
+    let needed = u64::from(images) * PER_IMAGE + BESIDE;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files cannot be read")?;
+    if needed <= soft {
+        return Ok(());
+    }
+    if needed > hard {
+        bail!(
+            "{images} images at once need {needed} open files and this process may have {hard}: ask for fewer, or raise \
+             the limit (ulimit -n)."
+        );
+    }
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("the limit of open files cannot be raised")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_images_than_there_may_be_open_files_are_refused_in_one_sentence() -> Result<()> {
+        check_descriptors(8)?;
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        if hard < u64::from(u32::MAX) {
+            let refused = check_descriptors(u32::MAX);
+            assert!(refused.is_err_and(|error| error.to_string().contains("ulimit -n")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,243 @@
+//! The generator: so many images, each from its first request to its last answer, by one of three patterns.
+//!
+//! Everything that can be made beforehand is made before the clock starts: the file, the requests, the tasks. An image's
+//! latency counts from when it was due and not from when its turn came, so that a server which stops for a while is seen in
+//! the latencies of all who would have come meanwhile (<https://github.com/giltene/wrk2#acknowledgements>: coordinated
+//! omission). A failure is a result, never left out.
+
+mod descriptors;
+mod image;
+mod progress;
+mod release;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::{client::Failure, latency, payload::Payload, record::Load};
+
+pub use crate::client::Role;
+pub use descriptors::check_descriptors;
+pub use progress::Progress;
+
+use image::{Image, images};
+use release::{Run, Settings};
+
+/// When images are released, and how fast their clients are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pattern {
+    /// All at once.
+    Burst {
+        /// How many.
+        images: u32,
+    },
+    /// One after the other at a constant rate, whatever became of those before.
+    Open {
+        /// How many in all.
+        images: u32,
+        /// How many are due in a second.
+        per_second: f64,
+    },
+    /// All at once, each client no faster than its line.
+    Paced {
+        /// How many.
+        images: u32,
+        /// Of each client, in bytes.
+        bytes_per_second: u64,
+    },
+}
+
+impl Pattern {
+    /// How many images there are.
+    pub const fn images(&self) -> u32 {
+        match self {
+            Self::Burst { images } | Self::Open { images, .. } | Self::Paced { images, .. } => *images,
+        }
+    }
+}
+
+/// How to load.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// When, and how fast.
+    pub pattern: Pattern,
+    /// So many clients, that keep their connections from image to image; none for new connections for each image.
+    pub keep_alive: Option<u32>,
+    /// Whether a 429 or 503 is followed by waiting for `Retry-After` and sending that request again.
+    pub retry: bool,
+    /// How long one request may take, its connection and its repetitions included.
+    pub request_timeout: Duration,
+}
+
+/// What one image goes through.
+#[derive(Debug, Clone)]
+pub enum Flow {
+    /// `POST /user/images`, then as the form says that it answers, then the link.
+    Form {
+        /// Where the server listens.
+        server: Url,
+        /// The form that is wished for; the answer's method rules.
+        method: FormMethod,
+        /// Whether the image is linked, to its caller's profile.
+        link: bool,
+    },
+    /// One multipart request.
+    Multipart {
+        /// Where to.
+        url: Url,
+        /// What comes before the file.
+        fields: Vec<(String, String)>,
+        /// The name of the file's part.
+        file_field: String,
+    },
+    /// One POST of a form that was signed beforehand.
+    Prepared {
+        /// Where to: the store's bucket, or the same path of a relay.
+        url: Url,
+        /// Which of the two that is, since their traffic is counted apart.
+        to: Role,
+        /// At least as many as there are images.
+        forms: Vec<PreparedForm>,
+    },
+}
+
+/// How a form is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormMethod {
+    /// Its fields, then the file.
+    Post,
+    /// The file alone.
+    Put,
+}
+
+/// A form that needs no server.
+#[derive(Clone)]
+pub struct PreparedForm {
+    /// The object that it makes; names the image in [`Outcome::images`].
+    pub key: String,
+    /// What comes before the file, in this order.
+    pub fields: Vec<(String, String)>,
+}
+
+/// A user; images take turns with them.
+#[derive(Clone)]
+pub struct Caller {
+    /// The bearer token.
+    pub token: String,
+}
+
+// Neither a token nor a form is ever shown.
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Caller")
+    }
+}
+
+impl std::fmt::Debug for PreparedForm {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "PreparedForm({})", self.key)
+    }
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What the clients saw.
+    pub load: Load,
+    /// Ids of the images that succeeded (or keys, of prepared forms), in no order.
+    pub images: Vec<String>,
+    /// How long nothing had moved when the run was ended from outside before its end; none when it came to its end.
+    pub hung: Option<Duration>,
+}
+
+/// Sends all images and waits for the last answer. Without callers no request has a token. When `stop` is cancelled, all
+/// unfinished images become failures of the class `given up`, and what was measured so far is returned at once.
+///
+/// # Errors
+///
+/// When the run cannot begin: a URL that is not http, too few forms, too few file descriptors.
+pub async fn run(
+    flow: &Flow,
+    callers: &[Caller],
+    payload: &Payload,
+    options: &Options,
+    progress: &Progress,
+    stop: CancellationToken,
+) -> Result<Outcome> {
+    let count = options.pattern.images();
+    check_descriptors(options.keep_alive.unwrap_or(count))?;
+    let images = images(flow, callers, payload, count)?;
+    let settings = Settings::new(options)?;
+    let (release, released) = watch::channel(None);
+    let parked = Arc::new(Semaphore::new(0));
+    let run = Arc::new(Run::new(settings, payload.clone(), progress.clone(), stop));
+    let mut tasks = JoinSet::new();
+    for (number, image) in images.into_iter().enumerate() {
+        tasks.spawn(Arc::clone(&run).image(number, image, Arc::clone(&parked), released.clone()));
+    }
+    parked.acquire_many(count).await.context("the images' tasks are gone")?.forget();
+    let start = Instant::now();
+    release.send_replace(Some(start));
+    progress.moved();
+    let results = collect(&mut tasks).await?;
+    tally(&results, start, progress)
+}
+
+/// How one image ended.
+#[derive(Debug)]
+struct Ended {
+    result: Result<String, Failure>,
+    due: Instant,
+    at: Instant,
+}
+
+async fn collect(tasks: &mut JoinSet<Ended>) -> Result<Vec<Ended>> {
+    let mut results = Vec::with_capacity(tasks.len());
+    while let Some(ended) = tasks.join_next().await {
+        results.push(ended.context("an image's task broke down")?);
+    }
+    Ok(results)
+}
+
+fn tally(results: &[Ended], start: Instant, progress: &Progress) -> Result<Outcome> {
+    let mut latencies = latency::histogram()?;
+    let mut images = Vec::new();
+    let mut failures = BTreeMap::new();
+    for ended in results {
+        match &ended.result {
+            Ok(id) => {
+                let latency = u64::try_from((ended.at - ended.due).as_micros()).unwrap_or(u64::MAX);
+                latencies.record(latency.max(1)).context("a latency cannot be recorded")?;
+                images.push(id.clone());
+            }
+            Err(failure) => *failures.entry(failure.to_string()).or_insert(0) += 1,
+        }
+    }
+    let is_given_up = results.iter().any(|ended| ended.result == Err(Failure::GivenUp));
+    let last = results.iter().map(|ended| ended.at).max().unwrap_or(start);
+    let load = Load {
+        successes: images.len() as u64,
+        failures,
+        makespan_ms: (last - start).as_secs_f64() * 1000.0,
+        histogram: latency::encode(&latencies)?,
+        ..progress.load()
+    };
+    Ok(Outcome { load, images, hung: is_given_up.then(|| progress.idle()) })
+}
+
+/// A rate must be one.
+fn check_rate(per_second: f64) -> Result<f64> {
+    if per_second.is_finite() && per_second > 0.0 {
+        return Ok(per_second);
+    }
+    bail!("A rate of {per_second} images in a second is none.")
+}
+
+type Released = watch::Receiver<Option<Instant>>;

@@ -1,0 +1,186 @@
+//! The targets as processes: each on a stand's database and bucket, within the limits of [`crate::limits`], with the settings
+//! that a deployment has by default.
+
+mod nginx;
+mod node;
+mod store;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+use tokio::process::Command;
+use upload_sandbox::{Sandbox, Stand, process::Program};
+use url::Url;
+
+pub use crate::sink::SinkConnection;
+pub use store::StoreCommand;
+pub(crate) use store::store_variables;
+
+use crate::{
+    builds::{self, Binaries, Node},
+    limits::{Limited, Limiter},
+    record::{Limits, Target},
+};
+
+/// Everything that is needed to start a target.
+#[derive(Debug)]
+pub struct Stage {
+    limiter: Limiter,
+    /// None where no target needs them.
+    binaries: Option<Binaries>,
+    /// A reason in place of what is not here.
+    nginx: Result<PathBuf, String>,
+    node: Result<Node, String>,
+    programs: BTreeMap<String, String>,
+}
+
+/// A target that can be uploaded to. Dropping it ends its process.
+#[derive(Debug)]
+pub struct Started {
+    /// Its base URL; none for `direct`, whose forms say where they go.
+    pub url: Option<Url>,
+    /// Its process; none for `direct`.
+    pub process: Option<Limited>,
+    /// After the process, whose files are in it.
+    _folder: Option<TempDir>,
+}
+
+impl Stage {
+    /// Finds out how processes can be limited, builds the servers in release mode unless they are in the folder `binaries`, and looks
+    /// for the baselines' programs: for all that these targets need, and for nothing else.
+    ///
+    /// # Errors
+    /// Where processes cannot be limited at all, or a server cannot be built. A baseline that is not here is no error.
+    pub async fn prepare(binaries: Option<&Path>, targets: &[Target]) -> Result<Self> {
+        let wants = |some: &[Target]| some.iter().any(|target| targets.contains(target));
+        let limiter = tokio::task::spawn_blocking(Limiter::find).await??;
+        let servers = wants(&[Target::V1, Target::V1Stream, Target::V2Post, Target::V2Put, Target::V2Unlinked]);
+        let binaries = if servers { Some(builds::servers(binaries).await?) } else { None };
+        let not_asked_for = || "it was not asked for".to_owned();
+        let nginx = if wants(&[Target::Nginx, Target::Nginx128k]) {
+            upload_sandbox::nginx::binary().ok_or_else(|| "nginx is not installed".to_owned())
+        } else {
+            Err(not_asked_for())
+        };
+        let node = if wants(&[Target::NodeV1, Target::NodeV2]) {
+            builds::node().await.map_err(|error| format!("{error:#}"))
+        } else {
+            Err(not_asked_for())
+        };
+        let programs = versions(nginx.as_deref().ok(), node.as_ref().ok()).await;
+        Ok(Self { limiter, binaries, nginx, node, programs })
+    }
+
+    /// How processes are limited.
+    pub fn limits(&self) -> Limits {
+        self.limiter.limits()
+    }
+
+    /// Why a target cannot be run here, in words; `None` for one that can.
+    pub fn missing(&self, target: Target) -> Option<String> {
+        match target {
+            Target::Nginx | Target::Nginx128k => self.nginx.as_ref().err().cloned(),
+            Target::NodeV1 | Target::NodeV2 => self.node.as_ref().err().cloned(),
+            Target::Direct => None,
+            Target::V1 | Target::V1Stream | Target::V2Post | Target::V2Put | Target::V2Unlinked => {
+                self.binaries.is_none().then(|| "its server was not built".to_owned())
+            }
+        }
+    }
+
+    /// Versions of the programs that take part, by name.
+    pub fn programs(&self) -> BTreeMap<String, String> {
+        self.programs.clone()
+    }
+
+    /// Starts a target on a stand, in front of its store or of a sink in that one's place.
+    ///
+    /// # Errors
+    /// Where it is missing or does not start; the message has its last words.
+    pub async fn start(&self, target: Target, stand: &Stand, sink: Option<&SinkConnection>) -> Result<Started> {
+        if let Some(reason) = self.missing(target) {
+            bail!("{target:?} cannot be run here: {reason}");
+        }
+        let store = sink.map_or(&stand.storage_settings.endpoint, |sink| &sink.url);
+        let (process, folder) = match target {
+            Target::Direct => return Ok(Started { url: None, process: None, _folder: None }),
+            Target::V1 | Target::V1Stream => {
+                let binaries = self.binaries.as_ref().context("V1 was not built")?;
+                (self.server(&binaries.v1, stand, sink).await?, None)
+            }
+            Target::V2Post | Target::V2Put | Target::V2Unlinked => {
+                let binaries = self.binaries.as_ref().context("V2 was not built")?;
+                (self.server(&binaries.v2, stand, sink).await?, None)
+            }
+            Target::Nginx | Target::Nginx128k => {
+                let binary = self.nginx.as_ref().map_err(|reason| anyhow::anyhow!("{reason}"))?;
+                let buffer = (target == Target::Nginx128k).then_some(nginx::LARGE_BUFFER);
+                let (process, folder) = nginx::start(&self.limiter, binary, stand, store, buffer).await?;
+                (process, Some(folder))
+            }
+            Target::NodeV1 | Target::NodeV2 => {
+                let node = self.node.as_ref().map_err(|reason| anyhow::anyhow!("{reason}"))?;
+                let script = if target == Target::NodeV1 { node::V1 } else { node::V2 };
+                (node::start(&self.limiter, node, script, stand, store).await?, None)
+            }
+        };
+        let url = Url::parse(process.url()).context("a target listens at no URL")?;
+        Ok(Started { url: Some(url), process: Some(process), _folder: folder })
+    }
+
+    /// Starts a null sink with the keys of the sandbox's store.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub async fn start_sink(&self, sandbox: &Sandbox) -> Result<SinkConnection> {
+        let this = std::env::current_exe().context("the path of this program cannot be found")?;
+        SinkConnection::start(&this, sandbox).await
+    }
+
+    /// One of our servers: a worker for its one CPU, everything else as it is by default. It logs warnings only, since the line for
+    /// each upload would be read, and its time spent, by this process.
+    async fn server(&self, binary: &Path, stand: &Stand, sink: Option<&SinkConnection>) -> Result<Limited> {
+        let mut program = Program::new(binary, stand).env("HTTP_WORKERS", "1").env("LOG_LEVEL", "warn");
+        if let Some(sink) = sink {
+            // What keys may do is a question for a store that knows rights.
+            program = program.env("S3_ENDPOINT", sink.url.as_str()).env("S3_KEY_CHECK", "off");
+        }
+        self.limiter.serve(program).await
+    }
+}
+
+async fn versions(nginx: Option<&Path>, node: Option<&Node>) -> BTreeMap<String, String> {
+    let mut versions = BTreeMap::new();
+    let mut note = |name: &str, version: Option<String>| {
+        versions.extend(version.map(|version| (name.to_owned(), version)));
+    };
+    note("rustc", version_of(Path::new("rustc"), "--version").await);
+    let store = crate::store::process_id().and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
+    if let Some(store) = store
+        && let Some(name) = store.file_name()
+    {
+        note(&name.to_string_lossy(), version_of(&store, "--version").await);
+    }
+    if let Some(nginx) = nginx {
+        note("nginx", version_of(nginx, "-v").await);
+    }
+    if let Some(node) = node {
+        note("node", version_of(&node.binary, "--version").await);
+        for (package, version) in node::packages(&node.folder) {
+            note(&package, Some(version));
+        }
+    }
+    versions
+}
+
+/// The first line that a program says of itself, on whichever stream.
+async fn version_of(binary: &Path, option: &str) -> Option<String> {
+    let output = Command::new(binary).arg(option).stdin(Stdio::null()).output().await.ok()?;
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    text.lines().next().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())
+}

@@ -1,0 +1,92 @@
+//! nginx as a relay: `proxy_pass` to the store with request buffering off, which is the least that a general relay can do.
+//!
+//! One worker, as it gets one CPU. What differs from its defaults is what our own servers have, too: a long backlog, so that a
+//! burst loses no connection, patience with a store that is slow, and no log of requests. The store's connections are kept.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+use upload_sandbox::{Stand, nginx::WORKER_STARTED, port, process::Program};
+use url::Url;
+
+use crate::limits::{Limited, Limiter};
+
+/// The larger of the two buffers that are compared.
+pub(super) const LARGE_BUFFER: &str = "client_body_buffer_size 128k;";
+
+const CONFIGURATION: &str = "\
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile ${FILES};
+pid nginx.pid;
+error_log stderr notice;
+events {
+    worker_connections ${CONNECTIONS};
+}
+http {
+    access_log off;
+    client_body_temp_path bodies;
+    proxy_temp_path answers;
+    fastcgi_temp_path unused;
+    uwsgi_temp_path unused;
+    scgi_temp_path unused;
+    client_max_body_size 0;
+    client_body_timeout 180s;
+    ${BUFFER}
+    upstream store {
+        server ${STORE};
+        keepalive 64;
+    }
+    server {
+        listen 127.0.0.1:${PORT} backlog=4096;
+        location / {
+            proxy_pass http://store;
+            proxy_http_version 1.1;
+            proxy_request_buffering off;
+            proxy_read_timeout 180s;
+            proxy_send_timeout 180s;
+            proxy_set_header Connection \"\";
+            # What a client signed.
+            proxy_set_header Host $http_host;
+        }
+    }
+}
+";
+/// Files that it may open, and connections: each upload takes two.
+const FILES: u64 = 16_384;
+const CONNECTIONS: u64 = 8192;
+
+pub(super) async fn start(
+    limiter: &Limiter,
+    binary: &Path,
+    stand: &Stand,
+    store: &Url,
+    buffer: Option<&str>,
+) -> Result<(Limited, TempDir)> {
+    let host = store.host_str().context("the store's URL has no host")?;
+    let store_port = store.port_or_known_default().context("the store's URL has no port")?;
+    let port = port::reserve()?;
+    let variables = [
+        ("FILES", FILES.to_string()),
+        ("CONNECTIONS", CONNECTIONS.to_string()),
+        ("BUFFER", buffer.unwrap_or_default().to_owned()),
+        ("STORE", format!("{host}:{store_port}")),
+        ("PORT", port.to_string()),
+    ];
+    let configuration = variables
+        .into_iter()
+        .fold(CONFIGURATION.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), &value));
+    let folder = TempDir::with_prefix("upload-bench-nginx-").context("no folder for nginx")?;
+    // Started as root, nginx drops to `nobody`, who must get in.
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+    fs::write(folder.path().join("nginx.conf"), configuration)?;
+    let options = ["-e", "stderr", "-c", "nginx.conf", "-p"];
+    let program = options.into_iter().fold(Program::bare(binary, stand.runtime()), Program::arg).arg(folder.path());
+    let process = limiter.serve_at(program, format!("http://127.0.0.1:{port}"), WORKER_STARTED).await?;
+    Ok((process, folder))
+}

@@ -1,0 +1,112 @@
+//! What an image goes through at each target, and what it takes to begin: this is where a target's name becomes requests.
+
+use anyhow::{Context as _, Result};
+use chrono::{TimeDelta, Utc};
+use clap::ValueEnum as _;
+use upload_domain::{ImageFormat, ImageId, incoming_key};
+use upload_sandbox::Stand;
+use upload_storage::{FormRequest, Signer, StorageSettings};
+use url::Url;
+use uuid::Uuid;
+
+use crate::{
+    load::{Flow, FormMethod, PreparedForm, Role},
+    payload::Payload,
+    record::Target,
+    stage::SinkConnection,
+};
+
+/// How long prepared forms live: longer than any round.
+const FORM_LIFETIME: TimeDelta = TimeDelta::hours(1);
+
+/// Its name on the command line and in `report.json`.
+pub fn name(target: Target) -> String {
+    target.to_possible_value().map_or_else(|| format!("{target:?}"), |value| value.get_name().to_owned())
+}
+
+/// Whether its clients show tokens.
+pub fn has_users(target: Target) -> bool {
+    matches!(target, Target::V1 | Target::V2Post | Target::V2Put | Target::V1Stream | Target::V2Unlinked)
+}
+
+/// By whose key the sink knows the target's own connections: nginx passes on what clients have signed with the signer's.
+pub fn own_key(target: Target) -> &'static str {
+    match target {
+        Target::Nginx | Target::Nginx128k => "signer",
+        _ => "server",
+    }
+}
+
+/// The requests of each image at a target that listens at `url` (`direct` has none: it is the store itself).
+///
+/// # Errors
+/// When no forms can be signed.
+pub async fn flow(
+    target: Target,
+    url: Option<&Url>,
+    stand: &Stand,
+    sink: Option<&SinkConnection>,
+    images: u32,
+    payload: &Payload,
+) -> Result<Flow> {
+    let server = || url.cloned().with_context(|| format!("{} listens nowhere", name(target)));
+    let form = |method, link| anyhow::Ok(Flow::Form { server: server()?, method, link });
+    match target {
+        Target::V1 | Target::V2Post => form(FormMethod::Post, true),
+        Target::V2Put => form(FormMethod::Put, true),
+        Target::V2Unlinked | Target::NodeV2 => form(FormMethod::Post, false),
+        Target::V1Stream => Ok(Flow::Multipart {
+            url: server()?.join("/user/images/upload")?,
+            fields: vec![("path".to_owned(), "user-profile".to_owned())],
+            file_field: "file".to_owned(),
+        }),
+        Target::NodeV1 => {
+            Ok(Flow::Multipart { url: server()?.join("/upload")?, fields: Vec::new(), file_field: "file".to_owned() })
+        }
+        Target::Direct | Target::Nginx | Target::Nginx128k => {
+            let forms = prepared(stand, sink, images, payload).await?;
+            let first = forms.first().context("there is no image")?;
+            let mut bucket = first.url.clone();
+            if let Some(relay) = url {
+                // Only who is asked changes: the relay passes the path on, and a form's signature does not cover the host.
+                bucket.set_host(relay.host_str())?;
+                bucket.set_port(relay.port()).ok().context("a relay has a port")?;
+            }
+            let to = if url.is_some() { Role::Server } else { Role::Store };
+            Ok(Flow::Prepared { url: bucket, to, forms: forms.into_iter().map(|form| form.prepared).collect() })
+        }
+    }
+}
+
+struct Signed {
+    url: Url,
+    prepared: PreparedForm,
+}
+
+/// Forms for as many images as there are, as V2 would sign them, but without V2 and without rows.
+async fn prepared(stand: &Stand, sink: Option<&SinkConnection>, images: u32, payload: &Payload) -> Result<Vec<Signed>> {
+    let settings = match sink {
+        Some(sink) => StorageSettings { endpoint: sink.url.clone(), ..stand.storage_settings.clone() },
+        None => stand.storage_settings.clone(),
+    };
+    let signer = Signer::new(&settings, &stand.signer_settings).await?;
+    let bytes = payload.file.len() as u64;
+    let mut forms = Vec::new();
+    for _image in 0..images {
+        let image = ImageId::from(Uuid::now_v7());
+        let now = Utc::now();
+        let request = FormRequest {
+            image,
+            format: ImageFormat::Jpeg,
+            min_bytes: bytes,
+            max_bytes: bytes,
+            checksum_sha256: None,
+            now,
+            expires_at: now + FORM_LIFETIME,
+        };
+        let form = signer.post_form(&request).await?;
+        let prepared = PreparedForm { key: incoming_key(image), fields: form.fields };
+        forms.push(Signed { url: form.url.parse()?, prepared });
+    }
+    Ok(forms)
+}

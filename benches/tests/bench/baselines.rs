@@ -1,0 +1,152 @@
+//! Each target starts on a stand, takes an image and leaves what it should; where a program is missing, that is said.
+
+use std::{collections::BTreeMap, path::Path};
+
+use bytes::Bytes;
+use chrono::{TimeDelta, Utc};
+use reqwest::multipart::{Form, Part};
+use serde_json::json;
+use upload_bench::{
+    record::Target,
+    sink::SinkConnection,
+    stage::{Stage, Started},
+};
+use upload_domain::{ImageFormat, ImageId, ImagePath, Role};
+use upload_sandbox::{Sandbox, Stand, client::Client, samples};
+use upload_storage::{FormRequest, Signer, StorageSettings};
+use uuid::Uuid;
+
+use crate::not_tested;
+
+const FILE_BYTES: usize = 1_000_000;
+
+/// The target on a stand, unless its program is missing.
+async fn start(target: Target, stand: &Stand, sink: Option<&SinkConnection>) -> Option<Started> {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_upload-bench")).parent().unwrap();
+    let ours = !matches!(target, Target::Nginx | Target::Nginx128k | Target::NodeV1 | Target::NodeV2);
+    if ours && !["upload-v1-streaming", "upload-v2-presigned"].iter().all(|name| binaries.join(name).is_file()) {
+        not_tested("the servers are not built; `cargo build --workspace` does that");
+        return None;
+    }
+    let stage = Stage::prepare(Some(binaries), &[target]).await.unwrap();
+    if let Some(reason) = stage.missing(target) {
+        not_tested(&reason);
+        return None;
+    }
+    Some(stage.start(target, stand, sink).await.unwrap())
+}
+
+async fn sink() -> SinkConnection {
+    let binary = Path::new(env!("CARGO_BIN_EXE_upload-bench"));
+    SinkConnection::start(binary, Sandbox::shared().await).await.unwrap()
+}
+
+fn file() -> Bytes {
+    samples::jpeg_of_exactly(FILE_BYTES, 1).into()
+}
+
+fn url(started: &Started) -> &str {
+    started.url.as_ref().unwrap().as_str().trim_end_matches('/')
+}
+
+async fn sizes(stand: &Stand, prefix: &str) -> Vec<Option<u64>> {
+    let mut sizes = Vec::new();
+    for key in stand.storage.list(prefix).await.unwrap() {
+        sizes.push(stand.storage.size(&key).await.unwrap());
+    }
+    sizes
+}
+
+#[tokio::test]
+async fn nodes_v1_takes_a_file_and_hands_it_to_the_store() {
+    let stand = Sandbox::shared().await.stand().await;
+    let Some(started) = start(Target::NodeV1, &stand, None).await else { return };
+    let length = FILE_BYTES as u64;
+    let part = Part::stream_with_length(file(), length).file_name("image.jpg").mime_str("image/jpeg").unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.post(format!("{}/upload", url(&started))).multipart(Form::new().part("file", part));
+    assert_eq!(answer.send().await.unwrap().status(), 201);
+    assert_eq!(sizes(&stand, "media/").await, [Some(FILE_BYTES as u64)]);
+    assert_eq!(stand.count("node_image WHERE key LIKE 'media/%'").await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn nodes_v2_hands_out_a_form_that_the_one_client_can_use() {
+    let stand = Sandbox::shared().await.stand().await;
+    let Some(started) = start(Target::NodeV2, &stand, None).await else { return };
+    let client = Client::anonymous(url(&started)).unwrap();
+    client.create_and_upload(ImagePath::UserProfile, ImageFormat::Jpeg, file()).await.unwrap();
+    assert_eq!(sizes(&stand, "incoming/").await, [Some(FILE_BYTES as u64)]);
+    assert_eq!(stand.count("node_image WHERE key LIKE 'incoming/%'").await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn node_works_with_the_null_sink_too() {
+    let stand = Sandbox::shared().await.stand().await;
+    let sink = sink().await;
+    let Some(v1) = start(Target::NodeV1, &stand, Some(&sink)).await else { return };
+    let Some(v2) = start(Target::NodeV2, &stand, Some(&sink)).await else { return };
+    let part = Part::bytes(file().to_vec()).file_name("image.jpg").mime_str("image/jpeg").unwrap();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.post(format!("{}/upload", url(&v1))).multipart(Form::new().part("file", part));
+    assert_eq!(answer.send().await.unwrap().status(), 201);
+    let client = Client::anonymous(url(&v2)).unwrap();
+    client.create_and_upload(ImagePath::UserProfile, ImageFormat::Jpeg, file()).await.unwrap();
+    assert_eq!(sink.objects().await.unwrap(), (2, 2 * FILE_BYTES as u64));
+}
+
+#[tokio::test]
+async fn nginx_relays_forms_to_the_store_with_small_and_large_buffers() {
+    let stand = Sandbox::shared().await.stand().await;
+    for target in [Target::Nginx, Target::Nginx128k] {
+        let Some(nginx) = start(target, &stand, None).await else { return };
+        // V2's forms, with nginx in the store's place.
+        let public_endpoint = nginx.url.clone();
+        let settings = StorageSettings { public_endpoint, ..stand.storage_settings.clone() };
+        let signer = Signer::new(&settings, &stand.signer_settings).await.unwrap();
+        let now = Utc::now();
+        let request = FormRequest {
+            image: ImageId::from(Uuid::now_v7()),
+            format: ImageFormat::Jpeg,
+            min_bytes: 1,
+            max_bytes: FILE_BYTES as u64,
+            checksum_sha256: None,
+            now,
+            expires_at: now + TimeDelta::minutes(5),
+        };
+        let post = signer.post_form(&request).await.unwrap();
+        let fields: BTreeMap<_, _> = post.fields.into_iter().collect();
+        let form = json!({ "method": "POST", "url": post.url, "fields": fields });
+        let client = Client::anonymous(url(&nginx)).unwrap();
+        client.upload(&form, file()).await.unwrap().expect_status(201).unwrap();
+    }
+    assert_eq!(sizes(&stand, "incoming/").await, [Some(FILE_BYTES as u64); 2]);
+}
+
+#[tokio::test]
+async fn our_servers_link_images_in_front_of_the_store_and_of_the_null_sink() {
+    let stand = Sandbox::shared().await.stand().await;
+    let sink = sink().await;
+    for target in [Target::V1, Target::V2Post] {
+        for store in [None, Some(&sink)] {
+            let Some(started) = start(target, &stand, store).await else { return };
+            let person = stand.add_person(Role::User).await.unwrap();
+            let client = Client::new(url(&started), &person.token).unwrap();
+            let process = started.process.unwrap();
+            process.reset().unwrap();
+            let image = client.create_and_upload(ImagePath::UserProfile, ImageFormat::Jpeg, file()).await.unwrap();
+            client.link_profile(&image).await.unwrap().expect_status(201).unwrap();
+            assert_eq!(process.log(), Vec::<String>::new(), "nothing to warn of");
+            // What a server does after its answer is done when it has stopped.
+            let usage = process.finish(true).await.unwrap();
+            assert!(usage.cpu_user_ms + usage.cpu_system_ms > 0.0 && usage.peak_rss_bytes > 0, "{usage:?}");
+            assert!(!usage.memory.is_empty(), "{usage:?}");
+        }
+    }
+    assert_eq!(sizes(&stand, "").await, [Some(FILE_BYTES as u64); 2]);
+    assert_eq!(sink.objects().await.unwrap(), (2, 2 * FILE_BYTES as u64));
+    let traffic = sink.counts().await.unwrap();
+    assert!(traffic["server"].bytes_to_store > FILE_BYTES as u64, "V1 carries the bytes: {traffic:?}");
+    assert!(traffic["signer"].bytes_to_store > FILE_BYTES as u64, "V2's clients carry them: {traffic:?}");
+    assert_eq!(traffic["server"].requests["CopyObject"], 1, "{traffic:?}");
+}

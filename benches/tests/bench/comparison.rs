@@ -1,0 +1,273 @@
+//! `upload-bench compare` as a process, on the embedded store: what it keeps, how it ends, and that nothing is left behind.
+//!
+//! Where a server is needed, a script stands in for V1 that prints an address as V1 does: what a comparison does about a server
+//! that stops or dies must not depend on one that does so by chance.
+
+use std::{
+    fs::{self, Permissions},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    process::Command,
+    time::timeout,
+};
+use upload_bench::{
+    record::{Ending, Report, Store, Target},
+    report,
+};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+/// What `Stage` looks for in the folder of `--binaries`.
+const SERVERS: [&str; 2] = ["upload-v1-streaming", "upload-v2-presigned"];
+
+/// A folder that is also the temporary one of whatever is started, so that everything left behind is seen.
+struct Place {
+    folder: TempDir,
+}
+
+struct Ended {
+    status: ExitStatus,
+    stderr: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = TempDir::with_prefix("upload-bench-test-").unwrap();
+        // Postgres may run as another user, who must get through.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::create_dir(folder.path().join("tmp")).unwrap();
+        fs::set_permissions(folder.path().join("tmp"), Permissions::from_mode(0o1777)).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn workload(&self, changes: &Value) -> PathBuf {
+        let mut workload = json!({
+            "imageBytes": 20_000, "targets": ["direct"], "bursts": [{ "images": 3, "rounds": 2 }], "sinkBursts": [],
+            "warmUpImages": 0, "retry": false, "giveUpSeconds": 1
+        });
+        workload.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let file = self.path("workload.json");
+        fs::write(&file, workload.to_string()).unwrap();
+        file
+    }
+
+    /// Compares on a machine that has neither MinIO nor Go, so that the embedded store is taken.
+    fn compare(&self, workload: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_upload-bench"));
+        command.arg("compare").arg("--workload").arg(workload).arg("--out").arg(self.path("report"));
+        command.env_remove("DATABASE_URL").env_remove("S3_ENDPOINT").env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("TMPDIR", self.path("tmp")).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.kill_on_drop(true);
+        command
+    }
+
+    async fn end(&self, mut command: Command) -> Ended {
+        let output = timeout(PATIENCE, command.output()).await.expect("a comparison must end").unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ended { status: output.status, stderr }
+    }
+
+    fn report(&self) -> Report {
+        report::read(&self.path("report/report.json")).unwrap()
+    }
+
+    fn left_behind(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.path("tmp")).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// A folder with scripts in place of the servers.
+    fn servers(&self, script: &str) -> PathBuf {
+        let folder = self.path("binaries");
+        fs::create_dir(&folder).unwrap();
+        for name in SERVERS {
+            fs::write(folder.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(folder.join(name), Permissions::from_mode(0o755)).unwrap();
+        }
+        folder
+    }
+}
+
+#[tokio::test]
+async fn a_comparison_keeps_every_round_in_its_report() {
+    let place = Place::new();
+    let workload = place.workload(&json!({ "sinkBursts": [{ "images": 2, "rounds": 1 }] }));
+    let ended = place.end(place.compare(&workload)).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let report = place.report();
+    let rounds: Vec<_> = report.runs.iter().map(|run| (run.target, run.store, run.images, run.round)).collect();
+    let direct = Target::Direct;
+    assert_eq!(rounds, [(direct, Store::Embedded, 3, 1), (direct, Store::Embedded, 3, 2), (direct, Store::Sink, 2, 1)]);
+    for run in &report.runs {
+        assert_eq!((&run.ending, run.load.successes), (&Ending::Finished, u64::from(run.images)));
+        assert_eq!(run.verified.as_ref().unwrap().objects, u64::from(run.images));
+        assert!(run.load.bytes_to_store > 20_000 * u64::from(run.images));
+        assert_eq!(run.load.requests, u64::from(run.images));
+    }
+    assert!(report.complete);
+    assert!(place.path("report/report.html").is_file());
+    assert_eq!(place.left_behind(), [] as [PathBuf; 0]);
+}
+
+#[tokio::test]
+async fn a_server_that_stops_answering_is_given_up_and_marked() {
+    let place = Place::new();
+    // The kernel accepts connections, and nobody ever reads them.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let servers = place.servers(&format!("echo listening on http://{address}; exec sleep 600"));
+    let workload = place.workload(&json!({ "targets": ["v1", "direct"] }));
+    let mut command = place.compare(&workload);
+    command.arg("--binaries").arg(servers);
+    let ended = place.end(command).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let report = place.report();
+    let v1: Vec<_> = report.runs.iter().filter(|run| run.target == Target::V1).collect();
+    assert_eq!(v1.len(), 2);
+    for run in v1 {
+        assert!(matches!(run.ending, Ending::Hung { after_ms } if after_ms >= 1000), "{:?}", run.ending);
+        assert_eq!(run.load.failures.get("given up"), Some(&3));
+    }
+    let others = report.runs.iter().filter(|run| run.target == Target::Direct);
+    assert!(others.clone().count() == 2 && others.into_iter().all(|run| run.ending == Ending::Finished));
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_marked_with_its_status() {
+    let place = Place::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    // It ends at the first line on its connection, which never comes: the test's own signal is that a client has connected.
+    let gate = place.path("gate");
+    let script =
+        format!("echo listening on http://{address}; while [ ! -e {} ]; do sleep 0.05; done; exit 7", gate.display());
+    let servers = place.servers(&script);
+    let workload =
+        place.workload(&json!({ "targets": ["v1"], "bursts": [{ "images": 1, "rounds": 1 }], "giveUpSeconds": 60 }));
+    let mut command = place.compare(&workload);
+    command.arg("--binaries").arg(servers);
+    let accepted = tokio::task::spawn_blocking(move || silent.accept().map(|(stream, _)| (stream, silent)));
+    let opening = async {
+        let connection = accepted.await.unwrap().unwrap();
+        fs::write(&gate, "").unwrap();
+        connection
+    };
+    let (ended, _connection) = tokio::join!(place.end(command), opening);
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let report = place.report();
+    assert_eq!(report.runs[0].ending, Ending::Died { status: "exit status: 7".to_owned() });
+}
+
+#[tokio::test]
+async fn ctrl_c_keeps_what_was_measured_and_leaves_nothing_running() {
+    let place = Place::new();
+    let workload = place.workload(&json!({ "bursts": [{ "images": 2, "rounds": 100_000 }] }));
+    let mut child = place.compare(&workload).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let rounds = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("round=2 target=direct") {
+                return;
+            }
+        }
+        panic!("the comparison ended before its second round");
+    };
+    timeout(PATIENCE, rounds).await.unwrap();
+    let id = i32::try_from(child.id().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM).unwrap();
+    let rest = async {
+        let mut text = String::new();
+        lines.into_inner().read_to_string(&mut text).await.unwrap();
+        text
+    };
+    let (status, rest) = timeout(PATIENCE, async { tokio::join!(child.wait(), rest) }).await.unwrap();
+    assert_eq!(status.unwrap().code(), Some(1), "{rest}");
+    let report = place.report();
+    assert!(!report.complete && report.runs.len() >= 2);
+    assert!(report.runs.iter().all(|run| run.ending == Ending::Finished));
+    assert_eq!(place.left_behind(), [] as [PathBuf; 0]);
+}
+
+#[tokio::test]
+async fn a_wrong_workload_is_refused_in_one_sentence_before_anything_starts() {
+    for (changes, expected) in [
+        (json!({ "targets": [] }), "`targets` is empty"),
+        (json!({ "targets": ["v3"] }), "v3"),
+        (json!({ "targets": ["v1", "v1"] }), "names one twice"),
+        (json!({ "bursts": [] }), "there is nothing to do"),
+        (json!({ "bursts": [{ "images": 0, "rounds": 1 }] }), "at least one image"),
+        (json!({ "imageBytes": 10 }), "`imageBytes` must be from 256 to 20971520"),
+        (json!({ "giveUpSeconds": 0 }), "`giveUpSeconds`"),
+        (json!({ "colour": "red" }), "colour"),
+    ] {
+        let place = Place::new();
+        let workload = place.workload(&changes);
+        let ended = place.end(place.compare(&workload)).await;
+        assert_eq!(ended.status.code(), Some(1), "{changes}");
+        assert!(ended.stderr.contains(expected) && ended.stderr.contains("workload.json"), "{}", ended.stderr);
+        assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_workload_that_is_not_there_is_named() {
+    let place = Place::new();
+    let ended = place.end(place.compare(Path::new("/nowhere/workload.json"))).await;
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("the workload /nowhere/workload.json cannot be read"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn more_images_than_files_may_be_open_are_refused_with_the_remedy() {
+    let place = Place::new();
+    let workload = place.workload(&json!({ "bursts": [{ "images": 5000, "rounds": 1 }] }));
+    let inner = place.compare(&workload);
+    let inner = inner.as_std();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -n 1000 && exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let ended = place.end(command).await;
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("ulimit -n"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_reached_is_named() {
+    let place = Place::new();
+    let workload = place.workload(&json!({}));
+    let mut command = place.compare(&workload);
+    command.env("S3_ENDPOINT", "http://127.0.0.1:1");
+    for prefix in ["S3_", "S3_SIGNER_", "S3_READER_"] {
+        command.env(format!("{prefix}ACCESS_KEY_ID"), prefix).env(format!("{prefix}SECRET_ACCESS_KEY"), "secret");
+    }
+    let ended = place.end(command).await;
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("bucket") && ended.stderr.contains("S3_ENDPOINT"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_named_before_anything_is_measured() {
+    let place = Place::new();
+    let workload = place.workload(&json!({}));
+    fs::write(place.path("report"), "a file where the folder should be").unwrap();
+    let ended = place.end(place.compare(&workload)).await;
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("report cannot be made"), "{}", ended.stderr);
+}

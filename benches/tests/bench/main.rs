@@ -1,0 +1,23 @@
+//! What the comparison tool promises, with real servers and real processes.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod advise;
+#[cfg(target_os = "linux")]
+mod baselines;
+mod comparison;
+mod fixtures;
+mod generator;
+#[cfg(target_os = "linux")]
+mod limits;
+mod report;
+mod sample;
+mod sink;
+mod verifier;
+
+/// Says what a test could not look at here, past the test harness's capture.
+fn not_tested(reason: &str) {
+    use std::io::Write as _;
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // In one piece, since other tests write, too.
+    std::io::stderr().write_all(format!("\nNOT TESTED: {test}: {reason}\n").as_bytes()).unwrap();
+}

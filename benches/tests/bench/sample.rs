@@ -1,0 +1,203 @@
+//! A report with made-up but fixed figures: ten targets of which one is skipped, one hangs and dies, one has a void
+//! round and one refuses some images.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use upload_bench::{
+    latency,
+    record::{
+        Ending, Limits, Load, Machine, MemorySample, Report, Run, Skipped, Store, Target, Traffic, Usage, VERSION,
+        Verified,
+    },
+    workload::{Burst, Workload},
+};
+
+/// Size of the sample's images, in bytes.
+pub const IMAGE_BYTES: u64 = 5_000_000;
+
+/// What a target costs in the sample.
+struct Costs {
+    /// How many times the bare client's makespan.
+    slowness: f64,
+    /// CPU time for each image, in milliseconds: user, system.
+    cpu_ms: Option<(f64, f64)>,
+    /// Memory with one image and with each further one, in bytes.
+    memory: (u64, u64),
+    /// Requests of the clients for each image.
+    requests: u64,
+    /// What the server asks of the store.
+    operations: &'static [&'static str],
+    /// Bytes of each image that pass through the server.
+    relays: bool,
+    has_rows: bool,
+}
+
+fn costs(target: Target) -> Costs {
+    const LINK: &[&str] = &["GetObject", "CopyObject", "DeleteObject"];
+    let (slowness, cpu_ms, memory, requests, operations, relays, has_rows): (_, _, _, _, &[&str], _, _) = match target {
+        Target::V1 => (1.25, Some((1.4, 3.2)), (24_000_000, 90_000), 3, &["PutObject", "DeleteObject"], true, true),
+        Target::V2Post => (1.1, Some((0.5, 0.4)), (22_000_000, 20_000), 3, LINK, false, true),
+        Target::V2Put => (1.08, Some((0.5, 0.4)), (22_000_000, 20_000), 3, LINK, false, true),
+        Target::V1Stream => (1.2, Some((1.3, 3.1)), (24_000_000, 90_000), 1, &["PutObject"], true, true),
+        Target::V2Unlinked => (1.02, Some((0.05, 0.02)), (21_000_000, 10_000), 2, &[], false, true),
+        Target::NodeV1 => (4.2, Some((30.0, 11.0)), (80_000_000, 4_200_000), 1, &["PutObject"], true, true),
+        Target::NodeV2 => (1.05, Some((1.2, 0.3)), (70_000_000, 90_000), 2, &[], false, true),
+        Target::Nginx | Target::Nginx128k => {
+            (1.15, Some((0.3, 3.7)), (8_000_000, 20_000), 1, &["PostObject"], true, false)
+        }
+        Target::Direct => (1.0, None, (0, 0), 1, &[], false, false),
+    };
+    Costs { slowness, cpu_ms, memory, requests, operations, relays, has_rows }
+}
+
+/// The report.
+pub fn report() -> Report {
+    let burst = |images, rounds| Burst { images, rounds };
+    let workload = Workload {
+        image_bytes: IMAGE_BYTES,
+        targets: vec![
+            Target::Direct,
+            Target::V1,
+            Target::V2Post,
+            Target::V2Put,
+            Target::V1Stream,
+            Target::V2Unlinked,
+            Target::Nginx,
+            Target::Nginx128k,
+            Target::NodeV1,
+            Target::NodeV2,
+        ],
+        bursts: vec![burst(1, 3), burst(50, 3), burst(200, 3), burst(300, 3), burst(1000, 3)],
+        sink_bursts: vec![burst(200, 2)],
+        warm_up_images: 5,
+        retry: false,
+        give_up_seconds: 30,
+    };
+    let mut runs = Vec::new();
+    for (store, bursts) in [(Store::Minio, &workload.bursts), (Store::Sink, &workload.sink_bursts)] {
+        for burst in bursts {
+            for round in 1..=burst.rounds {
+                let targets = workload.targets.iter().filter(|target| **target != Target::Nginx128k);
+                runs.extend(targets.map(|target| run(*target, store, burst.images, round)));
+            }
+        }
+    }
+    let programs = [("minio", "RELEASE.2025-10-15"), ("node", "v20.19.0"), ("postgres", "15.14"), ("rustc", "1.95.0")];
+    Report {
+        version: VERSION,
+        started_at: at("2026-11-25T10:00:00Z"),
+        machine: Machine {
+            cpu: "Example <Processor> & Sons 2.5 GHz".to_owned(),
+            cpus: 2,
+            memory_bytes: 16_000_000_000,
+            kernel: "Linux 6.1.0".to_owned(),
+            commit: "0123456789ab".to_owned(),
+            programs: programs.map(|(program, version)| (program.to_owned(), version.to_owned())).into(),
+            limits: Limits::CgroupV1,
+        },
+        workload,
+        runs,
+        skipped: vec![Skipped { target: Target::Nginx128k, reason: "nginx is not installed".to_owned() }],
+        complete: true,
+    }
+}
+
+/// One round of the sample, with its accidents.
+pub fn run(target: Target, store: Store, images: u32, round: u32) -> Run {
+    let done = u64::from(images);
+    let (ending, successes, failures) = match (target, store, images, round) {
+        (Target::NodeV1, Store::Minio, 200, 2) => (Ending::Hung { after_ms: 30_000 }, 26, vec![("given up", 174)]),
+        (Target::NodeV1, Store::Minio, 300.., _) => {
+            let status = "signal 9, killed for memory".to_owned();
+            (Ending::Died { status }, 4, vec![("connection", done - 4)])
+        }
+        (Target::V2Put, Store::Minio, 50, 1) => {
+            let reason = "49 objects for 50 successes".to_owned();
+            (Ending::Void { reason }, 50, vec![])
+        }
+        (Target::V1, Store::Minio, 1000, 3) => (Ending::Finished, 985, vec![("503 overloaded", 15)]),
+        _ => (Ending::Finished, done, vec![]),
+    };
+    let costs = costs(target);
+    let pace = [1.0, 1.04, 0.97][(round as usize - 1) % 3];
+    let discount = if store == Store::Sink { 0.3 } else { 1.0 };
+    let makespan_ms = eighths((20.0 + 10.0 * f64::from(images)) * costs.slowness * pace * discount);
+    let sent = u64::from(images) * IMAGE_BYTES;
+    let (to_server, to_store) = if costs.relays { (sent, 0) } else { (0, sent) };
+    let server_bytes = if target == Target::Direct { 0 } else { done * costs.requests * 600 };
+    Run {
+        target,
+        store,
+        images,
+        round,
+        image_bytes: IMAGE_BYTES,
+        started_at: at("2026-11-25T10:00:00Z"),
+        load: Load {
+            successes,
+            failures: failures.into_iter().map(|(class, count)| (class.to_owned(), count)).collect(),
+            requests: done * costs.requests,
+            retries: 0,
+            bytes_to_server: to_server + server_bytes,
+            bytes_from_server: server_bytes / 2,
+            bytes_to_store: to_store,
+            bytes_from_store: to_store / 10_000,
+            makespan_ms,
+            histogram: histogram(successes, makespan_ms),
+        },
+        server: costs
+            .cpu_ms
+            .map(|(user, system)| usage(&costs, (user * pace, system * pace), images, makespan_ms, &ending)),
+        store_cpu_ms: (store != Store::Sink).then_some(eighths(14.5 * f64::from(images) * pace)),
+        server_to_store: (store == Store::Sink && costs.cpu_ms.is_some()).then(|| traffic(&costs, done)),
+        verified: (ending == Ending::Finished).then(|| Verified {
+            objects: successes,
+            rows: costs.has_rows.then_some(successes),
+            checksums: successes.min(200),
+        }),
+        ending,
+    }
+}
+
+/// Rounded to what JSON keeps exactly.
+fn eighths(value: f64) -> f64 {
+    (value * 8.0).round() / 8.0
+}
+
+/// Latencies spread evenly up to the makespan.
+pub fn histogram(successes: u64, makespan_ms: f64) -> String {
+    let mut histogram = latency::histogram().unwrap();
+    for image in 1..=successes {
+        histogram.record((makespan_ms * 1e3 * image as f64 / successes as f64) as u64).unwrap();
+    }
+    latency::encode(&histogram).unwrap()
+}
+
+fn usage(costs: &Costs, (user, system): (f64, f64), images: u32, makespan_ms: f64, ending: &Ending) -> Usage {
+    const LIMIT: u64 = 1 << 30;
+    let peak = (costs.memory.0 + costs.memory.1 * u64::from(images)).min(LIMIT);
+    let shown_ms = if let Ending::Hung { after_ms } = ending { *after_ms as f64 } else { makespan_ms };
+    let memory = (0..=20_u64).map(|step| MemorySample {
+        at_ms: (shown_ms * step as f64 / 20.0) as u64,
+        rss_bytes: costs.memory.0 + (peak - costs.memory.0) * step.min(5) / 5,
+        cgroup_bytes: Some(costs.memory.0 + (peak - costs.memory.0) * step.min(5) / 5),
+    });
+    Usage {
+        cpu_user_ms: eighths(user * f64::from(images)),
+        cpu_system_ms: eighths(system * f64::from(images)),
+        peak_rss_bytes: peak - 2_000_000,
+        peak_cgroup_bytes: Some(peak),
+        memory: memory.collect(),
+    }
+}
+
+fn traffic(costs: &Costs, images: u64) -> Traffic {
+    let requests: BTreeMap<String, u64> = costs.operations.iter().map(|name| ((*name).to_owned(), images)).collect();
+    let relayed = if costs.relays { IMAGE_BYTES + 900 } else { 1500 };
+    let read = if costs.operations.contains(&"GetObject") { 262_144 + 900 } else { 300 };
+    Traffic { requests, bytes_to_store: images * relayed, bytes_from_store: images * read }
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    text.parse().unwrap()
+}

@@ -1,0 +1,132 @@
+//! What the verifier finds, on a real store and a real Postgres: rows and objects are laid out here as a run leaves them, and then
+//! one thing is spoilt.
+
+use std::slice;
+
+use bytes::Bytes;
+use upload_bench::{payload::Payload, record::Target, verify::verify};
+use upload_domain::Role;
+use upload_sandbox::{Sandbox, Stand};
+use uuid::Uuid;
+
+const IMAGES: u64 = 3;
+
+/// A linked image, with its row, its link and its object.
+struct Linked {
+    id: String,
+    key: String,
+}
+
+struct Run {
+    stand: Stand,
+    payload: Payload,
+    linked: Vec<Linked>,
+}
+
+impl Run {
+    async fn of_linked_images() -> Self {
+        let stand = Sandbox::shared().await.stand().await;
+        let mut run = Self { stand, payload: Payload::jpeg(20_000, 1), linked: Vec::new() };
+        for _image in 0..IMAGES {
+            let linked = run.link().await;
+            run.stand.admin.put(&linked.key, "image/jpeg", run.payload.file.clone()).await.unwrap();
+            run.linked.push(linked);
+        }
+        run
+    }
+
+    async fn link(&self) -> Linked {
+        let id = Uuid::now_v7().to_string();
+        let key = format!("media/{id}/{}", Uuid::now_v7());
+        let bytes = self.payload.file.len();
+        let user = self.stand.add_person(Role::User).await.unwrap().id;
+        let sql = format!(
+            "INSERT INTO image (id, path, format, user_id, linked_at, byte_size, media_key, media_byte_size, width, height) \
+             VALUES ('{id}', 'user-profile', 'image/jpeg', '{user}', now(), {bytes}, '{key}', {bytes}, 64, 48); \
+             INSERT INTO user_profile_image (user_id, image_id) VALUES ('{user}', '{id}')"
+        );
+        self.stand.sql(&sql).await.unwrap();
+        Linked { id, key }
+    }
+
+    async fn finding(&self) -> Result<(u64, Option<u64>, u64), String> {
+        let told: Vec<String> = self.linked.iter().map(|image| image.id.clone()).collect();
+        let found = verify(&self.stand, Target::V2Post, IMAGES, &told, &self.payload).await.unwrap();
+        found.map(|verified| (verified.objects, verified.rows, verified.checksums))
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_left_what_its_clients_were_told_is_verified_whole() {
+    let run = Run::of_linked_images().await;
+    assert_eq!(run.finding().await, Ok((IMAGES, Some(IMAGES), IMAGES)));
+}
+
+#[tokio::test]
+async fn a_missing_object_is_found() {
+    let run = Run::of_linked_images().await;
+    run.stand.admin.delete(&run.linked[1].key).await.unwrap();
+    assert_eq!(run.finding().await, Err("3 successes, but 2 objects".to_owned()));
+}
+
+#[tokio::test]
+async fn a_short_object_is_found() {
+    let run = Run::of_linked_images().await;
+    let key = &run.linked[1].key;
+    run.stand.admin.put(key, "image/jpeg", run.payload.file.slice(..19_999)).await.unwrap();
+    assert_eq!(run.finding().await, Err(format!("{key} has 19999 bytes, not 20000")));
+}
+
+#[tokio::test]
+async fn an_object_with_other_bytes_is_found() {
+    let run = Run::of_linked_images().await;
+    let key = &run.linked[1].key;
+    run.stand.admin.put(key, "image/jpeg", Payload::jpeg(20_000, 2).file).await.unwrap();
+    assert_eq!(run.finding().await, Err(format!("{key} holds other bytes than were sent")));
+}
+
+#[tokio::test]
+async fn an_object_of_an_image_that_nobody_was_told_of_is_found() {
+    let run = Run::of_linked_images().await;
+    let stray = format!("media/{}/{}", Uuid::now_v7(), Uuid::now_v7());
+    run.stand.admin.delete(&run.linked[1].key).await.unwrap();
+    run.stand.admin.put(&stray, "image/jpeg", run.payload.file.clone()).await.unwrap();
+    assert_eq!(run.finding().await, Err(format!("{stray} is of an image that no client was told of")));
+}
+
+#[tokio::test]
+async fn an_extra_row_is_found() {
+    let run = Run::of_linked_images().await;
+    let extra = run.link().await;
+    assert_eq!(run.finding().await, Err("3 successes, but 4 rows, and 1 that should not be".to_owned()));
+    assert_ne!(extra.id, run.linked[0].id);
+}
+
+#[tokio::test]
+async fn a_row_without_its_link_is_found() {
+    let run = Run::of_linked_images().await;
+    let id = &run.linked[1].id;
+    run.stand.sql(&format!("DELETE FROM user_profile_image WHERE image_id = '{id}'")).await.unwrap();
+    assert_eq!(run.finding().await, Err("3 successes, but 2 rows, and 1 that should not be".to_owned()));
+}
+
+#[tokio::test]
+async fn objects_without_rows_are_counted_for_the_bare_store() {
+    let stand = Sandbox::shared().await.stand().await;
+    let payload = Payload::jpeg(20_000, 1);
+    let key = format!("incoming/{}", Uuid::now_v7());
+    stand.admin.put(&key, "image/jpeg", payload.file.clone()).await.unwrap();
+    let verified = verify(&stand, Target::Direct, 1, slice::from_ref(&key), &payload).await.unwrap().unwrap();
+    assert_eq!((verified.objects, verified.rows, verified.checksums), (1, None, 1));
+    stand.admin.put(&key, "image/jpeg", Bytes::new()).await.unwrap();
+    let found = verify(&stand, Target::Direct, 1, slice::from_ref(&key), &payload).await.unwrap();
+    assert_eq!(found, Err(format!("{key} has 0 bytes, not 20000")));
+}
+
+#[tokio::test]
+async fn an_image_that_was_told_twice_is_found() {
+    let run = Run::of_linked_images().await;
+    let told = [0, 0, 1].map(|index: usize| run.linked[index].id.clone());
+    let found = verify(&run.stand, Target::V2Post, IMAGES, &told, &run.payload).await.unwrap();
+    assert_eq!(found, Err("3 successes are of 2 images only".to_owned()));
+}
