@@ -28,11 +28,9 @@ pub(crate) async fn check(
     let sight = look(database, storage, LIMIT).await;
     judge(&sight, storage).map_err(SettingsError)?;
     let rights = timeout_at(deadline, async {
-        // Also where the store has refused to show the bucket: the check knows which key that is about, and why.
-        rights::check(storage, signer).await?;
         match &sight.store {
             Err(Silence::Failed(error)) => Err(rights::refusal(storage, error).await),
-            Err(Silence::NoAnswer) | Ok(_) => Ok(()),
+            Err(Silence::NoAnswer) | Ok(_) => rights::check(storage, signer).await,
         }
     });
     match rights.await {

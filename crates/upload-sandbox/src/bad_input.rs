@@ -79,13 +79,17 @@ pub fn with_key(variables: KeyVariables, key: &Key, says: &[&'static str]) -> Wr
     }
 }
 
-/// A session token that does not belong to the key, and one that has expired.
+/// A session token that does not belong to the key, and one that has expired; nothing with a store whose keys have none, which may not
+/// look at them.
 pub fn with_token(stand: &Stand, variables: KeyVariables) -> Vec<Wrong> {
     let [id, _secret, token] = variables;
     let unknown = wrong(token, "secret-word", &["does not accept the session token"]).naming(id);
     // A MinIO has no other words for one that has expired.
     let expired = wrong(token, EXPIRED_TOKEN, &["session token", "has expired"]).naming(id);
-    if stand.has_embedded_store() { vec![unknown, expired] } else { vec![unknown] }
+    match stand.has_embedded_store() {
+        true => vec![unknown, expired],
+        false => Vec::from_iter(stand.environment().contains_key(token).then_some(unknown)),
+    }
 }
 
 impl Wrong {

@@ -90,7 +90,7 @@ pub async fn refusal(storage: &Storage, error: &StorageError) -> RightsError {
     let origin = server.key.origin();
     RightsError(match listed {
         Ok(Answer::Denied) => format!(
-            "{origin}: the server's key may not list the bucket of S3_BUCKET; use the policies in docs/OPERATIONS.md, or correct the name"
+            "{origin}: the server's key may not list the bucket of S3_BUCKET; correct the key or the name, or use the policies in docs/OPERATIONS.md"
         ),
         Ok(Answer::Allowed | Answer::Unclear) => error.advice(),
         Err(fault) => fault.sentence(Role::Server, origin, storage),
@@ -360,7 +360,12 @@ where
         Some("NoSuchBucket") => Fault::NoBucket,
         Some("RequestTimeTooSkewed") => Fault::Clocks,
         Some("AuthorizationHeaderMalformed" | "PermanentRedirect" | "TemporaryRedirect") => Fault::Region,
-        _ if status(&error) == Some(403) => return Ok(Answer::Denied),
+        _ if status(&error) == Some(403) => match error.as_service_error().and_then(ProvideErrorMetadata::message) {
+            // Garage has one code for all of these (garage_api_common 2.5.0, signature/payload.rs).
+            Some(message) if message.contains("No such key:") => Fault::UnknownKey,
+            Some(message) if message.contains("Invalid signature") => Fault::WrongSecret,
+            _ => return Ok(Answer::Denied),
+        },
         _ => match (words(&error), StorageError::from(error)) {
             (Some(words), StorageError::Refused(_)) => Fault::Refused(words),
             (_, error) => Fault::Store(error),

@@ -281,23 +281,56 @@ async fn an_unknown_key_and_a_wrong_secret_are_told_apart_whatever_the_check_is_
 #[tokio::test]
 async fn an_answer_that_is_none_to_the_question_is_told_as_it_is() {
     let stand = stand().await;
-    let message = "It is as it is.";
-    for (status, code, said) in [
-        ("400 Bad Request", "ExpiredToken", "S3_ACCESS_KEY_ID: the session token of the server's key has expired; "),
+    for (status, code, message, said) in [
+        (
+            "400 Bad Request",
+            "ExpiredToken",
+            "It is as it is.",
+            "S3_ACCESS_KEY_ID: the session token of the server's key has expired; ",
+        ),
         (
             "400 Bad Request",
             "InvalidToken",
+            "It is as it is.",
             "S3_ACCESS_KEY_ID: the store does not accept the session token of the server's key; ",
         ),
-        ("400 Bad Request", "AuthorizationHeaderMalformed", "S3_REGION: the store is in another region; "),
-        ("301 Moved Permanently", "PermanentRedirect", "S3_REGION: the store is in another region; "),
+        (
+            "400 Bad Request",
+            "AuthorizationHeaderMalformed",
+            "It is as it is.",
+            "S3_REGION: the store is in another region; ",
+        ),
+        (
+            "301 Moved Permanently",
+            "PermanentRedirect",
+            "It is as it is.",
+            "S3_REGION: the store is in another region; ",
+        ),
         (
             "405 Method Not Allowed",
             "MethodNotAllowed",
+            "It is as it is.",
             "S3_ENDPOINT: the store does not answer a question about the server's key (405 MethodNotAllowed: It is as it is.); ",
         ),
-        ("403 Forbidden", "AccessDenied", "S3_ACCESS_KEY_ID: the server's key may not list the bucket"),
-        ("503 Service Unavailable", "SlowDown", "S3_ENDPOINT: the store cannot be reached"),
+        (
+            "403 Forbidden",
+            "AccessDenied",
+            "It is as it is.",
+            "S3_ACCESS_KEY_ID: the server's key may not list the bucket",
+        ),
+        ("503 Service Unavailable", "SlowDown", "It is as it is.", "S3_ENDPOINT: the store cannot be reached"),
+        (
+            "403 Forbidden",
+            "AccessDenied",
+            "Forbidden: No such key: a",
+            "S3_ACCESS_KEY_ID: the store does not know the server's key; ",
+        ),
+        (
+            "403 Forbidden",
+            "AccessDenied",
+            "Forbidden: Invalid signature",
+            "S3_ACCESS_KEY_ID: the store knows the server's key, but ",
+        ),
     ] {
         let mut start = Start::new(&stand);
         start.storage.endpoint = always_answers(status, code, message).await;
