@@ -19,11 +19,10 @@ use crate::{
     load::{Progress, check_descriptors},
     payload::Payload,
     record::{Ending, Report, Run, Skipped, Store, Target, VERSION},
-    report,
+    report::{self, targets},
     round::{self, Ground, Turn},
     screen::Screen,
     stage::Stage,
-    target,
     workload::{Burst, Workload},
 };
 
@@ -89,7 +88,7 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
         let progress = Progress::new();
         let drawn = screen.turn(turn, &progress);
         let made = round::make(&ground, turn, &progress).await;
-        let made = made.with_context(|| format!("{} with {} images", target::name(turn.target), turn.images))?;
+        let made = made.with_context(|| format!("{} with {} images", targets::name(turn.target), turn.images))?;
         drop(drawn);
         let Some(run) = made else { break };
         screen.run(&run);

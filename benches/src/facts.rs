@@ -1,8 +1,11 @@
 //! What decides the figures besides the programs: the machine, its kernel, and the commit that was measured.
 
-use std::{collections::BTreeMap, env, fs, path::Path, process::Command, thread};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, thread};
 
-use crate::record::{Limits, Machine};
+use crate::{
+    limits::program,
+    record::{Limits, Machine},
+};
 
 /// Reads what Linux and git say of themselves; what they do not say is called unknown.
 pub fn machine(limits: Limits, programs: BTreeMap<String, String>) -> Machine {
@@ -24,10 +27,8 @@ pub fn machine(limits: Limits, programs: BTreeMap<String, String>) -> Machine {
 /// The version of the MinIO that `scripts/minio` starts: on the search path, or where Go installs programs. One that Go built calls
 /// itself a development version, whatever it is; Go knows the module's version.
 pub fn minio() -> Option<String> {
-    let on_path =
-        env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join("minio")).find(|file| file.is_file());
     let by_go = || Some(Path::new(output(Path::new("go"), &["env", "GOPATH"])?.trim()).join("bin/minio"));
-    let binary = on_path.or_else(by_go)?;
+    let binary = program("minio").or_else(by_go)?;
     let modules = output(Path::new("go"), &["version", "-m", binary.to_str()?]).unwrap_or_default();
     let module = modules.lines().find_map(|line| line.trim().strip_prefix("mod\tgithub.com/minio/minio\t"));
     let version = module.and_then(|module| module.split_whitespace().next()).map(str::to_owned);

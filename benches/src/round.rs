@@ -15,6 +15,7 @@ use crate::{
     load::{self, Caller, Options, Outcome, Pattern, Progress},
     payload::Payload,
     record::{Ending, Run, Store, Target, Verified},
+    report::targets,
     stage::{SinkConnection, Stage, Started},
     store, target,
     usage::process_cpu_ms,
@@ -82,7 +83,7 @@ pub async fn make(ground: &Ground<'_>, turn: Turn, progress: &Progress) -> Resul
 async fn on_stand(ground: &Ground<'_>, turn: Turn, progress: &Progress, stand: &Stand) -> Result<Option<Run>> {
     let sink = ground.sink.filter(|_| turn.to_sink);
     let started = ground.stage.start(turn.target, stand, sink).await;
-    let mut started = started.with_context(|| format!("{} does not start", target::name(turn.target)))?;
+    let mut started = started.with_context(|| format!("{} does not start", targets::name(turn.target)))?;
     let callers = callers(stand, turn).await?;
     let flow = target::flow(turn.target, started.url.as_ref(), stand, sink, turn.images, ground.payload).await?;
     let options = Options {

@@ -9,8 +9,8 @@ use crate::{
     latency,
     load::Progress,
     record::{Ending, Run},
+    report::targets,
     round::Turn,
-    target,
 };
 
 const REDRAW: Duration = Duration::from_millis(100);
@@ -45,7 +45,7 @@ impl Screen {
         }
         let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_wrong| ProgressStyle::default_bar());
         let bar = ProgressBar::new(u64::from(turn.images)).with_style(style);
-        bar.set_message(format!("{}, {} images, round {}", target::name(turn.target), turn.images, turn.round));
+        bar.set_message(format!("{}, {} images, round {}", targets::name(turn.target), turn.images, turn.round));
         let (drawn, progress) = (bar.clone(), progress.clone());
         let drawing = tokio::spawn(async move {
             loop {
@@ -62,7 +62,7 @@ impl Screen {
             "images={} round={} target={} store={:?} successes={} makespan_ms={:.0}",
             run.images,
             run.round,
-            target::name(run.target),
+            targets::name(run.target),
             run.store,
             run.load.successes,
             run.load.makespan_ms

@@ -3,11 +3,11 @@
 //! A store is a process of its own, which a script (or this binary's hidden `store`) starts, names in the environment of the
 //! command that it runs, and ends with it. So the comparison replaces itself by that script, which starts it again.
 
-use std::{env, ffi::OsStr, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
+use std::{env, os::unix::process::CommandExt as _, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use crate::{facts::workspace, record::Store};
+use crate::{facts::workspace, limits::program, record::Store};
 
 /// Tells the second start what the first one has chosen.
 const CHOSEN: &str = "UPLOAD_BENCH_STORE";
@@ -38,7 +38,7 @@ pub fn find() -> Found {
 pub fn start_again_with_store() -> Result<()> {
     let this = env::current_exe().context("the path of this program cannot be found")?;
     let script = workspace().join("scripts/minio");
-    let (mut starter, chosen) = if script.is_file() && (is_installed("minio") || is_installed("go")) {
+    let (mut starter, chosen) = if script.is_file() && ["minio", "go"].iter().any(|name| program(name).is_some()) {
         (Command::new(script), "minio")
     } else {
         let mut embedded = Command::new(&this);
@@ -52,10 +52,4 @@ pub fn start_again_with_store() -> Result<()> {
 /// The process id of the store, where whoever started it has told it.
 pub fn process_id() -> Option<u32> {
     env::var("SANDBOX_S3_PID").ok()?.trim().parse().ok()
-}
-
-/// Whether a program is on the search path.
-pub fn is_installed(program: impl AsRef<OsStr>) -> bool {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).any(|folder: PathBuf| folder.join(program.as_ref()).is_file())
 }

@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result};
 use chrono::{TimeDelta, Utc};
-use clap::ValueEnum as _;
 use upload_domain::{ImageFormat, ImageId, incoming_key};
 use upload_sandbox::Stand;
 use upload_storage::{FormRequest, Signer, StorageSettings};
@@ -19,12 +18,7 @@ use crate::{
 /// How long prepared forms live: longer than any round.
 const FORM_LIFETIME: TimeDelta = TimeDelta::hours(1);
 
-/// Its name on the command line and in `report.json`.
-pub fn name(target: Target) -> String {
-    target.to_possible_value().map_or_else(|| format!("{target:?}"), |value| value.get_name().to_owned())
-}
-
-/// Whether its clients show tokens.
+/// Whether its clients show tokens: our own servers, whose images have rows of ours.
 pub fn has_users(target: Target) -> bool {
     matches!(target, Target::V1 | Target::V2Post | Target::V2Put | Target::V1Stream | Target::V2Unlinked)
 }
@@ -35,6 +29,25 @@ pub fn own_key(target: Target) -> &'static str {
         Target::Nginx | Target::Nginx128k => "signer",
         _ => "server",
     }
+}
+
+/// The requests of each image at a server that signs its own forms or needs none; `None` for targets whose forms are signed beforehand.
+///
+/// # Errors
+/// When no path can be added to the server's URL.
+pub fn of_server(target: Target, server: &Url) -> Result<Option<Flow>> {
+    let form = |method, link| Flow::Form { server: server.clone(), method, link };
+    let once = |path: &str, fields: Vec<(String, String)>| {
+        anyhow::Ok(Flow::Multipart { url: server.join(path)?, fields, file_field: "file".to_owned() })
+    };
+    Ok(Some(match target {
+        Target::V1 | Target::V2Post => form(FormMethod::Post, true),
+        Target::V2Put => form(FormMethod::Put, true),
+        Target::V2Unlinked | Target::NodeV2 => form(FormMethod::Post, false),
+        Target::V1Stream => once("/user/images/upload", vec![("path".to_owned(), "user-profile".to_owned())])?,
+        Target::NodeV1 => once("/upload", Vec::new())?,
+        Target::Direct | Target::Nginx | Target::Nginx128k => return Ok(None),
+    }))
 }
 
 /// The requests of each image at a target that listens at `url` (`direct` has none: it is the store itself).
@@ -49,33 +62,21 @@ pub async fn flow(
     images: u32,
     payload: &Payload,
 ) -> Result<Flow> {
-    let server = || url.cloned().with_context(|| format!("{} listens nowhere", name(target)));
-    let form = |method, link| anyhow::Ok(Flow::Form { server: server()?, method, link });
-    match target {
-        Target::V1 | Target::V2Post => form(FormMethod::Post, true),
-        Target::V2Put => form(FormMethod::Put, true),
-        Target::V2Unlinked | Target::NodeV2 => form(FormMethod::Post, false),
-        Target::V1Stream => Ok(Flow::Multipart {
-            url: server()?.join("/user/images/upload")?,
-            fields: vec![("path".to_owned(), "user-profile".to_owned())],
-            file_field: "file".to_owned(),
-        }),
-        Target::NodeV1 => {
-            Ok(Flow::Multipart { url: server()?.join("/upload")?, fields: Vec::new(), file_field: "file".to_owned() })
-        }
-        Target::Direct | Target::Nginx | Target::Nginx128k => {
-            let forms = prepared(stand, sink, images, payload).await?;
-            let first = forms.first().context("there is no image")?;
-            let mut bucket = first.url.clone();
-            if let Some(relay) = url {
-                // Only who is asked changes: the relay passes the path on, and a form's signature does not cover the host.
-                bucket.set_host(relay.host_str())?;
-                bucket.set_port(relay.port()).ok().context("a relay has a port")?;
-            }
-            let to = if url.is_some() { Role::Server } else { Role::Store };
-            Ok(Flow::Prepared { url: bucket, to, forms: forms.into_iter().map(|form| form.prepared).collect() })
-        }
+    if let Some(server) = url
+        && let Some(flow) = of_server(target, server)?
+    {
+        return Ok(flow);
     }
+    let forms = prepared(stand, sink, images, payload).await?;
+    let first = forms.first().context("there is no image")?;
+    let mut bucket = first.url.clone();
+    if let Some(relay) = url {
+        // Only who is asked changes: the relay passes the path on, and a form's signature does not cover the host.
+        bucket.set_host(relay.host_str())?;
+        bucket.set_port(relay.port()).ok().context("a relay has a port")?;
+    }
+    let to = if url.is_some() { Role::Server } else { Role::Store };
+    Ok(Flow::Prepared { url: bucket, to, forms: forms.into_iter().map(|form| form.prepared).collect() })
 }
 
 struct Signed {

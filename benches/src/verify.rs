@@ -13,6 +13,7 @@ use upload_sandbox::Stand;
 use crate::{
     payload::Payload,
     record::{Target, Verified},
+    target::has_users,
 };
 
 /// Up to so many objects, all are read back; of more, every n-th, so that about as many are.
@@ -51,7 +52,7 @@ pub async fn verify(
         }
         // A key of ours is `<prefix><image id>` with or without an attempt behind it.
         let id = key.strip_prefix(prefix(target)).and_then(|rest| rest.split('/').next()).unwrap_or(key);
-        if has_rows(target) && !distinct.contains(&id.to_owned()) {
+        if has_users(target) && !distinct.contains(&id.to_owned()) {
             return Ok(Err(format!("{key} is of an image that no client was told of")));
         }
     }
@@ -81,10 +82,6 @@ fn prefix(target: Target) -> &'static str {
         Target::V1 | Target::V2Post | Target::V2Put | Target::V1Stream | Target::NodeV1 => "media/",
         Target::V2Unlinked | Target::Direct | Target::Nginx | Target::Nginx128k | Target::NodeV2 => "incoming/",
     }
-}
-
-fn has_rows(target: Target) -> bool {
-    matches!(target, Target::V1 | Target::V2Post | Target::V2Put | Target::V1Stream | Target::V2Unlinked)
 }
 
 /// How many rows there are of images that came through, and how many that nobody was told of.

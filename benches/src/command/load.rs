@@ -20,9 +20,10 @@ use url::Url;
 
 use crate::{
     latency,
-    load::{self, Caller, Flow, FormMethod, Options, Outcome, Pattern, Progress},
+    load::{self, Caller, Flow, Options, Outcome, Pattern, Progress},
     payload::{Payload, parse_size},
     record::{Load, Target},
+    target,
 };
 
 /// How long a server may take to accept the first connection.
@@ -131,21 +132,8 @@ impl LoadCommand {
     }
 
     fn flow(&self) -> Result<Flow> {
-        let form = |method, link| Ok(Flow::Form { server: self.server.clone(), method, link });
-        let once = |path: &str, fields: &[(&str, &str)]| {
-            let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            Ok(Flow::Multipart { url: self.server.join(path)?, fields, file_field: "file".to_owned() })
-        };
-        match self.target {
-            Target::V1 | Target::V2Post => form(FormMethod::Post, true),
-            Target::V2Put => form(FormMethod::Put, true),
-            Target::V2Unlinked | Target::NodeV2 => form(FormMethod::Post, false),
-            Target::V1Stream => once("/user/images/upload", &[("path", "user-profile")]),
-            Target::NodeV1 => once("/upload", &[]),
-            Target::Direct | Target::Nginx | Target::Nginx128k => {
-                bail!("This target takes forms that are signed beforehand, which only `upload-bench compare` does.")
-            }
-        }
+        target::of_server(self.target, &self.server)?
+            .context("This target takes forms that are signed beforehand, which only `upload-bench compare` does.")
     }
 
     fn callers(&self) -> Result<Vec<Caller>> {
