@@ -1,24 +1,27 @@
 //! The comparison: who takes part, in which order, and what is kept.
 //!
-//! Targets take turns within each round, so that a machine that slows down slows all of them. After every round the report is
-//! written anew: whatever ends the comparison, what was measured so far is there.
+//! Targets take turns within each round, so that a machine that slows down slows all of them, and none always follows the same other.
+//! After every round the report is written anew: whatever ends the comparison, what was measured so far is there.
 
 use std::{
     collections::BTreeMap,
+    env,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use chrono::Utc;
+use nix::sys::statvfs::statvfs;
 use tokio_util::sync::CancellationToken;
-use upload_sandbox::Sandbox;
+use upload_sandbox::{Sandbox, Stand};
 
 use crate::{
+    client::Failure,
     facts,
     load::{Progress, check_descriptors},
     payload::Payload,
-    record::{Ending, Report, Run, Skipped, Store, Target, VERSION},
+    record::{Ending, Machine, Report, Run, Skipped, Store, Target, VERSION},
     report::{self, targets},
     round::{self, Ground, Turn},
     screen::Screen,
@@ -28,6 +31,10 @@ use crate::{
 
 /// The image is the same in every comparison.
 const SEED: u64 = 5;
+/// What Postgres does for durability wherever it is deployed; the sandbox's own does none of it, as its tests have nothing to lose.
+const DURABILITY: [&str; 4] = ["fsync", "synchronous_commit", "full_page_writes", "autovacuum"];
+/// Room that a store of our own must have, in times of the largest burst: a linked image is there twice until its upload is deleted.
+const ROOM: u64 = 3;
 /// A target that could not go on so often at one number of images is not asked again for that number.
 const MOST_GIVEN_UP: u32 = 2;
 
@@ -49,6 +56,9 @@ pub struct Plan {
 pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result<Report> {
     let workload = &plan.workload;
     check_descriptors(workload.most_images())?;
+    if plan.store != Store::Given {
+        check_room(workload)?;
+    }
     let screen = Screen::new();
     screen.say("making the image, starting Postgres");
     let payload = Payload::jpeg(usize::try_from(workload.image_bytes)?, SEED);
@@ -57,7 +67,7 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
     let mut report = Report {
         version: VERSION,
         started_at: Utc::now(),
-        machine: facts::machine(stage.limits(), programs(stage, &sandbox, plan.store).await?),
+        machine: machine(stage, &sandbox, plan.store).await?,
         workload: workload.clone(),
         runs: Vec::new(),
         skipped,
@@ -74,6 +84,7 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
         store: plan.store,
         sink: sink.as_ref(),
         payload: &payload,
+        warm_up_images: workload.warm_up_images,
         retry: workload.retry,
         give_up: Duration::from_secs(workload.give_up_seconds),
         stop,
@@ -85,33 +96,70 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
         if given_up(&report.runs, turn) >= MOST_GIVEN_UP {
             continue;
         }
-        let progress = Progress::new();
-        let drawn = screen.turn(turn, &progress);
-        let made = round::make(&ground, turn, &progress).await;
-        let made = made.with_context(|| format!("{} with {} images", targets::name(turn.target), turn.images))?;
-        drop(drawn);
-        let Some(run) = made else { break };
-        screen.run(&run);
-        if turn.round > 0 {
-            report.runs.push(run);
-            report::write(&report, &plan.folder)?;
+        let mut made = make(&ground, turn, &screen).await;
+        if let Err(error) = &made {
+            // A store may still be busy with what clients of the round before have left unfinished.
+            screen.say(&format!("once more, as this could not be made: {error:#}"));
+            made = make(&ground, turn, &screen).await;
         }
+        let Some(run) = made? else { break };
+        screen.run(&run);
+        report.runs.push(run);
+        report::write(&report, &plan.folder)?;
     }
     report.complete = !stop.is_cancelled();
     report::write(&report, &plan.folder)?;
     Ok(report)
 }
 
-/// Versions of all that takes part. The first stand is made for it, so that a store or a Postgres that does not work is told here.
-async fn programs(stage: &Stage, sandbox: &Sandbox, store: Store) -> Result<BTreeMap<String, String>> {
-    let mut programs = stage.programs();
+async fn make(ground: &Ground<'_>, turn: Turn, screen: &Screen) -> Result<Option<Run>> {
+    let progress = Progress::new();
+    let _drawn = screen.turn(turn, &progress);
+    let made = round::make(ground, turn, &progress).await;
+    made.with_context(|| format!("{} with {} images", targets::name(turn.target), turn.images))
+}
+
+/// What decides the figures: versions and settings of all that takes part. The first stand is made for it, so that a store or a Postgres
+/// that does not work is told here; a Postgres of the sandbox's own is made durable.
+async fn machine(stage: &Stage, sandbox: &Sandbox, store: Store) -> Result<Machine> {
     let stand = sandbox.try_stand().await.context(round::NO_STAND)?;
-    let version = stand.sql("SHOW server_version").await?.into_iter().flatten().flatten().next();
-    programs.extend(version.map(|version| ("postgres".to_owned(), version)));
-    stand.remove().await?;
+    if env::var_os("DATABASE_URL").is_none_or(|url| url.is_empty()) {
+        for name in DURABILITY {
+            stand.sql(&format!("ALTER SYSTEM SET {name} = on")).await?;
+        }
+        stand.sql("SELECT pg_reload_conf()").await?;
+    }
+    let mut machine = facts::machine(stage.limits());
+    machine.programs = stage.programs();
+    machine.programs.extend(show(&stand, "server_version").await?.map(|version| ("postgres".to_owned(), version)));
     let minio = if store == Store::Minio { facts::minio() } else { None };
-    programs.extend(minio.map(|version| ("minio".to_owned(), version)));
-    Ok(programs)
+    machine.programs.extend(minio.map(|version| ("minio".to_owned(), version)));
+    for name in DURABILITY {
+        machine.settings.extend(show(&stand, name).await?.map(|value| (format!("postgres {name}"), value)));
+    }
+    machine.settings.insert("image seed".to_owned(), SEED.to_string());
+    stand.remove().await?;
+    Ok(machine)
+}
+
+/// A setting of Postgres, as a new connection has it.
+async fn show(stand: &Stand, name: &str) -> Result<Option<String>> {
+    Ok(stand.sql(&format!("SHOW {name}")).await?.into_iter().flatten().flatten().next())
+}
+
+/// A disk that is full in the middle of a round would be measured as the target's failure.
+fn check_room(workload: &Workload) -> Result<()> {
+    let folder = env::temp_dir();
+    let disk = statvfs(&folder).with_context(|| format!("the room in {} is not known", folder.display()))?;
+    let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
+    let needed = u64::from(workload.most_images()) * workload.image_bytes * ROOM;
+    ensure!(
+        free >= needed,
+        "{} has {free} bytes free, and {} images at once need {needed}: make room, let TMPDIR name a larger disk, or ask for fewer",
+        folder.display(),
+        workload.most_images()
+    );
+    Ok(())
 }
 
 /// The targets that can be run here, and why the others cannot.
@@ -122,10 +170,9 @@ fn taking_part(workload: &Workload, stage: &Stage) -> (Vec<Target>, Vec<Skipped>
     (there, missing.into_iter().map(|(target, reason)| Skipped { target, reason }).collect())
 }
 
-/// Every round in its order: a warm-up of each target, then burst by burst, and last the same on the null sink.
+/// Every round in its order: burst by burst, and last the same on the null sink.
 fn turns(workload: &Workload, targets: &[Target]) -> Vec<Turn> {
-    let warm_up = Burst { images: workload.warm_up_images, rounds: 1 };
-    let mut turns: Vec<Turn> = round_of(targets, warm_up, 0, false).filter(|turn| turn.images > 0).collect();
+    let mut turns = Vec::new();
     for (bursts, to_sink) in [(&workload.bursts, false), (&workload.sink_bursts, true)] {
         for burst in bursts {
             for round in 1..=burst.rounds {
@@ -136,19 +183,49 @@ fn turns(workload: &Workload, targets: &[Target]) -> Vec<Turn> {
     turns
 }
 
+/// Another target begins each time, and every other round goes backwards: a round leaves the machine warm, or busy, for the next.
 fn round_of(targets: &[Target], burst: Burst, round: u32, to_sink: bool) -> impl Iterator<Item = Turn> {
-    targets.iter().map(move |target| Turn { target: *target, to_sink, images: burst.images, round })
+    let mut targets = targets.to_vec();
+    let first = round.saturating_sub(1) as usize % targets.len().max(1);
+    targets.rotate_left(first);
+    if round.is_multiple_of(2) {
+        targets.reverse();
+    }
+    targets.into_iter().map(move |target| Turn { target, to_sink, images: burst.images, round })
 }
 
 fn given_up(runs: &[Run], turn: Turn) -> u32 {
     let same = runs.iter().filter(|run| {
         run.target == turn.target && run.images == turn.images && (run.store == Store::Sink) == turn.to_sink
     });
-    let given_up = same.filter(|run| matches!(run.ending, Ending::Hung { .. } | Ending::Died { .. }));
+    // A server that trickles is none that goes on: its rounds last as long as the clients have patience.
+    let given_up = same.filter(|run| {
+        matches!(run.ending, Ending::Hung { .. } | Ending::Died { .. })
+            || run.load.failures.contains_key(&Failure::Timeout.to_string())
+    });
     u32::try_from(given_up.count()).unwrap_or(u32::MAX)
 }
 
 /// Where a report goes unless somebody says otherwise: out of the repository's way.
 pub fn default_folder(workspace: &Path) -> PathBuf {
     workspace.join("target/upload-bench").join(Utc::now().format("%Y-%m-%dT%H-%M-%S").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_target_always_follows_the_same_other() -> Result<()> {
+        let workload = Workload { targets: vec![Target::Direct, Target::V1, Target::Nginx], ..Workload::quick()? };
+        let turns = turns(&workload, &workload.targets);
+        let round = |round| -> Vec<Target> {
+            let of_round = turns.iter().filter(|turn| (turn.images, turn.round, turn.to_sink) == (100, round, false));
+            of_round.map(|turn| turn.target).collect()
+        };
+        assert_eq!(round(1), [Target::Direct, Target::V1, Target::Nginx]);
+        assert_eq!(round(2), [Target::Direct, Target::Nginx, Target::V1]);
+        assert_eq!(round(3), [Target::Nginx, Target::Direct, Target::V1]);
+        Ok(())
+    }
 }

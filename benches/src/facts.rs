@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Reads what Linux and git say of themselves; what they do not say is called unknown.
-pub fn machine(limits: Limits, programs: BTreeMap<String, String>) -> Machine {
+pub fn machine(limits: Limits) -> Machine {
     let kibibytes = field("/proc/meminfo", "MemTotal").and_then(|total| total.strip_suffix(" kB")?.parse::<u64>().ok());
     Machine {
         cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(unknown),
@@ -19,7 +19,8 @@ pub fn machine(limits: Limits, programs: BTreeMap<String, String>) -> Machine {
             .map(|version| version.split_whitespace().take(3).collect::<Vec<_>>().join(" "))
             .unwrap_or_else(unknown),
         commit: commit().unwrap_or_else(unknown),
-        programs,
+        programs: BTreeMap::new(),
+        settings: BTreeMap::new(),
         limits,
     }
 }

@@ -49,6 +49,8 @@ pub struct Machine {
     pub commit: String,
     /// Versions of the programs that took part, by name: `minio`, `postgres`, `nginx`, `node`, `rustc`.
     pub programs: BTreeMap<String, String>,
+    /// How they were set where that decides figures, by what is set: `postgres fsync`, `image seed`.
+    pub settings: BTreeMap<String, String>,
     /// How the servers were limited.
     pub limits: Limits,
 }
@@ -132,6 +134,10 @@ pub struct Run {
     pub server: Option<Usage>,
     /// CPU time that the store used, in milliseconds; none where it could not be seen.
     pub store_cpu_ms: Option<f64>,
+    /// CPU time that the clients used, in milliseconds, all of them together; none where it could not be seen.
+    pub generator_cpu_ms: Option<f64>,
+    /// CPU time that the hypervisor gave to other machines meanwhile, in milliseconds, of all CPUs together (proc(5), `steal`).
+    pub stolen_ms: Option<f64>,
     /// What the sink counted on the server's own connections; none with other stores, and where there is no server.
     pub server_to_store: Option<Traffic>,
     /// What was found in the store and the database afterwards; none where that could not be looked at.
@@ -186,6 +192,20 @@ pub struct Load {
     pub makespan_ms: f64,
     /// Latencies of the successes, in microseconds from when each image was due: HdrHistogram, V2 encoding, base64.
     pub histogram: String,
+    /// The same of each step of the successes, from the answer before it, or from when the image was due; none where there is one step.
+    pub steps: BTreeMap<Step, String>,
+}
+
+/// One of the requests that a linked image needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// The form is asked for.
+    Create,
+    /// The file is sent as the form says.
+    Upload,
+    /// The image is linked to its owner.
+    Link,
 }
 
 /// What a server's process used during a run.
@@ -196,6 +216,8 @@ pub struct Usage {
     pub cpu_user_ms: f64,
     /// CPU time in the kernel, in milliseconds.
     pub cpu_system_ms: f64,
+    /// How long its threads had to wait because its CPU was used up, in milliseconds, all of them together; none without a cgroup.
+    pub throttled_ms: Option<f64>,
     /// The most resident memory of its processes together, in bytes (`VmHWM`).
     pub peak_rss_bytes: u64,
     /// The most memory that its cgroup was charged for, in bytes; none without a cgroup.

@@ -1,33 +1,43 @@
-//! One round: a database and a bucket of its own, a server freshly started, the load, and a look at what it left.
+//! One round: a database and a bucket of its own, a server freshly started and warmed up, the load, and a look at what it left.
 //!
-//! Nothing outlives a round, so that no target inherits another's cache, connections or memory.
+//! Nothing outlives a round, so that no target inherits another's cache, connections or memory, nor what the store still has to do for it.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use chrono::Utc;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use upload_domain::Role;
 use upload_sandbox::{Sandbox, Stand};
 
 use crate::{
-    load::{self, Caller, Options, Outcome, Pattern, Progress},
+    load::{self, Caller, Flow, Options, Outcome, Pattern, Progress},
     payload::Payload,
     record::{Ending, Run, Store, Target, Verified},
     report::targets,
     stage::{SinkConnection, Stage, Started},
     store, target,
-    usage::process_cpu_ms,
-    verify::verify,
+    usage::{process_cpu_ms, stolen_ms},
+    verify::{Told, verify},
 };
 
 /// Many users, so that no row of one is the bottleneck; more than so many gain nothing.
 const MOST_CALLERS: u32 = 1000;
 /// Users that are added at once.
 const INSERTS: usize = 8;
-/// How long one request may take, longer than any server here lets it.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(240);
+/// How long one request may take: four times what the slowest of a thousand took on the slowest target that served them all.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a server's end may take to be told, once its connections have failed.
+const END_IS_TOLD: Duration = Duration::from_secs(1);
+/// A store has done what it had to do once it has used no more than a tick's worth of CPU for so long. MinIO removes the
+/// deleted objects' data later, by then a second: see `scripts/minio`.
+const QUIET: Duration = Duration::from_millis(1200);
+/// How much that is, in milliseconds.
+const QUIET_CPU_MS: f64 = 20.0;
+/// A store that is never quiet is not waited for longer.
+const LONGEST_SETTLING: Duration = Duration::from_secs(30);
 
 /// What to do where a round cannot begin.
 pub(crate) const NO_STAND: &str = "a round's database and bucket cannot be made: check that the store of S3_ENDPOINT and the Postgres of \
@@ -46,6 +56,8 @@ pub struct Ground<'a> {
     pub sink: Option<&'a SinkConnection>,
     /// The image.
     pub payload: &'a Payload,
+    /// How many images a server gets before those that count.
+    pub warm_up_images: u32,
     /// Whether clients follow `Retry-After`.
     pub retry: bool,
     /// How long nothing may move before a server is given up.
@@ -63,8 +75,14 @@ pub struct Turn {
     pub to_sink: bool,
     /// Images at once.
     pub images: u32,
-    /// Counted from 1; 0 is the warm-up.
+    /// Counted from 1.
     pub round: u32,
+}
+
+/// What the clients of some images saw, and how it ended.
+struct Loaded {
+    outcome: Outcome,
+    ending: Ending,
 }
 
 /// Makes one round; `None` when somebody has asked to stop before its end, since half a round says nothing.
@@ -77,40 +95,53 @@ pub async fn make(ground: &Ground<'_>, turn: Turn, progress: &Progress) -> Resul
     let removed = stand.remove().await.context("a round's database and bucket are left behind");
     let run = outcome?;
     removed?;
+    settle().await;
     Ok(run)
+}
+
+/// Waits until the store has done what the round left it to do, so that no other round pays for it.
+async fn settle() {
+    let Some(store) = store::process_id() else { return };
+    let until = Instant::now() + LONGEST_SETTLING;
+    while Instant::now() < until {
+        let before = process_cpu_ms(store);
+        sleep(QUIET).await;
+        match process_cpu_ms(store).zip(before) {
+            Some((after, before)) if after - before > QUIET_CPU_MS => {}
+            _ => return,
+        }
+    }
 }
 
 async fn on_stand(ground: &Ground<'_>, turn: Turn, progress: &Progress, stand: &Stand) -> Result<Option<Run>> {
     let sink = ground.sink.filter(|_| turn.to_sink);
     let started = ground.stage.start(turn.target, stand, sink).await;
     let mut started = started.with_context(|| format!("{} does not start", targets::name(turn.target)))?;
-    let callers = callers(stand, turn).await?;
-    let flow = target::flow(turn.target, started.url.as_ref(), stand, sink, turn.images, ground.payload).await?;
-    let options = Options {
-        pattern: Pattern::Burst { images: turn.images },
-        keep_alive: None,
-        retry: ground.retry,
-        request_timeout: REQUEST_TIMEOUT,
-    };
+    let images = turn.images + ground.warm_up_images;
+    let callers = callers(stand, turn.target, images).await?;
+    let flow = target::flow(turn.target, started.url.as_ref(), stand, sink, images, ground.payload).await?;
+    let (warm_up, rest) = flow.split(ground.warm_up_images);
+    let mut told = Told::default();
+    if ground.warm_up_images > 0 {
+        let warmed = load(ground, &warm_up, &callers, ground.warm_up_images, &Progress::new(), &started).await?;
+        told.add(warmed.outcome);
+    }
     if let Some(sink) = sink {
+        // The objects of the warm-up are not among those that are counted.
         sink.reset().await?;
+        told = Told::default();
     }
     let store_pid = sink.map_or_else(store::process_id, |sink| Some(sink.pid));
     let store_before = store_pid.and_then(process_cpu_ms);
+    let (generator_before, stolen_before) = (process_cpu_ms(std::process::id()), stolen_ms());
     let started_at = Utc::now();
     if let Some(process) = &started.process {
         process.reset()?;
     }
-    let give_up = CancellationToken::new();
-    let loading = load::run(&flow, &callers, ground.payload, &options, progress, give_up.clone());
-    let mut loading = std::pin::pin!(loading);
-    let (outcome, ending) = tokio::select! {
-        outcome = &mut loading => (outcome?, Ending::Finished),
-        ending = watch(ground, progress, &started) => {
-            give_up.cancel();
-            (loading.await?, ending)
-        }
-    };
+    let Loaded { outcome, ending } = load(ground, &rest, &callers, turn.images, progress, &started).await?;
+    let since = |before: Option<f64>, after: Option<f64>| after.zip(before).map(|(after, before)| after - before);
+    let generator_cpu_ms = since(generator_before, process_cpu_ms(std::process::id()));
+    let stolen_ms = since(stolen_before, stolen_ms());
     if ground.stop.is_cancelled() {
         return Ok(None);
     }
@@ -119,8 +150,10 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, progress: &Progress, stand: &
         Some(process) => Some(process.finish(ending == Ending::Finished).await?),
         None => None,
     };
-    let store_cpu_ms = store_pid.and_then(process_cpu_ms).zip(store_before).map(|(after, before)| after - before);
-    let (verified, ending) = look(turn, stand, sink, ground.payload, &outcome, ending).await?;
+    let store_cpu_ms = since(store_before, store_pid.and_then(process_cpu_ms));
+    let load = outcome.load.clone();
+    told.add(outcome);
+    let (verified, ending) = look(turn.target, stand, sink, ground.payload, &told, ending).await?;
     let server_to_store = match (sink, &server) {
         (Some(sink), Some(_server)) => {
             Some(sink.counts().await?.remove(target::own_key(turn.target)).unwrap_or_default())
@@ -135,12 +168,57 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, progress: &Progress, stand: &
         image_bytes: ground.payload.file.len() as u64,
         started_at,
         ending,
-        load: outcome.load,
+        load,
         server,
         store_cpu_ms,
+        generator_cpu_ms,
+        stolen_ms,
         server_to_store,
         verified,
     }))
+}
+
+/// Releases images at once, and gives the target up where it is to be.
+async fn load(
+    ground: &Ground<'_>,
+    flow: &Flow,
+    callers: &[Caller],
+    images: u32,
+    progress: &Progress,
+    started: &Started,
+) -> Result<Loaded> {
+    let options = Options {
+        pattern: Pattern::Burst { images },
+        keep_alive: None,
+        retry: ground.retry,
+        request_timeout: REQUEST_TIMEOUT,
+    };
+    let give_up = CancellationToken::new();
+    let loading = load::run(flow, callers, ground.payload, &options, progress, give_up.clone());
+    let mut loading = std::pin::pin!(loading);
+    let ending = tokio::select! {
+        outcome = &mut loading => {
+            let outcome = outcome?;
+            let ending = match end_behind(&outcome, started).await {
+                Some(status) => Ending::Died { status },
+                None => Ending::Finished,
+            };
+            return Ok(Loaded { outcome, ending });
+        }
+        ending = watch(ground, progress, started) => ending,
+    };
+    give_up.cancel();
+    Ok(Loaded { outcome: loading.await?, ending })
+}
+
+/// The end of a server, where it is behind connections that failed: the clients see it before anybody is told.
+async fn end_behind(outcome: &Outcome, started: &Started) -> Option<String> {
+    let process = started.process.as_ref().filter(|_| outcome.unanswered > 0)?;
+    if let Ok(status) = timeout(END_IS_TOLD, process.ended()).await {
+        return Some(status);
+    }
+    // A program such as nginx goes on with new processes in their place.
+    (process.killed_for_memory() > 0).then(|| "one of its processes was killed for memory".to_owned())
 }
 
 /// Ends when the target is to be given up, or somebody has asked to stop.
@@ -164,37 +242,34 @@ async fn watch(ground: &Ground<'_>, progress: &Progress, started: &Started) -> E
 
 /// Finished rounds only: of the others no client knows what became of its image.
 async fn look(
-    turn: Turn,
+    target: Target,
     stand: &Stand,
     sink: Option<&SinkConnection>,
     payload: &Payload,
-    outcome: &Outcome,
+    told: &Told,
     ending: Ending,
 ) -> Result<(Option<Verified>, Ending)> {
     if ending != Ending::Finished {
         return Ok((None, ending));
     }
-    if let Some(sink) = sink {
-        let (objects, bytes) = sink.objects().await?;
-        let successes = outcome.load.successes;
-        if (objects, bytes) != (successes, successes * payload.file.len() as u64) {
-            let reason = format!("{successes} successes, but {objects} objects of {bytes} bytes in all");
-            return Ok((None, Ending::Void { reason }));
+    let finding = match sink {
+        Some(sink) => {
+            let (objects, bytes) = sink.objects().await?;
+            told.sunk(objects, bytes, payload)
         }
-        return Ok((Some(Verified { objects, rows: None, checksums: 0 }), ending));
-    }
-    let finding = verify(stand, turn.target, u64::from(turn.images), &outcome.images, payload).await?;
+        None => verify(stand, target, told, payload).await?,
+    };
     Ok(match finding {
         Ok(verified) => (Some(verified), ending),
         Err(reason) => (None, Ending::Void { reason }),
     })
 }
 
-async fn callers(stand: &Stand, turn: Turn) -> Result<Vec<Caller>> {
-    if !target::has_users(turn.target) {
+async fn callers(stand: &Stand, target: Target, images: u32) -> Result<Vec<Caller>> {
+    if !target::has_users(target) {
         return Ok(Vec::new());
     }
-    let people = (0..turn.images.min(MOST_CALLERS)).map(|_number| stand.add_person(Role::User));
+    let people = (0..images.min(MOST_CALLERS)).map(|_number| stand.add_person(Role::User));
     let people: Vec<_> = stream::iter(people).buffer_unordered(INSERTS).try_collect().await?;
     Ok(people.into_iter().map(|person| Caller { token: person.token }).collect())
 }

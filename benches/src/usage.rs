@@ -39,6 +39,13 @@ pub fn process_cpu(pid: u32) -> Option<CpuTime> {
     Some(CpuTime { user_ms: field(&stat, 14)? * MS_PER_TICK, system_ms: field(&stat, 15)? * MS_PER_TICK })
 }
 
+/// CPU time that the hypervisor gave to others since the machine's start, of all CPUs together; in milliseconds, in steps of ten.
+pub fn stolen_ms() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    // The line of all CPUs is the first: its name, then user, nice, system, idle, iowait, irq, softirq and steal.
+    Some(stat.lines().next()?.split_whitespace().nth(8)?.parse::<f64>().ok()? * MS_PER_TICK)
+}
+
 /// Memory of a process; `None` once it has ended.
 pub fn memory(pid: u32) -> Option<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

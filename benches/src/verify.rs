@@ -11,9 +11,9 @@ use sha2::{Digest as _, Sha256};
 use upload_sandbox::Stand;
 
 use crate::{
+    load::Outcome,
     payload::Payload,
     record::{Target, Verified},
-    target::has_users,
 };
 
 /// Up to so many objects, all are read back; of more, every n-th, so that about as many are.
@@ -24,45 +24,57 @@ const READERS: usize = 4;
 /// What there is beside what there should be: the first thing that does not agree, in words.
 pub type Finding = Result<Verified, String>;
 
-/// Looks at the stand after a run of `images`, of which `acknowledged` succeeded: ids of images, or keys of objects where the target has
-/// no rows of ours.
+/// What the clients of a run were told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Ids of the images that succeeded, or keys of objects where the target has no rows of ours.
+    pub successes: Vec<String>,
+    /// Images whose clients got no answer: each may have come through or not.
+    pub unanswered: u64,
+    /// All images.
+    pub images: u64,
+}
+
+impl Told {
+    /// Adds what a load has come to.
+    pub fn add(&mut self, outcome: Outcome) {
+        self.images += outcome.load.successes + outcome.load.failures.values().sum::<u64>();
+        self.unanswered += outcome.unanswered;
+        self.successes.extend(outcome.images);
+    }
+
+    /// Compares what a null sink has counted, which keeps nothing else of an object.
+    pub fn sunk(&self, objects: u64, bytes: u64, payload: &Payload) -> Finding {
+        self.agrees(objects, "objects")?;
+        if bytes != objects * payload.file.len() as u64 {
+            return Err(format!("{objects} objects have {bytes} bytes in all"));
+        }
+        Ok(Verified { objects, rows: None, checksums: 0 })
+    }
+
+    /// There is one for each success, and perhaps for who had no answer.
+    fn agrees(&self, count: u64, what: &str) -> Result<(), String> {
+        let successes = self.successes.len() as u64;
+        if (successes..=successes + self.unanswered).contains(&count) {
+            return Ok(());
+        }
+        let unanswered = match self.unanswered {
+            0 => String::new(),
+            unanswered => format!(" and {unanswered} without an answer"),
+        };
+        Err(format!("{successes} successes{unanswered}, but {count} {what}"))
+    }
+}
+
+/// Looks at the stand after a run.
 ///
 /// # Errors
 /// When the store or the database cannot be looked at, which says nothing about the run.
-pub async fn verify(
-    stand: &Stand,
-    target: Target,
-    images: u64,
-    acknowledged: &[String],
-    payload: &Payload,
-) -> Result<Finding> {
+pub async fn verify(stand: &Stand, target: Target, told: &Told, payload: &Payload) -> Result<Finding> {
     let objects = stand.admin.list_with_sizes(prefix(target)).await.context("the bucket cannot be listed")?;
-    let mut found = Verified { objects: objects.len() as u64, rows: None, checksums: 0 };
-    let successes = acknowledged.len() as u64;
-    let distinct: BTreeSet<&String> = acknowledged.iter().collect();
-    if distinct.len() != acknowledged.len() {
-        return Ok(Err(format!("{successes} successes are of {} images only", distinct.len())));
-    }
-    if found.objects != successes {
-        return Ok(Err(format!("{successes} successes, but {} objects", found.objects)));
-    }
-    for (key, size_bytes) in &objects {
-        if *size_bytes != payload.file.len() as u64 {
-            return Ok(Err(format!("{key} has {size_bytes} bytes, not {}", payload.file.len())));
-        }
-        // A key of ours is `<prefix><image id>` with or without an attempt behind it.
-        let id = key.strip_prefix(prefix(target)).and_then(|rest| rest.split('/').next()).unwrap_or(key);
-        if has_users(target) && !distinct.contains(&id.to_owned()) {
-            return Ok(Err(format!("{key} is of an image that no client was told of")));
-        }
-    }
-    if let Some(rows) = rows(stand, target, images, payload).await? {
-        found.rows = Some(rows.told);
-        if rows.told != successes || rows.others > 0 {
-            let others = rows.others;
-            return Ok(Err(format!("{successes} successes, but {} rows, and {others} that should not be", rows.told)));
-        }
-    }
+    let rows = rows(stand, target, told.images, payload).await?;
+    let finding = compare(&objects, rows.as_ref(), target, told, payload);
+    let Ok(mut found) = finding else { return Ok(finding) };
     let step = objects.len().div_ceil(MOST_CHECKSUMS).max(1);
     let sample: Vec<&String> = objects.iter().map(|(key, _size_bytes)| key).step_by(step).collect();
     let wrong: Vec<Option<&String>> = stream::iter(sample.iter().map(|key| differs(stand, key, payload)))
@@ -74,6 +86,45 @@ pub async fn verify(
     }
     found.checksums = sample.len() as u64;
     Ok(Ok(found))
+}
+
+/// What a client knows of an object. A key of ours is `<prefix><image id>`, with or without an attempt behind it.
+fn id_of(key: &str, target: Target) -> &str {
+    if matches!(target, Target::Direct | Target::Nginx | Target::Nginx128k | Target::NodeV1) {
+        return key;
+    }
+    key.strip_prefix(prefix(target)).and_then(|rest| rest.split('/').next()).unwrap_or(key)
+}
+
+fn compare(objects: &[(String, u64)], rows: Option<&Rows>, target: Target, told: &Told, payload: &Payload) -> Finding {
+    let distinct: BTreeSet<&str> = told.successes.iter().map(String::as_str).collect();
+    if distinct.len() != told.successes.len() {
+        return Err(format!("{} successes are of {} images only", told.successes.len(), distinct.len()));
+    }
+    told.agrees(objects.len() as u64, "objects")?;
+    let mut strangers = Vec::new();
+    for (key, size_bytes) in objects {
+        if *size_bytes != payload.file.len() as u64 {
+            return Err(format!("{key} has {size_bytes} bytes, not {}", payload.file.len()));
+        }
+        if !distinct.contains(id_of(key, target)) {
+            strangers.push(key);
+        }
+    }
+    // So many objects are of nobody's successes; where there are more, one of somebody's is missing.
+    let unclaimed = objects.len() - told.successes.len();
+    if strangers.len() > unclaimed
+        && let Some(key) = strangers.first()
+    {
+        return Err(format!("{key} is of an image that no client was told of"));
+    }
+    if let Some(rows) = rows {
+        told.agrees(rows.told, "rows")?;
+        if rows.others > 0 {
+            return Err(format!("there are {} rows that should not be", rows.others));
+        }
+    }
+    Ok(Verified { objects: objects.len() as u64, rows: rows.map(|rows| rows.told), checksums: 0 })
 }
 
 /// Where an image ends that has come through.

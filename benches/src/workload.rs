@@ -20,7 +20,7 @@ pub struct Workload {
     pub bursts: Vec<Burst>,
     /// The same on the null sink.
     pub sink_bursts: Vec<Burst>,
-    /// Images of a first run of each target, which warms up and is not kept; 0 for none.
+    /// Images that each round's server gets at once before those that count; 0 for a cold one.
     pub warm_up_images: u32,
     /// Whether clients follow `Retry-After` after a 429 or 503.
     pub retry: bool,
@@ -102,6 +102,6 @@ impl Workload {
     /// The most images at once.
     pub fn most_images(&self) -> u32 {
         let bursts = self.bursts.iter().chain(&self.sink_bursts);
-        bursts.map(|burst| burst.images).max().unwrap_or(0).max(self.warm_up_images)
+        bursts.map(|burst| burst.images).max().unwrap_or(0)
     }
 }

@@ -83,6 +83,11 @@ impl Failure {
         tracing::debug!(%cause, "a connection failed");
         Self::Connection
     }
+
+    /// Whether the request may have done its work all the same.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Connection | Self::Timeout | Self::GivenUp)
+    }
 }
 
 impl fmt::Display for Failure {

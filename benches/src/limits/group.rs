@@ -193,6 +193,15 @@ impl Gauges {
         }
     }
 
+    /// How long its threads have waited because its CPU was used up, in milliseconds.
+    pub(super) fn throttled_ms(&self) -> Option<f64> {
+        let stat = self.read("cpu.stat").ok()?;
+        match self {
+            Self::V2 { .. } => number(&stat, "throttled_usec").map(|us| us as f64 / 1e3),
+            Self::V1 { .. } => number(&stat, "throttled_time").map(|ns| ns as f64 / 1e6),
+        }
+    }
+
     /// How many processes were killed because the group's memory was used up.
     pub(super) fn killed_for_memory(&self) -> u64 {
         let events = self.read(match self {

@@ -40,8 +40,14 @@ pub struct Limited {
     measured: Arc<Mutex<Measured>>,
     sampler: Mutex<Option<JoinHandle<()>>>,
     /// What there was when [`Limited::reset`] was called.
-    before: Mutex<CpuTime>,
+    before: Mutex<Before>,
     _group: Option<Group>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Before {
+    cpu: CpuTime,
+    throttled_ms: Option<f64>,
 }
 
 /// Where the figures come from.
@@ -98,7 +104,8 @@ impl Limited {
         *lock(&self.measured) = Measured::default();
         self.meter.reset_peaks();
         let started = Instant::now();
-        *lock(&self.before) = self.meter.cpu()?.unwrap_or_default();
+        *lock(&self.before) =
+            Before { cpu: self.meter.cpu()?.unwrap_or_default(), throttled_ms: self.meter.throttled_ms() };
         self.meter.look(&self.measured, started);
         let (meter, measured) = (self.meter.clone(), Arc::clone(&self.measured));
         let sampler = tokio::spawn(async move {
@@ -128,8 +135,9 @@ impl Limited {
         measured.look_at_peaks(&self.meter);
         let cpu = cpu_of_group.unwrap_or(measured.cpu);
         Ok(Usage {
-            cpu_user_ms: (cpu.user_ms - before.user_ms).max(0.0),
-            cpu_system_ms: (cpu.system_ms - before.system_ms).max(0.0),
+            cpu_user_ms: (cpu.user_ms - before.cpu.user_ms).max(0.0),
+            cpu_system_ms: (cpu.system_ms - before.cpu.system_ms).max(0.0),
+            throttled_ms: self.meter.throttled_ms().zip(before.throttled_ms).map(|(after, before)| after - before),
             peak_rss_bytes: measured.peak_rss_bytes,
             peak_cgroup_bytes: self.meter.gauges.is_some().then_some(measured.peak_cgroup_bytes),
             memory: measured.samples.take(),
@@ -227,6 +235,10 @@ impl Meter {
             user_ms: sum.user_ms + time.user_ms,
             system_ms: sum.system_ms + time.system_ms,
         }))
+    }
+
+    fn throttled_ms(&self) -> Option<f64> {
+        self.gauges.as_ref().and_then(Gauges::throttled_ms)
     }
 
     fn killed_for_memory(&self) -> u64 {

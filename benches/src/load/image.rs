@@ -19,6 +19,7 @@ use crate::{
         multipart_content_type,
     },
     payload::Payload,
+    record::Step,
 };
 
 /// How often one request is sent again before its refusal is final.
@@ -42,6 +43,15 @@ pub enum Name {
     Known(String),
     /// As the answer says.
     Answered,
+}
+
+/// An image that has come through.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// How it is called.
+    pub name: String,
+    /// When each of its steps was answered, where it has several.
+    pub answered: Vec<(Step, Instant)>,
 }
 
 /// What an image is sent with.
@@ -100,29 +110,34 @@ pub fn images(flow: &Flow, callers: &[Caller], payload: &Payload, count: u32) ->
 }
 
 impl Image {
-    /// Goes all the way, and says what the image is called.
-    pub async fn send(&self, mut sending: Sending<'_>) -> Result<String, Failure> {
-        match self {
+    /// Goes all the way.
+    pub async fn send(&self, mut sending: Sending<'_>) -> Result<Sent, Failure> {
+        let mut answered = Vec::new();
+        let name = match self {
             Self::Once { endpoint, request, name } => {
                 let answer = sending.request(endpoint, request).await?;
                 match name {
-                    Name::Known(name) => Ok(name.clone()),
-                    Name::Answered => name_of(&answer),
+                    Name::Known(name) => name.clone(),
+                    Name::Answered => name_of(&answer)?,
                 }
             }
             Self::Steps { server, create, link } => {
                 let created = sending.request(server, create).await?;
+                answered.push((Step::Create, Instant::now()));
                 let created: Created = serde_json::from_slice(&created.body).map_err(unreadable)?;
                 sending.upload(server, &created.presigned_post).await?;
+                answered.push((Step::Upload, Instant::now()));
                 let id = created.image_entity.id;
                 if let Some(link) = link {
                     let mut link = Request::clone(link);
                     *link.body_mut() = Pieces::one(json!({ "imageEntityId": id }).to_string());
                     sending.request(server, &link).await?;
+                    answered.push((Step::Link, Instant::now()));
                 }
-                Ok(id)
+                id
             }
-        }
+        };
+        Ok(Sent { name, answered })
     }
 }
 

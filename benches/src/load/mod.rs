@@ -13,6 +13,7 @@ mod release;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
+use hdrhistogram::Histogram;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -27,7 +28,7 @@ pub use crate::client::Role;
 pub use descriptors::check_descriptors;
 pub use progress::Progress;
 
-use image::{Image, images};
+use image::{Image, Sent, images};
 use release::{Run, Settings};
 
 /// When images are released, and how fast their clients are.
@@ -108,6 +109,19 @@ pub enum Flow {
     },
 }
 
+impl Flow {
+    /// The same for the first so many images, and for the others: what was signed beforehand is used once.
+    pub fn split(self, images: u32) -> (Self, Self) {
+        match self {
+            Self::Prepared { url, to, mut forms } => {
+                let rest = forms.split_off(forms.len().min(images as usize));
+                (Self::Prepared { url: url.clone(), to, forms }, Self::Prepared { url, to, forms: rest })
+            }
+            other => (other.clone(), other),
+        }
+    }
+}
+
 /// How a form is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FormMethod {
@@ -153,6 +167,8 @@ pub struct Outcome {
     pub load: Load,
     /// Ids of the images that succeeded (or keys, of prepared forms), in no order.
     pub images: Vec<String>,
+    /// Images whose last request got no answer, so that nobody knows what became of them.
+    pub unanswered: u64,
     /// How long nothing had moved when the run was ended from outside before its end; none when it came to its end.
     pub hung: Option<Duration>,
 }
@@ -193,7 +209,7 @@ pub async fn run(
 /// How one image ended.
 #[derive(Debug)]
 struct Ended {
-    result: Result<String, Failure>,
+    result: Result<Sent, Failure>,
     due: Instant,
     at: Instant,
 }
@@ -208,18 +224,24 @@ async fn collect(tasks: &mut JoinSet<Ended>) -> Result<Vec<Ended>> {
 
 fn tally(results: &[Ended], start: Instant, progress: &Progress) -> Result<Outcome> {
     let mut latencies = latency::histogram()?;
+    let mut steps = BTreeMap::new();
     let mut images = Vec::new();
     let mut failures = BTreeMap::new();
     for ended in results {
         match &ended.result {
-            Ok(id) => {
-                let latency = u64::try_from((ended.at - ended.due).as_micros()).unwrap_or(u64::MAX);
-                latencies.record(latency.max(1)).context("a latency cannot be recorded")?;
-                images.push(id.clone());
+            Ok(sent) => {
+                record(&mut latencies, ended.at - ended.due)?;
+                let mut before = ended.due;
+                for (step, at) in &sent.answered {
+                    record(steps.entry(*step).or_insert(latency::histogram()?), *at - before)?;
+                    before = *at;
+                }
+                images.push(sent.name.clone());
             }
             Err(failure) => *failures.entry(failure.to_string()).or_insert(0) += 1,
         }
     }
+    let unanswered = results.iter().filter(|ended| ended.result.as_ref().is_err_and(Failure::is_unanswered)).count();
     let is_given_up = results.iter().any(|ended| ended.result == Err(Failure::GivenUp));
     let last = results.iter().map(|ended| ended.at).max().unwrap_or(start);
     let load = Load {
@@ -227,9 +249,15 @@ fn tally(results: &[Ended], start: Instant, progress: &Progress) -> Result<Outco
         failures,
         makespan_ms: (last - start).as_secs_f64() * 1000.0,
         histogram: latency::encode(&latencies)?,
+        steps: steps.iter().map(|(step, latencies)| Ok((*step, latency::encode(latencies)?))).collect::<Result<_>>()?,
         ..progress.load()
     };
-    Ok(Outcome { load, images, hung: is_given_up.then(|| progress.idle()) })
+    Ok(Outcome { load, images, unanswered: unanswered as u64, hung: is_given_up.then(|| progress.idle()) })
+}
+
+fn record(latencies: &mut Histogram<u64>, latency: Duration) -> Result<()> {
+    let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+    latencies.record(microseconds.max(1)).context("a latency cannot be recorded")
 }
 
 /// A rate must be one.

@@ -12,7 +12,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Ended, Image, Options, Pattern, Progress, Released, check_rate, image::Sending};
+use super::{
+    Ended, Image, Options, Pattern, Progress, Released, check_rate,
+    image::{Sending, Sent},
+};
 use crate::{
     client::{Client, Failure, Network},
     payload::Payload,
@@ -88,7 +91,7 @@ impl Run {
         Ended { result, due, at: Instant::now() }
     }
 
-    async fn go(&self, image: &Image, due: Instant) -> Result<String, Failure> {
+    async fn go(&self, image: &Image, due: Instant) -> Result<Sent, Failure> {
         if due > Instant::now() {
             sleep_until(due).await;
             self.progress.moved();
@@ -105,7 +108,7 @@ impl Run {
         result
     }
 
-    async fn send(&self, image: &Image, client: &mut Client) -> Result<String, Failure> {
+    async fn send(&self, image: &Image, client: &mut Client) -> Result<Sent, Failure> {
         let sending = Sending {
             client,
             network: &self.network,

@@ -170,6 +170,27 @@ async fn a_server_that_dies_is_marked_with_its_status() {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_its_connections_with_it_is_marked_too() {
+    // Perl is on every Debian. Its end resets all connections before anybody can be told of it.
+    let script = "exec perl -MIO::Socket::INET -e '$| = 1; \
+        $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => \"127.0.0.1\") or die; \
+        print \"listening on http://127.0.0.1:\" . $listener->sockport . \"\\n\"; \
+        $client = $listener->accept; sysread $client, $byte, 1; exit 7'";
+    let place = Place::new();
+    let servers = place.servers(script);
+    let workload =
+        place.workload(&json!({ "targets": ["v1"], "bursts": [{ "images": 3, "rounds": 3 }], "giveUpSeconds": 60 }));
+    let mut command = place.compare(&workload);
+    command.arg("--binaries").arg(servers);
+    let ended = place.end(command).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let report = place.report();
+    let endings: Vec<_> = report.runs.iter().map(|run| run.ending.clone()).collect();
+    // After the second it is not asked again.
+    assert_eq!(endings, [(); 2].map(|()| Ending::Died { status: "exit status: 7".to_owned() }));
+}
+
+#[tokio::test]
 async fn ctrl_c_keeps_what_was_measured_and_leaves_nothing_running() {
     let place = Place::new();
     let workload = place.workload(&json!({ "bursts": [{ "images": 2, "rounds": 100_000 }] }));

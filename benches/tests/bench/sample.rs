@@ -94,6 +94,9 @@ pub fn report() -> Report {
             kernel: "Linux 6.1.0".to_owned(),
             commit: "0123456789ab".to_owned(),
             programs: programs.map(|(program, version)| (program.to_owned(), version.to_owned())).into(),
+            settings: [("image seed", "5"), ("postgres fsync", "on")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
             limits: Limits::CgroupV1,
         },
         workload,
@@ -144,11 +147,14 @@ pub fn run(target: Target, store: Store, images: u32, round: u32) -> Run {
             bytes_from_store: to_store / 10_000,
             makespan_ms,
             histogram: histogram(successes, makespan_ms),
+            steps: BTreeMap::new(),
         },
         server: costs
             .cpu_ms
             .map(|(user, system)| usage(&costs, (user * pace, system * pace), images, makespan_ms, &ending)),
         store_cpu_ms: (store != Store::Sink).then_some(eighths(14.5 * f64::from(images) * pace)),
+        generator_cpu_ms: Some(eighths(1.5 * f64::from(images) * pace)),
+        stolen_ms: Some(if (target, images, round) == (Target::V1, 200, 2) { 30.0 } else { 0.0 }),
         server_to_store: (store == Store::Sink && costs.cpu_ms.is_some()).then(|| traffic(&costs, done)),
         verified: (ending == Ending::Finished).then(|| Verified {
             objects: successes,
@@ -185,6 +191,7 @@ fn usage(costs: &Costs, (user, system): (f64, f64), images: u32, makespan_ms: f6
     Usage {
         cpu_user_ms: eighths(user * f64::from(images)),
         cpu_system_ms: eighths(system * f64::from(images)),
+        throttled_ms: Some(eighths(costs.slowness * f64::from(images))),
         peak_rss_bytes: peak - 2_000_000,
         peak_cgroup_bytes: Some(peak),
         memory: memory.collect(),

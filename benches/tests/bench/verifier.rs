@@ -1,10 +1,12 @@
 //! What the verifier finds, on a real store and a real Postgres: rows and objects are laid out here as a run leaves them, and then
 //! one thing is spoilt.
 
-use std::slice;
-
 use bytes::Bytes;
-use upload_bench::{payload::Payload, record::Target, verify::verify};
+use upload_bench::{
+    payload::Payload,
+    record::Target,
+    verify::{Told, verify},
+};
 use upload_domain::Role;
 use upload_sandbox::{Sandbox, Stand};
 use uuid::Uuid;
@@ -50,10 +52,18 @@ impl Run {
     }
 
     async fn finding(&self) -> Result<(u64, Option<u64>, u64), String> {
-        let told: Vec<String> = self.linked.iter().map(|image| image.id.clone()).collect();
-        let found = verify(&self.stand, Target::V2Post, IMAGES, &told, &self.payload).await.unwrap();
+        self.finding_without_answers(0).await
+    }
+
+    async fn finding_without_answers(&self, unanswered: u64) -> Result<(u64, Option<u64>, u64), String> {
+        let told = Told { unanswered, ..told(self.linked.iter().map(|image| image.id.clone())) };
+        let found = verify(&self.stand, Target::V2Post, &told, &self.payload).await.unwrap();
         found.map(|verified| (verified.objects, verified.rows, verified.checksums))
     }
+}
+
+fn told(successes: impl IntoIterator<Item = String>) -> Told {
+    Told { successes: successes.into_iter().collect(), unanswered: 0, images: IMAGES }
 }
 
 #[tokio::test]
@@ -98,7 +108,7 @@ async fn an_object_of_an_image_that_nobody_was_told_of_is_found() {
 async fn an_extra_row_is_found() {
     let run = Run::of_linked_images().await;
     let extra = run.link().await;
-    assert_eq!(run.finding().await, Err("3 successes, but 4 rows, and 1 that should not be".to_owned()));
+    assert_eq!(run.finding().await, Err("3 successes, but 4 rows".to_owned()));
     assert_ne!(extra.id, run.linked[0].id);
 }
 
@@ -107,7 +117,7 @@ async fn a_row_without_its_link_is_found() {
     let run = Run::of_linked_images().await;
     let id = &run.linked[1].id;
     run.stand.sql(&format!("DELETE FROM user_profile_image WHERE image_id = '{id}'")).await.unwrap();
-    assert_eq!(run.finding().await, Err("3 successes, but 2 rows, and 1 that should not be".to_owned()));
+    assert_eq!(run.finding().await, Err("3 successes, but 2 rows".to_owned()));
 }
 
 #[tokio::test]
@@ -116,17 +126,38 @@ async fn objects_without_rows_are_counted_for_the_bare_store() {
     let payload = Payload::jpeg(20_000, 1);
     let key = format!("incoming/{}", Uuid::now_v7());
     stand.admin.put(&key, "image/jpeg", payload.file.clone()).await.unwrap();
-    let verified = verify(&stand, Target::Direct, 1, slice::from_ref(&key), &payload).await.unwrap().unwrap();
+    let told = told([key.clone()]);
+    let verified = verify(&stand, Target::Direct, &told, &payload).await.unwrap().unwrap();
     assert_eq!((verified.objects, verified.rows, verified.checksums), (1, None, 1));
     stand.admin.put(&key, "image/jpeg", Bytes::new()).await.unwrap();
-    let found = verify(&stand, Target::Direct, 1, slice::from_ref(&key), &payload).await.unwrap();
+    let found = verify(&stand, Target::Direct, &told, &payload).await.unwrap();
     assert_eq!(found, Err(format!("{key} has 0 bytes, not 20000")));
 }
 
 #[tokio::test]
 async fn an_image_that_was_told_twice_is_found() {
     let run = Run::of_linked_images().await;
-    let told = [0, 0, 1].map(|index: usize| run.linked[index].id.clone());
-    let found = verify(&run.stand, Target::V2Post, IMAGES, &told, &run.payload).await.unwrap();
+    let told = told([0, 0, 1].map(|index: usize| run.linked[index].id.clone()));
+    let found = verify(&run.stand, Target::V2Post, &told, &run.payload).await.unwrap();
     assert_eq!(found, Err("3 successes are of 2 images only".to_owned()));
+}
+
+#[tokio::test]
+async fn an_image_whose_client_had_no_answer_may_be_there_or_not() {
+    let mut run = Run::of_linked_images().await;
+    assert_eq!(run.finding_without_answers(1).await, Ok((IMAGES, Some(IMAGES), IMAGES)));
+    let unknown = run.linked.pop().unwrap();
+    assert_eq!(run.finding_without_answers(1).await, Ok((IMAGES, Some(IMAGES), IMAGES)));
+    let why = format!("{} is of an image that no client was told of", unknown.key);
+    run.linked.pop();
+    assert_eq!(
+        run.finding_without_answers(1).await,
+        Err("1 successes and 1 without an answer, but 3 objects".to_owned())
+    );
+    run.stand.admin.delete(&run.linked[0].key).await.unwrap();
+    assert!(
+        run.finding_without_answers(1)
+            .await
+            .is_err_and(|found| found != why && found.ends_with("no client was told of"))
+    );
 }

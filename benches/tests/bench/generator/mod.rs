@@ -15,6 +15,7 @@ use upload_bench::{
     latency,
     load::{self, Caller, Flow, FormMethod, Options, Outcome, Pattern, PreparedForm, Progress, Role},
     payload::Payload,
+    record::Step,
 };
 use upload_sandbox::port;
 use url::Url;
@@ -66,7 +67,18 @@ async fn a_linked_image_is_three_requests_on_one_connection_and_every_byte_is_co
     server.has_written(load.bytes_from_server).await;
     assert_eq!((load.bytes_to_store, load.bytes_from_store), (0, 0));
     assert!(load.makespan_ms > 0.0);
-    assert_eq!(latency::decode(&load.histogram).unwrap().len(), 8);
+    let latencies = latency::decode(&load.histogram).unwrap();
+    assert_eq!(latencies.len(), 8);
+    let steps: Vec<_> =
+        load.steps.iter().map(|(step, latencies)| (*step, latency::decode(latencies).unwrap())).collect();
+    assert_eq!(
+        steps.iter().map(|(step, _latencies)| *step).collect::<Vec<_>>(),
+        [Step::Create, Step::Upload, Step::Link]
+    );
+    assert!(steps.iter().all(|(_step, of_step)| of_step.len() == 8 && of_step.max() <= latencies.max()));
+    // One after the other, they are what the image took; each is kept to a thousandth.
+    let sum: f64 = steps.iter().map(|(_step, latencies)| latencies.mean()).sum();
+    assert!((sum / latencies.mean() - 1.0).abs() < 0.01, "{sum} is not {}", latencies.mean());
     assert_eq!(outcome.hung, None);
 
     let wished: serde_json::Value = serde_json::from_slice(&server.read("/user/images")[0].body).unwrap();
