@@ -19,8 +19,8 @@ use crate::{ApiError, Code, Shared, error::chain};
 
 /// How often a copy that nobody needs is tried to be deleted.
 const DELETE_TRIES: u32 = 3;
-/// How long a link may wait for its turn. The image is held meanwhile, so the lease must be longer by far.
-const LONGEST_WAIT: Duration = Duration::from_secs(3);
+/// How long a link may wait for its turn. The image is held meanwhile, so what is left of the lease must be enough for the rest.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// An image that this request holds, with the attempt that holds it.
 #[derive(Debug, Clone)]

@@ -45,6 +45,11 @@ use crate::{
 
 /// Connections that may wait to be accepted; the kernel may allow fewer.
 const BACKLOG: u32 = 4096;
+/// The kernel's receive buffer of each connection, in bytes; Linux doubles what is asked for (socket(7)). Where none is set, it grows with
+/// what is read at first, to megabytes, and stays so while an upload waits for its turn: a thousand of them then hold more than the kernel
+/// gives to TCP as a whole (`tcp_mem`), everybody's packets are dropped, and a cgroup v2 is charged for all of it. It also bounds what one
+/// connection can bring, to some 64 KiB in each round trip; a proxy in front has its own.
+const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 /// How long a request's head may take.
 const CLIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection lingers after an early answer, so that a client that still sends can read it (actix-http#3967).
@@ -349,6 +354,7 @@ async fn take(bind_address: &str) -> Result<Taken, StartError> {
     let bound = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         socket.bind(address)?;
         let address = socket.local_addr()?;
         Ok(Taken { socket, address })

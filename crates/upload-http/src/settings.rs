@@ -87,7 +87,7 @@ pub struct HttpSettings {
     #[arg(long, env, default_value_t = 50_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_pixels: u64,
 
-    /// Links whose uploads are verified and copied at once; further ones wait a few seconds for their turn.
+    /// Links whose uploads are verified and copied at once; further ones wait up to 20 s for their turn.
     #[arg(long, env, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub links_active: u16,
 
