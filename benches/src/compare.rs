@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// The image is the same in every comparison.
-const SEED: u64 = 5;
+pub(crate) const SEED: u64 = 5;
 /// What Postgres does for durability wherever it is deployed; the sandbox's own does none of it, as its tests have nothing to lose.
 const DURABILITY: [&str; 4] = ["fsync", "synchronous_commit", "full_page_writes", "autovacuum"];
 /// Room that a store of our own must have, in times of the largest burst: a linked image is there twice until its upload is deleted.
@@ -55,15 +55,15 @@ pub struct Plan {
 /// When something beside the targets does not work. What was measured until then is in the folder.
 pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result<Report> {
     let workload = &plan.workload;
-    check_descriptors(workload.most_images())?;
     if plan.store != Store::Given {
         check_room(workload)?;
     }
+    check_descriptors(workload.most_images())?;
     let screen = Screen::new();
     screen.say("making the image, starting Postgres");
     let payload = Payload::jpeg(usize::try_from(workload.image_bytes)?, SEED);
     let sandbox = Sandbox::start().await?;
-    let (targets, skipped) = taking_part(workload, stage);
+    let (targets, skipped) = taking_part(&workload.targets, stage);
     let mut report = Report {
         version: VERSION,
         started_at: Utc::now(),
@@ -84,6 +84,7 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
         store: plan.store,
         sink: sink.as_ref(),
         payload: &payload,
+        oha: None,
         warm_up_images: workload.warm_up_images,
         retry: workload.retry,
         give_up: Duration::from_secs(workload.give_up_seconds),
@@ -121,7 +122,7 @@ async fn make(ground: &Ground<'_>, turn: Turn, screen: &Screen) -> Result<Option
 
 /// What decides the figures: versions and settings of all that takes part. The first stand is made for it, so that a store or a Postgres
 /// that does not work is told here; a Postgres of the sandbox's own is made durable.
-async fn machine(stage: &Stage, sandbox: &Sandbox, store: Store) -> Result<Machine> {
+pub(crate) async fn machine(stage: &Stage, sandbox: &Sandbox, store: Store) -> Result<Machine> {
     let stand = sandbox.try_stand().await.context(round::NO_STAND)?;
     if env::var_os("DATABASE_URL").is_none_or(|url| url.is_empty()) {
         for name in DURABILITY {
@@ -163,10 +164,10 @@ fn check_room(workload: &Workload) -> Result<()> {
 }
 
 /// The targets that can be run here, and why the others cannot.
-fn taking_part(workload: &Workload, stage: &Stage) -> (Vec<Target>, Vec<Skipped>) {
+pub(crate) fn taking_part(targets: &[Target], stage: &Stage) -> (Vec<Target>, Vec<Skipped>) {
     let missing: BTreeMap<Target, String> =
-        workload.targets.iter().filter_map(|target| Some((*target, stage.missing(*target)?))).collect();
-    let there = workload.targets.iter().copied().filter(|target| !missing.contains_key(target)).collect();
+        targets.iter().filter_map(|target| Some((*target, stage.missing(*target)?))).collect();
+    let there = targets.iter().copied().filter(|target| !missing.contains_key(target)).collect();
     (there, missing.into_iter().map(|(target, reason)| Skipped { target, reason }).collect())
 }
 
@@ -183,7 +184,7 @@ fn turns(workload: &Workload, targets: &[Target]) -> Vec<Turn> {
     turns
 }
 
-/// Another target begins each time, and every other round goes backwards: a round leaves the machine warm, or busy, for the next.
+/// Rotated by one each time, and every other time backwards: a round leaves the machine warm, or busy, for the next.
 fn round_of(targets: &[Target], burst: Burst, round: u32, to_sink: bool) -> impl Iterator<Item = Turn> {
     let mut targets = targets.to_vec();
     let first = round.saturating_sub(1) as usize % targets.len().max(1);

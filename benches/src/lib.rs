@@ -20,4 +20,5 @@ pub mod store;
 pub mod target;
 pub mod usage;
 pub mod verify;
+pub mod witness;
 pub mod workload;

@@ -6,9 +6,11 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
+use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 use upload_bench::{
     advise::AdviseCommand,
-    command::{CompareCommand, LoadCommand, ReportCommand},
+    command::{CompareCommand, LoadCommand, ReportCommand, WitnessCommand},
     sink::SinkCommand,
     stage::StoreCommand,
 };
@@ -30,6 +32,7 @@ enum Action {
     Compare(CompareCommand),
     Report(ReportCommand),
     Advise(AdviseCommand),
+    Witness(WitnessCommand),
     #[command(hide = true)]
     Sink(SinkCommand),
     #[command(hide = true)]
@@ -38,6 +41,7 @@ enum Action {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    log();
     match run(arguments.action) {
         Ok(code) => code,
         Err(error) => {
@@ -45,6 +49,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is odd but no failure goes to stderr: a cgroup that is left, a server that does not stop.
+fn log() {
+    let filter = Targets::new().with_target("upload_bench", Level::WARN).with_target("upload_sandbox", Level::WARN);
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(filter);
+    tracing_subscriber::registry().with(lines).init();
 }
 
 #[tokio::main]
@@ -56,6 +67,10 @@ async fn run(action: Action) -> Result<ExitCode> {
             command.run(stop).await
         }
         Action::Compare(command) => {
+            listen(stop.clone())?;
+            command.run(&stop).await
+        }
+        Action::Witness(command) => {
             listen(stop.clone())?;
             command.run(&stop).await
         }

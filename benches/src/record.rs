@@ -254,7 +254,7 @@ pub struct Traffic {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verified {
-    /// Objects under the prefix where successes end.
+    /// Objects under the prefix where successes end, the warm-up's among them; a sink is emptied in between.
     pub objects: u64,
     /// Rows that say the same; none for targets without rows.
     pub rows: Option<u64>,

@@ -21,6 +21,7 @@ use crate::{
     store, target,
     usage::{process_cpu_ms, stolen_ms},
     verify::{Told, verify},
+    witness::Oha,
 };
 
 /// Many users, so that no row of one is the bottleneck; more than so many gain nothing.
@@ -56,6 +57,8 @@ pub struct Ground<'a> {
     pub sink: Option<&'a SinkConnection>,
     /// The image.
     pub payload: &'a Payload,
+    /// Sends the images that count, in place of the generator; it can do so where one is one request.
+    pub oha: Option<&'a Oha>,
     /// How many images a server gets before those that count.
     pub warm_up_images: u32,
     /// Whether clients follow `Retry-After`.
@@ -138,9 +141,20 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, progress: &Progress, stand: &
     if let Some(process) = &started.process {
         process.reset()?;
     }
-    let Loaded { outcome, ending } = load(ground, &rest, &callers, turn.images, progress, &started).await?;
+    let Loaded { outcome, ending } = match ground.oha {
+        None => load(ground, &rest, &callers, turn.images, progress, &started).await?,
+        Some(oha) => {
+            let burst = oha.burst(&rest, &callers, ground.payload, turn.images, REQUEST_TIMEOUT);
+            let Some(outcome) = ground.stop.run_until_cancelled(burst).await else { return Ok(None) };
+            let outcome = outcome?;
+            let ending = ending_behind(&outcome, &started).await;
+            Loaded { outcome, ending }
+        }
+    };
     let since = |before: Option<f64>, after: Option<f64>| after.zip(before).map(|(after, before)| after - before);
-    let generator_cpu_ms = since(generator_before, process_cpu_ms(std::process::id()));
+    // What another generator uses is not seen.
+    let generator_cpu_ms =
+        since(generator_before, process_cpu_ms(std::process::id())).filter(|_used| ground.oha.is_none());
     let stolen_ms = since(stolen_before, stolen_ms());
     if ground.stop.is_cancelled() {
         return Ok(None);
@@ -199,10 +213,7 @@ async fn load(
     let ending = tokio::select! {
         outcome = &mut loading => {
             let outcome = outcome?;
-            let ending = match end_behind(&outcome, started).await {
-                Some(status) => Ending::Died { status },
-                None => Ending::Finished,
-            };
+            let ending = ending_behind(&outcome, started).await;
             return Ok(Loaded { outcome, ending });
         }
         ending = watch(ground, progress, started) => ending,
@@ -211,14 +222,17 @@ async fn load(
     Ok(Loaded { outcome: loading.await?, ending })
 }
 
-/// The end of a server, where it is behind connections that failed: the clients see it before anybody is told.
-async fn end_behind(outcome: &Outcome, started: &Started) -> Option<String> {
-    let process = started.process.as_ref().filter(|_| outcome.unanswered > 0)?;
-    if let Ok(status) = timeout(END_IS_TOLD, process.ended()).await {
-        return Some(status);
+/// How a load ended that has all of its answers, or none to wait for: a server's end is seen by its clients before anybody is told.
+async fn ending_behind(outcome: &Outcome, started: &Started) -> Ending {
+    let Some(process) = started.process.as_ref().filter(|_| outcome.unanswered > 0) else { return Ending::Finished };
+    match timeout(END_IS_TOLD, process.ended()).await {
+        Ok(status) => Ending::Died { status },
+        // A program such as nginx goes on with new processes in their place.
+        Err(_still_there) if process.killed_for_memory() > 0 => {
+            Ending::Died { status: "one of its processes was killed for memory".to_owned() }
+        }
+        Err(_still_there) => Ending::Finished,
     }
-    // A program such as nginx goes on with new processes in their place.
-    (process.killed_for_memory() > 0).then(|| "one of its processes was killed for memory".to_owned())
 }
 
 /// Ends when the target is to be given up, or somebody has asked to stop.

@@ -67,15 +67,29 @@ pub async fn flow(
     {
         return Ok(flow);
     }
-    let forms = prepared(stand, sink, images, payload).await?;
+    let settings = match sink {
+        Some(sink) => StorageSettings { endpoint: sink.url.clone(), ..stand.storage_settings.clone() },
+        None => stand.storage_settings.clone(),
+    };
+    let signer = Signer::new(&settings, &stand.signer_settings).await?;
+    of_prepared_forms(url, &signer, images, payload).await
+}
+
+/// One POST for each image, of forms as V2 would sign them, but without V2 and without rows: to the store that they are signed for, or
+/// to the relay in front of it.
+///
+/// # Errors
+/// When no forms can be signed.
+pub async fn of_prepared_forms(relay: Option<&Url>, signer: &Signer, images: u32, payload: &Payload) -> Result<Flow> {
+    let forms = prepared(signer, images, payload).await?;
     let first = forms.first().context("there is no image")?;
     let mut bucket = first.url.clone();
-    if let Some(relay) = url {
+    if let Some(relay) = relay {
         // Only who is asked changes: the relay passes the path on, and a form's signature does not cover the host.
         bucket.set_host(relay.host_str())?;
         bucket.set_port(relay.port()).ok().context("a relay has a port")?;
     }
-    let to = if url.is_some() { Role::Server } else { Role::Store };
+    let to = if relay.is_some() { Role::Server } else { Role::Store };
     Ok(Flow::Prepared { url: bucket, to, forms: forms.into_iter().map(|form| form.prepared).collect() })
 }
 
@@ -84,13 +98,7 @@ struct Signed {
     prepared: PreparedForm,
 }
 
-/// Forms for as many images as there are, as V2 would sign them, but without V2 and without rows.
-async fn prepared(stand: &Stand, sink: Option<&SinkConnection>, images: u32, payload: &Payload) -> Result<Vec<Signed>> {
-    let settings = match sink {
-        Some(sink) => StorageSettings { endpoint: sink.url.clone(), ..stand.storage_settings.clone() },
-        None => stand.storage_settings.clone(),
-    };
-    let signer = Signer::new(&settings, &stand.signer_settings).await?;
+async fn prepared(signer: &Signer, images: u32, payload: &Payload) -> Result<Vec<Signed>> {
     let bytes = payload.file.len() as u64;
     let mut forms = Vec::new();
     for _image in 0..images {

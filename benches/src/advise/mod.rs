@@ -8,10 +8,11 @@ mod verdict;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use clap::Args;
 
 use crate::{
+    payload::parse_size,
     record::Report,
     report::{
         self,
@@ -295,34 +296,6 @@ fn refusals(evidence: &Evidence) -> Vec<String> {
 /// Three digits, without a currency: prices are whatever the caller counts in.
 fn money(value: f64) -> String {
     number(value)
-}
-
-/// Reads a size: a number of bytes, or with `kb`, `mb`, `gb` (powers of 1000) or `kib`, `mib`, `gib` (powers of 1024).
-///
-/// # Errors
-///
-/// Fails with what was expected when the text is no such size, or less than one byte.
-pub fn parse_size(text: &str) -> Result<u64> {
-    const UNITS: [(&str, f64); 8] = [
-        ("kib", 1024.0),
-        ("mib", 1_048_576.0),
-        ("gib", 1_073_741_824.0),
-        ("kb", 1e3),
-        ("mb", 1e6),
-        ("gb", 1e9),
-        ("bytes", 1.0),
-        ("b", 1.0),
-    ];
-    let lower = text.trim().to_lowercase();
-    let (digits, factor) =
-        UNITS.iter().find_map(|(unit, factor)| Some((lower.strip_suffix(unit)?, *factor))).unwrap_or((&lower, 1.0));
-    let Ok(count) = digits.trim_end().parse::<f64>() else {
-        bail!("a size is a number of bytes or has a unit, as in 5000000, 5mb or 1.5MiB, and {text} is none");
-    };
-    let size = count * factor;
-    // Above it, a float no longer holds every whole number.
-    ensure!((1.0..=9e15).contains(&size), "a size is at least one byte and finite, and {text} is not");
-    Ok(size.round() as u64)
 }
 
 fn parse_price(text: &str) -> Result<f64> {

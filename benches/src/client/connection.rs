@@ -2,7 +2,10 @@
 
 use std::{fmt, pin::pin};
 
-use futures::future::{Either, select};
+use futures::{
+    future::{Either, select},
+    poll,
+};
 use hyper::{
     Request, Response,
     body::Incoming,
@@ -25,6 +28,11 @@ struct Driver {
 }
 
 impl Driver {
+    /// Takes note of what the other side has done while nobody waited: nothing else reads from an idle connection.
+    async fn look(&mut self) {
+        self.has_ended = self.has_ended || poll!(&mut self.connection).is_ready();
+    }
+
     /// Moves bytes until `work`, which waits for them, is done.
     async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
         let work = pin!(work);
@@ -51,7 +59,8 @@ impl Connection {
 
     /// Whether another request may be sent.
     pub async fn is_ready(&mut self) -> bool {
-        self.driver.drive(self.sender.ready()).await.is_ok()
+        self.driver.look().await;
+        !self.driver.has_ended && self.driver.drive(self.sender.ready()).await.is_ok()
     }
 
     /// Sends a request and reads its answer, which may come before the request's body is sent to its end.

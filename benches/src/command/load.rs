@@ -10,18 +10,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
-use clap::{ArgGroup, Args};
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::{ArgGroup, Args, Parser, error::ContextKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
+use upload_storage::{Signer, SignerSettings, StorageSettings};
 use url::Url;
 
 use crate::{
     latency,
     load::{self, Caller, Flow, Options, Outcome, Pattern, Progress},
-    payload::{Payload, parse_size},
+    payload::{Payload, parse_image_size},
     record::{Load, Target},
     target,
 };
@@ -42,7 +43,7 @@ pub struct LoadCommand {
     #[arg(long, value_enum)]
     target: Target,
 
-    /// Where it listens.
+    /// Where it listens; for `direct` the store itself.
     #[arg(long, value_name = "URL")]
     server: Url,
 
@@ -62,8 +63,8 @@ pub struct LoadCommand {
     #[arg(long, value_name = "BYTES_PER_S", value_parser = clap::value_parser!(u64).range(1..))]
     paced: Option<u64>,
 
-    /// The image's size: 100kb, 1mb, 5mb, 20mb or a number of bytes.
-    #[arg(long, default_value = "5mb", value_parser = parse_size)]
+    /// The image's size, such as 100kb, 5mb or 5000000.
+    #[arg(long, default_value = "5mb", value_parser = parse_image_size)]
     size: usize,
 
     /// Decides the image's content.
@@ -106,10 +107,10 @@ impl LoadCommand {
     ///
     /// When the server cannot be reached, or what is asked for cannot be done.
     pub async fn run(&self, stop: CancellationToken) -> Result<ExitCode> {
-        let flow = self.flow()?;
         let callers = self.callers()?;
         self.reach().await?;
         let payload = Payload::jpeg(self.size, self.seed);
+        let flow = self.flow(&payload).await?;
         let progress = Progress::new();
         let end = stop.child_token();
         let begun = Instant::now();
@@ -131,9 +132,26 @@ impl LoadCommand {
         Ok(if outcome.hung.is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
-    fn flow(&self) -> Result<Flow> {
-        target::of_server(self.target, &self.server)?
-            .context("This target takes forms that are signed beforehand, which only `upload-bench compare` does.")
+    async fn flow(&self, payload: &Payload) -> Result<Flow> {
+        if let Some(flow) = target::of_server(self.target, &self.server)? {
+            return Ok(flow);
+        }
+        let Environment { mut storage, signer } = Environment::try_parse_from(["upload-bench"]).map_err(|error| {
+            // clap's own words would show a value that cannot be used, and call variables arguments.
+            let names = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+            anyhow!(
+                "The forms for this target are signed here, with the variables S3_… and S3_SIGNER_… that V2 reads; missing or wrong in the \
+                 environment: {names}"
+            )
+        })?;
+        let relay = if self.target == Target::Direct {
+            (storage.endpoint, storage.public_endpoint) = (self.server.clone(), None);
+            None
+        } else {
+            Some(&self.server)
+        };
+        let signer = Signer::new(&storage, &signer).await.context("no forms can be signed with this environment")?;
+        target::of_prepared_forms(relay, &signer, self.images, payload).await
     }
 
     fn callers(&self) -> Result<Vec<Caller>> {
@@ -143,7 +161,7 @@ impl LoadCommand {
         };
         let tokens = tokens.lines().map(str::trim).filter(|token| !token.is_empty());
         let callers: Vec<Caller> = tokens.map(|token| Caller { token: token.to_owned() }).collect();
-        if callers.is_empty() && !matches!(self.target, Target::NodeV1 | Target::NodeV2) {
+        if callers.is_empty() && target::has_users(self.target) {
             bail!("This server wants to know its callers: give it --token or --tokens-file.");
         }
         Ok(callers)
@@ -201,6 +219,15 @@ impl LoadCommand {
         }
         Ok(())
     }
+}
+
+/// What V2 signs forms with, from the variables that it reads.
+#[derive(Debug, Parser)]
+struct Environment {
+    #[command(flatten)]
+    storage: StorageSettings,
+    #[command(flatten)]
+    signer: SignerSettings,
 }
 
 /// A bar that does not stay on the terminal.

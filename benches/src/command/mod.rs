@@ -3,7 +3,9 @@
 mod compare;
 mod load;
 mod report;
+mod witness;
 
 pub use compare::CompareCommand;
 pub use load::LoadCommand;
 pub use report::ReportCommand;
+pub use witness::WitnessCommand;

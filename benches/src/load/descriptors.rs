@@ -8,24 +8,34 @@ const PER_IMAGE: u64 = 2;
 /// What this process needs beside them: its runtime, its output, a server's pipes.
 const BESIDE: u64 = 64;
 
-/// Makes sure that so many images can be under way at once, by raising the soft limit where that is needed.
+/// Makes sure that so many images can be under way at once, by raising the soft limit to the hard one.
 ///
 /// # Errors
 ///
 /// When the hard limit does not allow it.
 pub fn check_descriptors(images: u32) -> Result<()> {
     let needed = u64::from(images) * PER_IMAGE + BESIDE;
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files cannot be read")?;
-    if needed <= soft {
-        return Ok(());
-    }
+    let hard = raise_descriptors()?;
     if needed > hard {
         bail!(
             "{images} images at once need {needed} open files and this process may have {hard}: ask for fewer, or raise \
              the limit (ulimit -n)."
         );
     }
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("the limit of open files cannot be raised")
+    Ok(())
+}
+
+/// Allows as many open files as may be, and says how many.
+///
+/// # Errors
+///
+/// When the system refuses.
+pub fn raise_descriptors() -> Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files cannot be read")?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("the limit of open files cannot be raised")?;
+    }
+    Ok(hard)
 }
 
 #[cfg(test)]

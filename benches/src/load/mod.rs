@@ -26,6 +26,7 @@ use crate::{client::Failure, latency, payload::Payload, record::Load};
 
 pub use crate::client::Role;
 pub use descriptors::check_descriptors;
+use descriptors::raise_descriptors;
 pub use progress::Progress;
 
 use image::{Image, Sent, images};
@@ -167,6 +168,8 @@ pub struct Outcome {
     pub load: Load,
     /// Ids of the images that succeeded (or keys, of prepared forms), in no order.
     pub images: Vec<String>,
+    /// Successes whose names were not kept: a general generator's.
+    pub unnamed: u64,
     /// Images whose last request got no answer, so that nobody knows what became of them.
     pub unanswered: u64,
     /// How long nothing had moved when the run was ended from outside before its end; none when it came to its end.
@@ -188,7 +191,11 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<Outcome> {
     let count = options.pattern.images();
-    check_descriptors(options.keep_alive.unwrap_or(count))?;
+    match (options.pattern, options.keep_alive) {
+        // Only the images under way need any, and how many these are is what it measures.
+        (Pattern::Open { .. }, None) => drop(raise_descriptors()?),
+        (_, connections) => check_descriptors(connections.unwrap_or(count))?,
+    }
     let images = images(flow, callers, payload, count)?;
     let settings = Settings::new(options)?;
     let (release, released) = watch::channel(None);
@@ -252,7 +259,7 @@ fn tally(results: &[Ended], start: Instant, progress: &Progress) -> Result<Outco
         steps: steps.iter().map(|(step, latencies)| Ok((*step, latency::encode(latencies)?))).collect::<Result<_>>()?,
         ..progress.load()
     };
-    Ok(Outcome { load, images, unanswered: unanswered as u64, hung: is_given_up.then(|| progress.idle()) })
+    Ok(Outcome { load, images, unnamed: 0, unanswered: unanswered as u64, hung: is_given_up.then(|| progress.idle()) })
 }
 
 fn record(latencies: &mut Histogram<u64>, latency: Duration) -> Result<()> {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     latency,
-    record::{Ending, Report, Run, Store, Target},
+    record::{Ending, Report, Run, Step, Store, Target},
 };
 
 /// Whom others are compared with.
@@ -53,10 +53,14 @@ pub struct Figures {
     pub megabytes_per_s: Option<Spread>,
     /// Of the successes of all finished rounds together; none without one.
     pub latency: Option<Latency>,
+    /// The same of each step, from the answer before it; empty where an image is one request.
+    pub steps: BTreeMap<Step, Latency>,
     /// What the server's process used; none where there is no server, or nothing succeeded.
     pub server: Option<Cost>,
     /// CPU-seconds of the store for each GB.
     pub store_cpu_s_per_gb: Option<Spread>,
+    /// CPU-seconds of the clients for each GB: they share the machine, too.
+    pub clients_cpu_s_per_gb: Option<Spread>,
     /// What the clients sent and got for each successful image.
     pub clients: Option<Traffic>,
     /// What the server and the store exchanged for each successful image, from the runs on the null sink with images of
@@ -225,9 +229,11 @@ fn row(report: &Report, group: &[&Run], runs: &[&Run], target: Target) -> Result
         makespan_s: over(|run| run.load.makespan_ms / 1e3),
         images_per_s: over(|run| run.load.successes as f64 / (run.load.makespan_ms / 1e3)),
         megabytes_per_s: over(|run| gigabytes(run) * 1e3 / (run.load.makespan_ms / 1e3)),
-        latency: latency_of(&finished)?,
+        latency: latency_of(&finished, |run| Some(&run.load.histogram))?,
+        steps: steps_of(&finished)?,
         server: cost(&finished),
         store_cpu_s_per_gb: spread_of(&finished, |run| Some(run.store_cpu_ms? / 1e3 / gigabytes(run))),
+        clients_cpu_s_per_gb: spread_of(&finished, |run| Some(run.generator_cpu_ms? / 1e3 / gigabytes(run))),
         clients: traffic(&finished),
         server_to_store: server_to_store(report, target, first.image_bytes),
         failures,
@@ -251,7 +257,8 @@ fn unfinished(run: &Run) -> Option<Unfinished> {
         Ending::Finished => return None,
         Ending::Hung { after_ms } => {
             let seconds = spread::trimmed(*after_ms as f64 / 1e3);
-            ("hung", format!("{done}, nothing went on for {seconds} s; the server was killed"))
+            let what_then = if run.server.is_some() { "; the server was killed" } else { "" };
+            ("hung", format!("{done}, nothing went on for {seconds} s{what_then}"))
         }
         Ending::Died { status } => ("died", format!("{done}, the server's process ended: {status}")),
         Ending::Void { reason } => ("void", format!("what was found afterwards does not agree: {reason}")),
@@ -259,9 +266,17 @@ fn unfinished(run: &Run) -> Option<Unfinished> {
     Some(Unfinished { round: run.round, how, reason })
 }
 
-fn latency_of(finished: &[&Run]) -> Result<Option<Latency>> {
+fn steps_of(finished: &[&Run]) -> Result<BTreeMap<Step, Latency>> {
+    let steps: BTreeSet<Step> = finished.iter().flat_map(|run| run.load.steps.keys().copied()).collect();
+    let latencies = steps.into_iter().map(|step| Ok((step, latency_of(finished, |run| run.load.steps.get(&step))?)));
+    let latencies: Vec<(Step, Option<Latency>)> = latencies.collect::<Result<_>>()?;
+    Ok(latencies.into_iter().filter_map(|(step, latency)| Some((step, latency?))).collect())
+}
+
+fn latency_of(finished: &[&Run], recorded: impl Fn(&Run) -> Option<&String>) -> Result<Option<Latency>> {
     let mut histogram = latency::histogram()?;
-    for run in finished {
+    for run in finished.iter().filter(|run| run.load.successes > 0) {
+        let Some(recorded) = recorded(run) else { continue };
         let name = || {
             let target = targets::name(run.target);
             format!(
@@ -271,7 +286,7 @@ fn latency_of(finished: &[&Run]) -> Result<Option<Latency>> {
                 run.round
             )
         };
-        let decoded = latency::decode(&run.load.histogram).with_context(name)?;
+        let decoded = latency::decode(recorded).with_context(name)?;
         ensure!(
             decoded.len() == run.load.successes,
             "{} are {}, for {} successes",

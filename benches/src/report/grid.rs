@@ -8,7 +8,7 @@ use super::{
     spread::{Spread, bytes, grouped, number, percent, seconds, trimmed},
     targets::{self, Unit, describe},
 };
-use crate::record::{Report, Store, Target};
+use crate::record::{Report, Step, Store, Target};
 
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,8 @@ pub fn all(report: &Report, figures: &[Figures]) -> Vec<Grid> {
     let stores: BTreeSet<Store> = figures.iter().map(|row| row.store).collect();
     for store in stores {
         let rows: Vec<&Figures> = figures.iter().filter(|row| row.store == store).collect();
-        grids.extend([makespans(store, &rows), times(store, &rows), costs(store, &rows), ratios(store, &rows)]);
+        grids.extend([makespans(store, &rows), times(store, &rows), steps(store, &rows)]);
+        grids.extend([costs(store, &rows), ratios(store, &rows)]);
     }
     grids.extend([requests(figures), traffic(figures), failures(report, figures)]);
     grids.retain(|grid| !grid.rows.is_empty());
@@ -193,6 +194,31 @@ fn times(store: Store, rows: &[&Figures]) -> Grid {
     grid(format!("Time on {}", targets::store(store)), note, &head, body)
 }
 
+/// Where the time of a linked image goes.
+fn steps(store: Store, rows: &[&Figures]) -> Grid {
+    let with_steps: Vec<&Figures> = rows.iter().filter(|row| !row.steps.is_empty()).copied().collect();
+    let body = rows_by_images(&with_steps, |row| {
+        let of = |step: Step, value: fn(&figures::Latency) -> f64| {
+            figure(row.steps.get(&step).map(|latency| seconds(value(latency))).unwrap_or_default())
+        };
+        let both = |step| [of(step, |latency| latency.p50_s), of(step, |latency| latency.p99_s)];
+        [Step::Create, Step::Upload, Step::Link].into_iter().flat_map(both).collect()
+    });
+    let head = [
+        "images",
+        "target",
+        "create p50 s",
+        "create p99 s",
+        "upload p50 s",
+        "upload p99 s",
+        "link p50 s",
+        "link p99 s",
+    ];
+    let note = "Each step of the successes of all finished rounds together, from the answer before it; create from when \
+        the image was due.";
+    grid(format!("Steps on {}", targets::store(store)), note, &head, body)
+}
+
 fn costs(store: Store, rows: &[&Figures]) -> Grid {
     let used = |row: &&&Figures| row.server.is_some() || row.store_cpu_s_per_gb.is_some();
     let used: Vec<&Figures> = rows.iter().filter(used).copied().collect();
@@ -208,11 +234,13 @@ fn costs(store: Store, rows: &[&Figures]) -> Grid {
                 cost.and_then(|cost| cost.peak_cgroup_bytes).map(|peak| peak.text_by(megabytes)).unwrap_or_default(),
             ),
             median(row.store_cpu_s_per_gb, number),
+            median(row.clients_cpu_s_per_gb, number),
         ]
     });
-    let head = ["images", "target", "user", "system", "CPU s/GB", "ms/image", "RSS MB", "cgroup MB", "store s/GB"];
+    let head =
+        ["images", "target", "user", "system", "CPU s/GB", "ms/image", "RSS MB", "cgroup MB", "store", "clients"];
     let note = "CPU time of the server: user, system and both in seconds for each GB (10⁹ bytes) of images that succeeded, \
-        and in ms for each image. Its peak memory in 10⁶ bytes. CPU time of the store for each GB.";
+        and in ms for each image. Its peak memory in 10⁶ bytes. Last, the seconds of CPU time of the store and of all clients for each GB.";
     grid(format!("Cost on {}", targets::store(store)), note, &head, body)
 }
 

@@ -152,14 +152,18 @@ fn rounds(report: &Report) -> String {
         "CPU system ms",
         "peak RSS",
         "peak cgroup",
+        "throttled ms",
         "store CPU ms",
+        "clients CPU ms",
+        "stolen ms",
         "objects",
         "rows",
         "checksums",
     ];
     let grid = Grid {
         title: format!("{} rounds, in the order in which they were made", grouped(report.runs.len() as u64)),
-        note: "Sizes are bytes. What was found in the store and the database afterwards stands in the last columns."
+        note: "Sizes are bytes. What was found in the store and the database afterwards stands in the last columns, with what the \
+            warm-up left there."
             .to_owned(),
         head: head.into_iter().map(str::to_owned).collect(),
         rows: report.runs.iter().map(round).collect(),
@@ -195,7 +199,10 @@ fn round(run: &Run) -> Vec<Cell> {
         tenths(server.map(|server| server.cpu_system_ms)),
         count(server.map(|server| server.peak_rss_bytes)),
         count(server.and_then(|server| server.peak_cgroup_bytes)),
+        tenths(server.and_then(|server| server.throttled_ms)),
         tenths(run.store_cpu_ms),
+        tenths(run.generator_cpu_ms),
+        tenths(run.stolen_ms),
         count(verified.map(|verified| verified.objects)),
         count(verified.and_then(|verified| verified.rows)),
         count(verified.map(|verified| verified.checksums)),

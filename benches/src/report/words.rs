@@ -10,7 +10,7 @@ use super::{
     spread::{Spread, bytes, grouped, number, percent, seconds},
     targets::{self, Unit, describe},
 };
-use crate::record::{Ending, Report, Store, Target};
+use crate::record::{Ending, Report, Run, Store, Target};
 
 /// The number of images at which the targets are compared in words, if it was measured: that of the original's test.
 const USUAL_IMAGES: u32 = 200;
@@ -42,7 +42,7 @@ pub fn lead(report: &Report, figures: &[Figures]) -> Vec<String> {
     }
     lines.extend(voids(report));
     lines.push(where_it_ran(report));
-    lines.push(format!("{} Server, clients and store shared the machine.", targets::limits(report.machine.limits)));
+    lines.push(conditions(report));
     for skipped in &report.skipped {
         lines.push(format!(
             "Skipped: {}, because {}.",
@@ -65,7 +65,8 @@ pub fn machine(report: &Report) -> String {
         format!("kernel: {}", machine.kernel),
         format!("limits: {}", targets::limits(machine.limits)),
     ];
-    lines.extend(machine.programs.iter().map(|(program, version)| format!("{program}: {version}")));
+    let named = machine.programs.iter().chain(&machine.settings);
+    lines.extend(named.map(|(name, value)| format!("{name}: {value}")));
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
@@ -282,6 +283,28 @@ fn where_it_ran(report: &Report) -> String {
         report.started_at.format("%Y-%m-%d %H:%M UTC"),
         listed(&programs),
     )
+}
+
+/// How the servers were limited, what took their time from them, and what was set.
+fn conditions(report: &Report) -> String {
+    let is_elsewhere = |run: &Run| run.store == Store::Given;
+    let shared = if report.runs.iter().any(is_elsewhere) {
+        "Server and clients shared the machine; the store is wherever it was given."
+    } else {
+        "Server, clients and store shared the machine."
+    };
+    let mut parts = vec![targets::limits(report.machine.limits).to_owned(), shared.to_owned()];
+    let stolen_ms: f64 = report.runs.iter().filter_map(|run| run.stolen_ms).sum();
+    let whole_ms: f64 = report.runs.iter().map(|run| run.load.makespan_ms * f64::from(report.machine.cpus)).sum();
+    if stolen_ms > 0.0 {
+        let share = number(100.0 * stolen_ms / whole_ms);
+        parts.push(format!("The hypervisor took {share} % of the rounds' CPU time for other machines."));
+    }
+    let settings: Vec<String> = report.machine.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    if !settings.is_empty() {
+        parts.push(format!("Set: {}.", listed(&settings)));
+    }
+    parts.join(" ")
 }
 
 /// Some programs name themselves in their version.

@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use upload_bench::{
-    advise::{self, AdviseCommand, Question, advise, parse_size},
+    advise::{self, AdviseCommand, Question, advise},
+    payload::parse_size,
     record::{Report, Store, Target},
     report,
 };

@@ -270,6 +270,17 @@ async fn more_images_than_files_may_be_open_are_refused_with_the_remedy() {
 }
 
 #[tokio::test]
+async fn more_than_there_is_room_for_is_refused_with_the_remedy() {
+    let place = Place::new();
+    // 84 TB, three times.
+    let bursts = json!([{ "images": 4_000_000, "rounds": 1 }]);
+    let workload = place.workload(&json!({ "imageBytes": 20_971_520, "bursts": bursts }));
+    let ended = place.end(place.compare(&workload)).await;
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(ended.stderr.contains("bytes free") && ended.stderr.contains("TMPDIR"), "{}", ended.stderr);
+}
+
+#[tokio::test]
 async fn a_store_that_cannot_be_reached_is_named() {
     let place = Place::new();
     let workload = place.workload(&json!({}));

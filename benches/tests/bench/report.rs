@@ -84,6 +84,7 @@ fn cpu_time_is_for_each_gb_of_images_that_succeeded() {
     (server.cpu_user_ms, server.cpu_system_ms) = (300.0, 700.0);
     // 200 of 400 images of 5 MB are one GB.
     run.load.successes = 200;
+    run.load.steps.clear();
     run.load.histogram = sample::histogram(200, 1000.0);
     run.store_cpu_ms = Some(2900.0);
     let figures = figures::of(&with(vec![run])).unwrap();

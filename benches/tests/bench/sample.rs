@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use upload_bench::{
     latency,
     record::{
-        Ending, Limits, Load, Machine, MemorySample, Report, Run, Skipped, Store, Target, Traffic, Usage, VERSION,
-        Verified,
+        Ending, Limits, Load, Machine, MemorySample, Report, Run, Skipped, Step, Store, Target, Traffic, Usage,
+        VERSION, Verified,
     },
     workload::{Burst, Workload},
 };
@@ -147,7 +147,7 @@ pub fn run(target: Target, store: Store, images: u32, round: u32) -> Run {
             bytes_from_store: to_store / 10_000,
             makespan_ms,
             histogram: histogram(successes, makespan_ms),
-            steps: BTreeMap::new(),
+            steps: steps(costs.requests, successes, makespan_ms),
         },
         server: costs
             .cpu_ms
@@ -168,6 +168,13 @@ pub fn run(target: Target, store: Store, images: u32, round: u32) -> Run {
 /// Rounded to what JSON keeps exactly.
 fn eighths(value: f64) -> f64 {
     (value * 8.0).round() / 8.0
+}
+
+/// A target of one request has none; the link comes third.
+fn steps(requests: u64, successes: u64, makespan_ms: f64) -> BTreeMap<Step, String> {
+    let shares = [(Step::Create, 0.125), (Step::Upload, 0.5), (Step::Link, 0.375)];
+    let taken = if requests > 1 { usize::try_from(requests).unwrap() } else { 0 };
+    shares.into_iter().take(taken).map(|(step, share)| (step, histogram(successes, makespan_ms * share))).collect()
 }
 
 /// Latencies spread evenly up to the makespan.

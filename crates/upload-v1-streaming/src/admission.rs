@@ -1,7 +1,8 @@
 //! Who may upload now: a fixed number at once, first come first served, a bounded queue behind them.
 //!
-//! Beyond the queue, or after too long in it, an upload is refused before its body is read. A waiting upload is not
-//! free: actix reads ahead for it, about 0.3 MB, so the queue's cost is `UPLOADS_WAITING` × 0.3 MB.
+//! Beyond the queue, or after too long in it, an upload is refused before its file is read. A waiting upload is not
+//! free: actix reads up to 256 KiB at a time, about 0.3 MB with its own. At `/uploads` the form's head has been read by then, so that
+//! it holds two such pieces and 64 KiB in the parser: up to 0.65 MB, which times `UPLOADS_WAITING` is what the queue can cost.
 
 use std::{
     sync::{

@@ -18,7 +18,7 @@ pub struct StreamingSettings {
     /// Uploads whose bodies are read at once
     #[arg(long, env, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub uploads_active: u32,
-    /// Uploads that may wait for their turn; each costs about 0.3 MB of memory
+    /// Uploads that may wait for their turn; each costs up to 0.65 MB of memory
     #[arg(long, env, default_value_t = 1200)]
     pub uploads_waiting: u32,
     /// Seconds that an upload may wait for its turn

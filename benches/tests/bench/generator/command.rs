@@ -9,9 +9,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use secrecy::ExposeSecret as _;
 use tokio::process::Command;
 use upload_bench::record::Load;
-use upload_sandbox::port;
+use upload_sandbox::{Sandbox, port};
 
 use super::{
     failures,
@@ -91,8 +92,24 @@ async fn a_server_that_stops_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_target_that_needs_signed_forms_is_refused() {
-    let output = load("http://127.0.0.1:1", &["--target", "direct"]).output().await.unwrap();
+async fn forms_for_the_store_itself_are_signed_with_the_environments_key() {
+    let stand = Sandbox::shared().await.stand().await;
+    let (storage, signer) = (&stand.storage_settings, &stand.signer_settings);
+    let direct = || load(storage.endpoint.as_str(), &["--target", "direct", "--images", "4"]);
+    let mut command = direct();
+    command.env("S3_ENDPOINT", storage.endpoint.as_str()).env("S3_BUCKET", &storage.bucket);
+    command.env("S3_REGION", &storage.region);
+    command.env("S3_SIGNER_ACCESS_KEY_ID", signer.access_key_id.as_ref().unwrap());
+    command.env("S3_SIGNER_SECRET_ACCESS_KEY", signer.secret_access_key.as_ref().unwrap().expose_secret());
+    if let Some(token) = &signer.session_token {
+        command.env("S3_SIGNER_SESSION_TOKEN", token.expose_secret());
+    }
+    let output = command.output().await.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!((printed(&output).successes, stand.admin.list("incoming/").await.unwrap().len()), (4, 4));
+
+    let output = direct().env_remove("S3_BUCKET").output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("upload-bench compare"), "{}", stderr(&output));
+    let told = stderr(&output);
+    assert!(told.contains("--s3-endpoint") && told.contains("--s3-bucket"), "{told}");
 }

@@ -208,6 +208,34 @@ async fn a_refused_connection_is_a_failure_of_its_class() {
     assert_eq!((outcome.load.requests, outcome.load.bytes_to_server), (0, 0));
 }
 
+#[tokio::test]
+async fn a_connection_that_the_server_has_closed_meanwhile_is_not_used_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let answering = tokio::spawn(async move {
+        let mut connections = 0;
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            connections += 1;
+            let mut read = Vec::new();
+            while !read.ends_with(b"--\r\n") {
+                tcp.read_buf(&mut read).await.unwrap();
+            }
+            // It does not say that it closes, as a server whose keep-alive time is over does not.
+            let body = r#"{"key":"name"}"#;
+            let head = format!("HTTP/1.1 201 Created\r\ncontent-length: {}\r\n\r\n", body.len());
+            tcp.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+            drop(tcp);
+            if connections == 2 {
+                return;
+            }
+        }
+    });
+    let options = Options { pattern: Pattern::Open { images: 2, per_second: 4.0 }, keep_alive: Some(1), ..burst(2) };
+    let outcome = run(&once(&url), &small(), &options).await;
+    assert_eq!((outcome.load.successes, outcome.load.failures), (2, failures([])));
+    answering.await.unwrap();
+}
+
 /// The server closes with most of the file unread, so that the kernel answers the rest of it with a reset.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_that_comes_while_the_file_is_still_being_sent_is_the_answer() {
