@@ -4,7 +4,12 @@
 //! process ends with exit code 2. Secrets are taken as they are and judged later, because clap's own messages repeat
 //! the value that they refuse. A URL may have a password in it by mistake: what is `hide_env_values` is not repeated here.
 
-use std::{ffi::OsString, time::Duration};
+use std::{
+    error::Error as _,
+    ffi::OsString,
+    num::{IntErrorKind, ParseIntError},
+    time::Duration,
+};
 
 use clap::{
     Args, Command, Parser, ValueEnum,
@@ -263,7 +268,11 @@ fn sentence(error: &clap::Error, command: &Command) -> Option<String> {
             Some(format!("{variables} is `{}`; it must be one of {right}", text(ContextKind::InvalidValue)?))
         }
         ErrorKind::ValueValidation => {
-            let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+            let cause = error.source().map_or_else(String::new, |cause| match cause.downcast_ref::<ParseIntError>() {
+                Some(wrong) if *wrong.kind() == IntErrorKind::PosOverflow => ": it is too large".to_owned(),
+                Some(_none) => ": it must be a whole number".to_owned(),
+                None => format!(": {cause}"),
+            });
             let value = text(ContextKind::InvalidValue).filter(|_value| !hidden);
             let value = value.map_or_else(String::new, |value| format!(" is `{value}`, which"));
             Some(format!("{variables}{value} cannot be used{cause}"))

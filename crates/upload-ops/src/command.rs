@@ -1,6 +1,10 @@
 //! The command line. Every setting is a flag and an environment variable from one declaration, named as for the servers.
 
-use std::time::Duration;
+use std::{
+    error::Error as _,
+    num::{IntErrorKind, ParseIntError},
+    time::Duration,
+};
 
 use clap::{
     CommandFactory, FromArgMatches, Parser, Subcommand,
@@ -70,7 +74,14 @@ fn sentence(mut error: clap::Error, command: &clap::Command) -> String {
     let message = error.to_string();
     let lines = message.lines().take_while(|line| !line.is_empty()).map(str::trim);
     let line = lines.collect::<Vec<_>>().join(" ");
-    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+    let line = line.strip_prefix("error: ").unwrap_or(&line);
+    // The library's word for a number that is none speaks to programmers.
+    let number = error.source().and_then(|cause| cause.downcast_ref::<ParseIntError>());
+    match number.and_then(|wrong| Some((wrong.kind(), line.strip_suffix(&wrong.to_string())?))) {
+        Some((IntErrorKind::PosOverflow, start)) => format!("{start}it is too large"),
+        Some((_none, start)) => format!("{start}it must be a whole number"),
+        None => line.to_owned(),
+    }
 }
 
 /// Whether this flag, of whichever command, is one whose value nobody may see.

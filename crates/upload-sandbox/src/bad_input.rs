@@ -210,7 +210,7 @@ impl Wilderness {
                 encrypted("sslmode=verify-full&sslrootcert=/there/is/none.pem"),
                 &["sslrootcert", "/there/is/none.pem"],
             ),
-            wrong("DATABASE_POOL_SIZE", "many", &["many"]),
+            wrong("DATABASE_POOL_SIZE", "many", &["many", "a whole number"]),
         ])
     }
 
@@ -281,10 +281,10 @@ impl Wilderness {
             wrong("JWT_ALGORITHM", "RS256", &["JWT_SECRET must not be set"]).with("JWT_PUBLIC_KEY", "secret-word"),
             wrong("JWT_PUBLIC_KEY", "secret-word", &["JWT_SECRET alone"]),
             wrong("JWT_PUBLIC_KEY", "secret-word", &["PEM"]).with("JWT_ALGORITHM", "ES256").without("JWT_SECRET"),
-            wrong("MAX_IMAGE_BYTES", "20MB", &["20MB"]),
+            wrong("MAX_IMAGE_BYTES", "20MB", &["20MB", "a whole number"]),
             wrong("PENDING_TTL", "60", &["longer"]),
             wrong("MAX_BODY_TIME", "3600", &["PENDING_TTL"]),
-            wrong("SHUTDOWN_TIMEOUT", "soon", &["soon"]),
+            wrong("SHUTDOWN_TIMEOUT", "soon", &["soon", "a whole number"]),
             wrong("S3_BUCKET", "there-is-no-such-bucket", &["there-is-no-such-bucket", "upload-ops bucket"]),
             wrong("S3_ACCESS_KEY_ID", key, &["S3_READER_ACCESS_KEY_ID", "different"]),
             missing("S3_READER_ACCESS_KEY_ID"),

@@ -11,6 +11,9 @@ async fn a_wrong_or_missing_setting_is_named() {
     for (arguments, variable, value, said) in [
         ("migrate", "LOG_FORMAT", "xml", "json, human"),
         ("user add --role USER", "DATABASE_CONNECT_TIMEOUT_MS", "0", "1..=60000"),
+        ("user add --role USER", "DATABASE_POOL_SIZE", "many", "DATABASE_POOL_SIZE>': it must be a whole number"),
+        ("sweep --once", "FORM_TTL", "5m", "FORM_TTL>': it must be a whole number"),
+        ("sweep --once", "FORM_TTL", "99999999999999999999", "it is too large"),
         ("user add --role KING", "DATABASE_POOL_SIZE", "8", "ADMIN, HOST, USER, TEMPORARY_USER"),
         ("token --user nobody", "DATABASE_POOL_SIZE", "8", "--user"),
         ("sweep --once", "PENDING_TTL", "540", "PENDING_TTL"),
