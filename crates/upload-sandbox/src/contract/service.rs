@@ -13,6 +13,7 @@ use super::subject::{Kept, Strategy, Subject, assert_refused, names, picture, te
 use crate::{
     client::{Answer, Client},
     relay::{Mode, Relay},
+    s3::grant,
 };
 
 /// How long a server may take to find out how its world is.
@@ -77,6 +78,7 @@ pub(super) async fn health_says_what_fails(subject: &mut Subject) -> Result<()> 
     assert!(!ready.header("retry-after").is_empty());
     healthy.get("/health/live").await?.expect_status(200)?;
     bucket::create(&subject.stand.admin).await?;
+    grant(subject.stand.bucket()).await?;
     until_ready_says(&healthy, 200).await.context("it recovers by itself")?;
 
     let environment = subject.stand.environment();
