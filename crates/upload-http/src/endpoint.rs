@@ -99,6 +99,13 @@ impl Endpoint {
     pub(crate) fn codes(&self) -> impl Iterator<Item = Code> {
         self.operation.refusals.values().flatten().copied()
     }
+
+    /// The codes that the operation answers with another status than their own, each with that status.
+    pub(crate) fn other_statuses(&self) -> impl Iterator<Item = (Code, u16)> {
+        let refusals = self.operation.refusals.iter();
+        let codes = refusals.flat_map(|(status, codes)| codes.iter().map(move |code| (*code, *status)));
+        codes.filter(|(code, status)| code.status().as_u16() != *status)
+    }
 }
 
 impl Operation {

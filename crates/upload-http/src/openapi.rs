@@ -44,7 +44,7 @@ An error is a problem document (RFC 9457). Programs decide by its `code`, which 
 that the same request may succeed later, and `Retry-After`, where there is one, says when. Beside each answer `x-problem-codes` \
 lists the codes that this route has for this status. Not said again at each route: an unknown path is 404 `not_found`, another method \
 405 `method_not_allowed` with `Allow`; a stopping server may answer 503 `shutting_down` to anything; a head that does not come, or \
-cannot be read, is 408 or 400 without a body. CORS preflights are answered on every path.";
+cannot be read, is 400, 408 or 431 without a body. CORS preflights are answered on every path.";
 /// Our own, as SPDX spells it.
 const LICENSE: &str = env!("CARGO_PKG_LICENSE");
 /// Codes that no route names, because any request can get them.
@@ -70,6 +70,9 @@ pub(crate) struct Interface {
 
 /// As JSON.
 struct Document(String);
+
+/// The codes that some routes answer with another status than their own: those routes, each with its statuses.
+type Elsewhere = BTreeMap<Code, BTreeMap<&'static str, BTreeSet<u16>>>;
 
 impl Interface {
     /// The document calls this server by its strategy's name.
@@ -132,9 +135,10 @@ fn document(strategy: &str, endpoints: &[Endpoint]) -> OpenApi {
     }
     let mut codes: BTreeSet<Code> = endpoints.iter().flat_map(Endpoint::codes).collect();
     codes.extend(ANYWHERE);
+    let elsewhere = elsewhere(endpoints);
     let tags = TAGS.map(|(name, description)| TagBuilder::new().name(name).description(Some(description)).build());
     let mut info = Info::new(format!("Image uploads, {strategy}"), env!("CARGO_PKG_VERSION").to_owned());
-    info.description = Some(description(&codes));
+    info.description = Some(description(&codes, &elsewhere));
     info.license = Some(LicenseBuilder::new().name(LICENSE).identifier(Some(LICENSE)).build());
     let mut document = OpenApiBuilder::new()
         .info(info)
@@ -144,9 +148,19 @@ fn document(strategy: &str, endpoints: &[Endpoint]) -> OpenApi {
         .paths(paths)
         .components(Some(components(endpoints, &codes)))
         .build();
-    document.extensions =
-        Some(Extensions::from_iter([("x-codes", codes.iter().map(facts).collect::<serde_json::Value>())]));
+    let facts: serde_json::Value = codes.iter().map(|code| facts(*code, &elsewhere)).collect();
+    document.extensions = Some(Extensions::from_iter([("x-codes", facts)]));
     document
+}
+
+fn elsewhere(endpoints: &[Endpoint]) -> Elsewhere {
+    let mut elsewhere = Elsewhere::new();
+    for endpoint in endpoints {
+        for (code, status) in endpoint.other_statuses() {
+            elsewhere.entry(code).or_default().entry(endpoint.path()).or_default().insert(status);
+        }
+    }
+    elsewhere
 }
 
 fn components(endpoints: &[Endpoint], codes: &BTreeSet<Code>) -> Components {
@@ -174,22 +188,29 @@ fn close(schema: &mut RefOr<Schema>) {
     }
 }
 
-fn description(codes: &BTreeSet<Code>) -> String {
+fn description(codes: &BTreeSet<Code>, elsewhere: &Elsewhere) -> String {
     let mut text = DESCRIPTION.to_owned();
     text.push_str("\n\n## Codes\n\n| code | status | it means | what to do |\n|---|---|---|---|\n");
     for code in codes {
-        let (status, meaning, advice) = (code.status().as_u16(), code.meaning(), code.advice());
-        text.push_str(&format!("| `{code}` | {status} | {meaning} | {advice} |\n"));
+        let (mut statuses, meaning, advice) = (code.status().as_u16().to_string(), code.meaning(), code.advice());
+        for (path, others) in elsewhere.get(code).into_iter().flatten() {
+            others.iter().for_each(|status| statuses.push_str(&format!(", also {status} at `{path}`")));
+        }
+        text.push_str(&format!("| `{code}` | {statuses} | {meaning} | {advice} |\n"));
     }
     text
 }
 
-fn facts(code: &Code) -> serde_json::Value {
-    json!({
+fn facts(code: Code, elsewhere: &Elsewhere) -> serde_json::Value {
+    let mut facts = json!({
         "code": code.as_str(),
         "status": code.status().as_u16(),
         "retryable": code.retry() != Retry::Never,
         "meaning": code.meaning(),
         "advice": code.advice(),
-    })
+    });
+    if let Some(routes) = elsewhere.get(&code) {
+        facts["elsewhere"] = json!(routes);
+    }
+    facts
 }
