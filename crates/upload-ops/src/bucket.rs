@@ -67,7 +67,8 @@ fn not_done(error: StorageError, step: &str) -> Stop {
     let error = anyhow::Error::new(error);
     match error.downcast_ref() {
         Some(StorageError::Refused(_)) => Stop::Settings(format!(
-            "S3_ACCESS_KEY_ID: this key may not {step} ({error:#}); use one that may, for this command alone and for no server"
+            "S3_ACCESS_KEY_ID: this key may not {step} ({error:#}); use one that may, for this command alone and for no server, or \
+             correct S3_ENDPOINT if it leads to no S3 store"
         )),
         _ => Stop::Failure(error.context(format!("failed to {step}"))),
     }

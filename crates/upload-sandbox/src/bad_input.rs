@@ -4,11 +4,18 @@
 //! Each must end the program before it does anything: exit code 2, one line on stderr that names the setting and says what to do,
 //! nothing on stdout, and no secret of the environment anywhere.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, convert::Infallible, net::SocketAddr};
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use futures::future::join_all;
-use tokio::net::{TcpListener, TcpSocket};
+use http_body_util::Empty;
+use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    task::JoinSet,
+};
 use url::Url;
 
 use crate::{
@@ -151,9 +158,11 @@ async fn fault(program: &Program, wrong: &Wrong) -> Result<()> {
 pub struct Wilderness {
     refusing: SocketAddr,
     silent: SocketAddr,
+    no_store: SocketAddr,
     encrypted: Cluster,
     encrypted_store: EncryptedStore,
     _sockets: (TcpSocket, TcpListener),
+    _serving: JoinSet<()>,
 }
 
 impl Wilderness {
@@ -166,13 +175,16 @@ impl Wilderness {
         refusing.bind(nowhere)?;
         // Listened on and never accepted from: connections are made, and nothing comes.
         let silent = TcpListener::bind(nowhere).await?;
+        let no_store = TcpListener::bind(nowhere).await?;
         let encrypted = tokio::task::spawn_blocking(|| Cluster::start_with_tls(Certificate::Good)).await??;
         Ok(Self {
             refusing: refusing.local_addr()?,
             silent: silent.local_addr()?,
+            no_store: no_store.local_addr()?,
             encrypted,
             encrypted_store: EncryptedStore::before(stand, Certificate::Good).await?,
             _sockets: (refusing, silent),
+            _serving: JoinSet::from_iter([serve_nothing(no_store)]),
         })
     }
 
@@ -235,6 +247,7 @@ impl Wilderness {
             wrong("S3_ENDPOINT", "127.0.0.1:9000", &["http://127.0.0.1:9000"]),
             wrong("S3_ENDPOINT", format!("http://{}", self.refusing), &["cannot be reached", "start it"]),
             wrong("S3_ENDPOINT", format!("http://{}", self.silent), &["answer"]),
+            wrong("S3_ENDPOINT", format!("http://{}", self.no_store), &["correct"]),
             // TLS is spoken to a port that has none.
             wrong("S3_ENDPOINT", environment["S3_ENDPOINT"].replace("http://", "https://"), &["cannot be reached"]),
             wrong("S3_ENDPOINT", self.encrypted_store.endpoint(), &["certificate"]),
@@ -293,5 +306,18 @@ impl Wilderness {
         servers.extend(with_token(stand, READER));
         servers.extend([SERVER, READER].into_iter().filter_map(|variables| may_too_much(stand, variables)));
         servers
+    }
+}
+
+/// A web server that is no store: it has nothing of what it is asked for.
+async fn serve_nothing(listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _peer)) = listener.accept().await {
+        let service = service_fn(|_request: Request<Incoming>| async {
+            let mut answer = Response::new(Empty::<Bytes>::new());
+            *answer.status_mut() = StatusCode::NOT_FOUND;
+            Ok::<_, Infallible>(answer)
+        });
+        connections.spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }

@@ -13,7 +13,7 @@ impl Storage {
     /// What is wrong when the bucket is not there, and what to do about it.
     pub fn advice_without_bucket(&self) -> String {
         format!(
-            "S3_BUCKET: the store has no bucket `{}`; create it with `upload-ops bucket`, or correct the name",
+            "S3_BUCKET: the store has no bucket `{}`; create it with `upload-ops bucket`, or correct the name or S3_ENDPOINT",
             self.bucket()
         )
     }
