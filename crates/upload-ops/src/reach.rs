@@ -26,12 +26,14 @@ pub(crate) async fn any_database(settings: &DatabaseSettings) -> Result<(Databas
     Ok((database, standing))
 }
 
-/// A bucket that is there.
+/// A bucket that is there, and a key that may do in it what a server's must.
 pub(crate) async fn bucket(settings: &StorageSettings) -> Result<Storage, Stop> {
-    match any_bucket(settings).await? {
-        (storage, true) => Ok(storage),
-        (storage, false) => Err(Stop::Settings(storage.advice_without_bucket())),
+    let (storage, exists) = any_bucket(settings).await?;
+    if !exists {
+        return Err(Stop::Settings(storage.advice_without_bucket()));
     }
+    rights::check_server(&storage).await.map_err(Stop::settings)?;
+    Ok(storage)
 }
 
 /// A store that takes the key, and whether the bucket is there.

@@ -23,7 +23,7 @@ use crate::{
     encrypted::EncryptedStore,
     postgres::{Certificate, Cluster},
     process::Program,
-    s3::{EXPIRED_TOKEN, Key},
+    s3::{EXPIRED_TOKEN, Key, SERVER_POLICY},
 };
 
 /// The variables of a key: its id, its secret and its session token.
@@ -74,6 +74,15 @@ pub fn may_too_much(stand: &Stand, variables: KeyVariables) -> Option<Wrong> {
     let [(_, server), ..] = stand.keys();
     let admin = stand.admin_key();
     (*admin != server).then(|| with_key(variables, admin, &["may ", "which it must not"]))
+}
+
+/// A server's key that may do all that it must but delete; `None` with a given store, where nobody can make one.
+///
+/// # Errors
+/// Where the policy is none.
+pub fn may_not_delete(stand: &Stand) -> Result<Option<Wrong>> {
+    let key = stand.further_key(&SERVER_POLICY.replace("s3:DeleteObject", "s3:GetObject"))?;
+    Ok(key.map(|key| with_key(SERVER, &key, &["may not delete incoming/* and delete media/*, which it must"])))
 }
 
 /// Another key in a role: its id, its secret and its session token have these variables. What it may do is asked about.

@@ -176,6 +176,11 @@ impl Stand {
         &self.parts.store().admin
     }
 
+    /// A further key that may do what the policy says; `None` with a given store, where nobody can make one.
+    pub(crate) fn further_key(&self, policy: &str) -> Result<Option<Key>> {
+        self.parts.embedded().map(|embedded| embedded.add_key(policy)).transpose()
+    }
+
     /// Whether the store is the embedded one.
     pub(crate) fn has_embedded_store(&self) -> bool {
         self.parts.embedded().is_some()

@@ -54,8 +54,7 @@ pub struct RightsError(String);
 /// # Errors
 /// [`RightsError`] with the first thing that is wrong: an unknown key, a wrong secret, a missing bucket; else with all rights that are.
 pub async fn check(storage: &Storage, signer: Option<&Signer>) -> Result<(), RightsError> {
-    let mode = storage.settings().key_check;
-    if mode == KeyCheck::Off {
+    if storage.settings().key_check == KeyCheck::Off {
         return Ok(());
     }
     let (server, signer, reader) = join!(
@@ -63,20 +62,18 @@ pub async fn check(storage: &Storage, signer: Option<&Signer>) -> Result<(), Rig
         Role::Signer.rights(storage, signer.map(Signer::key)),
         Role::Reader.rights(storage, storage.reader()),
     );
-    let (mut wrong, mut tolerated) = (Vec::new(), Vec::new());
-    for rights in [server?, signer?, reader?].into_iter().flatten() {
-        let only_warn = mode == KeyCheck::Warn || (rights.lacking.is_empty() && storage.settings().allow_one_key);
-        if only_warn { &mut tolerated } else { &mut wrong }.extend(rights.sentence());
-        tolerated.extend(rights.untold);
-    }
-    if wrong.is_empty() {
-        tolerated.iter().for_each(|sentence| warn!("{sentence}"));
+    verdict(storage, [server?, signer?, reader?].into_iter().flatten())
+}
+
+/// The same of the server's key alone, for a program that uses no other.
+///
+/// # Errors
+/// As [`check`].
+pub async fn check_server(storage: &Storage) -> Result<(), RightsError> {
+    if storage.settings().key_check == KeyCheck::Off {
         return Ok(());
     }
-    Err(RightsError(format!(
-        "{}; use the policies in docs/OPERATIONS.md, or set S3_KEY_CHECK=warn if the store's keys know no prefixes, as Garage's",
-        wrong.join("; ")
-    )))
+    verdict(storage, Role::Server.rights(storage, Some(storage.server())).await?)
 }
 
 /// Why the bucket cannot be looked at with the server's key, in one sentence. A refusal of HeadBucket has no body that would say, so the
@@ -423,6 +420,25 @@ impl Rights {
         let both: Vec<String> = lacking.into_iter().chain(excessive).collect();
         (!both.is_empty()).then(|| format!("{}: the {} key {}", self.origin, self.role, both.join(", and ")))
     }
+}
+
+/// Which of the keys' rights are refused, and which are only logged.
+fn verdict(storage: &Storage, rights: impl IntoIterator<Item = Rights>) -> Result<(), RightsError> {
+    let (mode, allow_one_key) = (storage.settings().key_check, storage.settings().allow_one_key);
+    let (mut wrong, mut tolerated) = (Vec::new(), Vec::new());
+    for rights in rights {
+        let only_warn = mode == KeyCheck::Warn || (rights.lacking.is_empty() && allow_one_key);
+        if only_warn { &mut tolerated } else { &mut wrong }.extend(rights.sentence());
+        tolerated.extend(rights.untold);
+    }
+    if wrong.is_empty() {
+        tolerated.iter().for_each(|sentence| warn!("{sentence}"));
+        return Ok(());
+    }
+    Err(RightsError(format!(
+        "{}; use the policies in docs/OPERATIONS.md, or set S3_KEY_CHECK=warn if the store's keys know no prefixes, as Garage's",
+        wrong.join("; ")
+    )))
 }
 
 /// `a`, `a and b`, `a, b and c`.

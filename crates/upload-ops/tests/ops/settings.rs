@@ -1,7 +1,7 @@
 //! What is wrong with a setting is said with its name in one line, and the exit code is 2. What may be wrong with a database and a
 //! store is the same for every program: the sandbox's table.
 
-use upload_sandbox::bad_input::{Wilderness, assert_each_is_refused, with_password, wrong};
+use upload_sandbox::bad_input::{Wilderness, assert_each_is_refused, may_not_delete, with_password, wrong};
 
 use crate::world::{assert_refused, ops, stand};
 
@@ -40,10 +40,13 @@ async fn a_database_or_a_store_that_cannot_be_used_is_said_in_one_sentence() {
             let (empty, stores) = (wilderness.empty_database(&stand).unwrap(), wilderness.stores(&stand));
             let no_bucket =
                 wrong("S3_BUCKET", "there-is-no-such-bucket", &["there-is-no-such-bucket", "upload-ops bucket"]);
+            let may_not_delete = Vec::from_iter(may_not_delete(&stand).unwrap());
             let table = match arguments {
                 "migrate" => databases,
                 "bucket" => [stores, with_password("CORS_ORIGINS")].concat(),
-                sweep if sweep.starts_with("sweep") => [databases, vec![empty, no_bucket], stores].concat(),
+                sweep if sweep.starts_with("sweep") => {
+                    [databases, vec![empty, no_bucket], stores, may_not_delete].concat()
+                }
                 _ => [databases, vec![empty]].concat(),
             };
             let program = ops(&stand, arguments);

@@ -12,7 +12,8 @@ use super::{
 use crate::{
     Stand,
     bad_input::{
-        SIGNER, Wilderness, Wrong, assert_each_is_refused, may_too_much, missing, with_key, with_token, wrong,
+        SIGNER, Wilderness, Wrong, assert_each_is_refused, may_not_delete, may_too_much, missing, with_key, with_token,
+        wrong,
     },
     relay::Relay,
 };
@@ -39,6 +40,7 @@ pub(super) async fn bad_input_is_refused_in_one_sentence(subject: &mut Subject) 
         wilderness.databases(stand)?,
         vec![wilderness.empty_database(stand)?],
         wilderness.stores(stand),
+        Vec::from_iter(may_not_delete(stand)?),
         own,
     ];
     assert_each_is_refused(&subject.program(), table.into_iter().flatten()).await;
