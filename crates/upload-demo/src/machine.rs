@@ -250,7 +250,7 @@ impl Running {
         self.stop.cancel();
         let stopped = self.task.await.context("a server's task failed")??;
         if stopped.cut_off > 0 || !stopped.background_done {
-            tracing::warn!(cut_off = stopped.cut_off, "a server was stopped with uploads in flight");
+            tracing::warn!(?stopped, "a server was stopped before all of its work was done");
         }
         Ok(())
     }

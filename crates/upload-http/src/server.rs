@@ -228,7 +228,7 @@ impl Server {
 }
 
 /// A server's `main`: reads settings from flags and environment, serves until SIGTERM or SIGINT, and says how it went by
-/// the exit code: 0 clean stop, 1 failure, 2 configuration, 3 uploads cut off at the limit.
+/// the exit code: 0 clean stop, 1 failure, 2 configuration, 3 uploads cut off at the limit, or tracked work not done in time.
 pub fn run<S: Parser>(
     common: fn(&S) -> &CommonSettings,
     strategy: impl AsyncFnOnce(&S, &mut Start<'_>) -> Result<Strategy, StartError>,
@@ -253,7 +253,12 @@ pub fn run<S: Parser>(
             ExitCode::SUCCESS
         }
         Ok(Stopped { cut_off, background_done }) => {
-            warn!(cut_off, background_done, "stopped at the limit; uploads were cut off");
+            let lost = match (cut_off, background_done) {
+                (0, _) => "links, or other work in the background, did not end",
+                (_, true) => "uploads were cut off",
+                (_, false) => "uploads were cut off, and links, or other work in the background, did not end",
+            };
+            warn!(cut_off, background_done, "stopped at the limit; {lost}");
             ExitCode::from(3)
         }
         Err(error) => refuse(&error),

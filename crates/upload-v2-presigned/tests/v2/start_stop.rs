@@ -61,6 +61,12 @@ async fn a_link_that_never_ends_is_cut_off_with_code_3() {
     setup.server.ask_to_stop();
     assert_eq!(link.await.unwrap().refusal(), (503, "shutting_down"));
     assert_eq!(setup.server.wait().await.unwrap().code(), Some(3), "{:?}", setup.server.log());
+    let log = setup.server.log();
+    assert!(
+        log.iter()
+            .any(|line| line.contains("stopped at the limit; links, or other work in the background, did not end")),
+        "{log:?}"
+    );
     lock.release().await;
 }
 
