@@ -63,6 +63,18 @@ async fn a_clients_whole_way_leads_through_nginx_and_every_url_is_a_public_one()
         let links = metric(proxied.server(active), "image_links_total").await;
         assert_eq!(links, 1, "{active:?} has not linked the image");
     }
+
+    // A PUT, which V2 alone gives out.
+    let caller = proxied.caller().await;
+    let wish = json!({ "path": "user-profile", "format": "image/jpeg", "byteSize": FILE_BYTES, "method": "PUT" });
+    let created = caller.post("/user/images", &wish).await.unwrap().expect_status(201).unwrap();
+    assert_eq!(created.form()["method"], "PUT");
+    let (url, image) = (created.form()["url"].as_str().unwrap(), created.image_id());
+    assert!(url.starts_with(&format!("{public_store}/{bucket}/incoming/{image}?")), "{url}");
+    let file = jpeg_of_exactly(FILE_BYTES, 3);
+    caller.upload(created.form(), file.clone()).await.unwrap().expect_status(200).unwrap();
+    caller.link_profile(image).await.unwrap().expect_status(201).unwrap();
+    assert!(caller.download(image).await.unwrap().body == file);
 }
 
 #[tokio::test]

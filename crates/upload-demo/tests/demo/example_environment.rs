@@ -11,14 +11,11 @@ fn known(command: &Command) -> impl Iterator<Item = String> {
 #[test]
 fn every_variable_of_the_example_is_one_of_a_programs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let mut known: BTreeSet<_> = known(&upload_v1_streaming::Settings::command())
+    let known: BTreeSet<_> = known(&upload_v1_streaming::Settings::command())
         .chain(known(&upload_v2_presigned::Settings::command()))
+        // `upload-ops token` alone has it, and upload-ops has no library to ask.
+        .chain(["JWT_PRIVATE_KEY".to_owned()])
         .collect();
-    // upload-ops is a program alone, with no library to ask: its source names its variables, as the fields of its arguments.
-    for file in fs::read_dir(root.join("crates/upload-ops/src")).unwrap() {
-        let text = fs::read_to_string(file.unwrap().path()).unwrap().to_uppercase();
-        known.extend(text.split(|character: char| !character.is_alphanumeric() && character != '_').map(str::to_owned));
-    }
 
     let example = fs::read_to_string(root.join(".env.example")).unwrap();
     let lines = example.lines().map(|line| line.strip_prefix('#').unwrap_or(line));

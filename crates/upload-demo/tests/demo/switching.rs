@@ -133,7 +133,17 @@ async fn v1_is_replaced_by_v2_and_back_while_clients_go_on() {
     clients.go_on().await;
     assert_eq!(done(&proxied.v2).await, v2_before, "the share was taken back");
 
-    // V2 for everything but V1's forms, until the last of them has expired.
+    // V2 for everything but V1's forms, and back again.
+    proxied.switch(Active::V2).await;
+    let v1_before = done(&proxied.v1).await;
+    clients.go_on().await;
+    assert_eq!(done(&proxied.v1).await.created, v1_before.created);
+    proxied.switch(Active::V1).await;
+    let v2_before = done(&proxied.v2).await;
+    clients.go_on().await;
+    assert_eq!(done(&proxied.v2).await, v2_before, "all of it was taken back");
+
+    // V2 once more, until the last of V1's forms has expired.
     let (early, unused) = (create(&caller).await, create(&caller).await);
     assert_eq!(early.form()["url"], tickets_url(&proxied));
     proxied.switch(Active::V2).await;
@@ -168,6 +178,8 @@ async fn v1_is_replaced_by_v2_and_back_while_clients_go_on() {
     proxied.switch(Active::V1).await;
     assert_eq!(proxied.v2.terminate().await.unwrap(), Some(0));
     acknowledged.push(upload_and_link(&caller, &early, 3).await);
+    let v2_only_v1 = Routes { v1: proxied.v1.url.clone(), v2: proxied.v1.url.clone(), active: Active::V1 };
+    proxied.nginx.switch(&v2_only_v1).await.unwrap();
     clients.go_on().await;
     let v1 = done(&proxied.v1).await;
     assert!(v1.created > 0 && v1.uploaded > 0 && v1.linked > v1.uploaded.saturating_sub(CLIENTS), "{v1:?}");
