@@ -202,6 +202,28 @@ async fn three_profiles_of_a_credentials_file_serve_as_three_keys() {
 }
 
 #[tokio::test]
+async fn the_profiles_that_the_documents_print_take_roles_with_a_containers_credentials() {
+    let document = include_str!("../../../../docs/OPERATIONS.md");
+    let (_before, profiles) = document.split_once("```ini\n").unwrap();
+    let (profiles, _after) = profiles.split_once("```").unwrap();
+    assert_eq!(profiles.matches("credential_source = EcsContainer").count(), 2, "{profiles}");
+    let stand = Sandbox::shared().await.stand().await;
+    let issuer = Issuer::start(&stand).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config");
+    fs::write(&file, profiles).unwrap();
+    let server = issuer.program(BINARY, &stand).env("AWS_CONFIG_FILE", file.to_str().unwrap()).serve().await.unwrap();
+    for role in ["server", "signer", "reader"] {
+        assert!(issuer.asked(role) > 0, "{role}");
+    }
+    let client = Client::new(&server.url, &stand.add_person(Role::User).await.unwrap().token).unwrap();
+    let created = client.post("/user/images", &wish("POST")).await.unwrap().expect_status(201).unwrap();
+    client.upload(created.form(), png()).await.unwrap().expect_status(201).unwrap();
+    client.link_profile(created.image_id()).await.unwrap().expect_status(201).unwrap();
+    assert_eq!(client.download(created.image_id()).await.unwrap().body, png());
+}
+
+#[tokio::test]
 async fn a_source_without_credentials_ends_the_process_with_code_2_and_a_sentence() {
     let stand = Sandbox::shared().await.stand().await;
     let folder = tempfile::tempdir().unwrap();
