@@ -102,6 +102,6 @@ impl Workload {
     /// The most images at once.
     pub fn most_images(&self) -> u32 {
         let bursts = self.bursts.iter().chain(&self.sink_bursts);
-        bursts.map(|burst| burst.images).max().unwrap_or(0)
+        bursts.map(|burst| burst.images).max().unwrap_or(0).max(self.warm_up_images)
     }
 }

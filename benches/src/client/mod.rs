@@ -3,9 +3,10 @@
 //!
 //! It speaks plain HTTP and resolves names once; there are no redirects, no proxies and no compression.
 //!
-//! A socket's send buffer grows on loopback to megabytes, so that of a thousand clients who wait would alone use up what the kernel gives to
-//! TCP as a whole (`tcp_mem`, <https://docs.kernel.org/networking/ip-sysctl.html>). From then on it drops whatever arrives, for the servers'
-//! sockets, too, and one in four uploads to V1 waited for a minute. Clients elsewhere bring kernels of their own, so theirs are bounded here.
+//! On one machine the clients' send buffers come out of the same memory that the kernel gives to TCP as a whole (`tcp_mem`,
+//! <https://docs.kernel.org/networking/ip-sysctl.html>) as the servers' receive buffers; once it is used up, whatever arrives is dropped. Clients
+//! elsewhere bring kernels of their own, so theirs are bounded here. That alone did not let V1 take a thousand uploads at once: its own
+//! receive buffers had to be bounded, too.
 
 mod answer;
 mod body;

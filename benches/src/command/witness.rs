@@ -12,7 +12,7 @@ use crate::{
     payload::Payload,
     record::{Ending, Run, Store, Target},
     report::{
-        self,
+        self, figures,
         grid::{Cell, Grid, Kind},
         spread::{Spread, grouped, number},
         targets,
@@ -130,11 +130,7 @@ impl Rounds {
     }
 
     fn cpu_s_per_gb(&self) -> Option<Spread> {
-        Spread::of(self.runs.iter().filter_map(|run| {
-            let server = run.server.as_ref()?;
-            let gigabytes = run.load.successes as f64 * run.image_bytes as f64 / 1e9;
-            Some((server.cpu_user_ms + server.cpu_system_ms) / 1e3 / gigabytes)
-        }))
+        figures::cost(&self.runs.iter().collect::<Vec<_>>()).map(|cost| cost.cpu_s_per_gb)
     }
 }
 
