@@ -16,7 +16,7 @@ pub use ids::{AttemptId, CompetitionId, ImageId, PostId, UserId};
 pub use image::{ImageFormat, ImagePath};
 pub use inspect::{Dimensions, HEAD_BYTES, Refusal, inspect};
 pub use keys::{INCOMING_PREFIX, MEDIA_PREFIX, incoming_key, incoming_key_image, media_key};
-pub use limits::{ImageLimits, Timing, TimingError};
+pub use limits::{ImageLimits, LATE_WRITE, Timing, TimingError};
 pub use link::LinkTarget;
 pub use user::{Role, UserStatus};
 

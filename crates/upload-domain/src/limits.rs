@@ -21,6 +21,10 @@ impl Default for ImageLimits {
     }
 }
 
+/// How long a store may go on with a write after the attempt that sent it has ended: one that was given up, or that a retry has
+/// overtaken. S3 promises no bound. This is twenty times what the longest request of ours may take without a client's body.
+pub const LATE_WRITE: Duration = Duration::from_secs(10 * 60);
+
 /// The times that must fit together, or an image could be swept while it is being uploaded or linked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {

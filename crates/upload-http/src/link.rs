@@ -1,18 +1,20 @@
 //! Linking an image to its owner: claim, verify, promote, commit.
 //!
 //! A lease, not a lock, is held over the calls to the store: it is fenced by the attempt's own media key, so that a
-//! paused server that wakes late can only write a key that nothing names. Every failure gives the lease back and deletes
+//! paused server that wakes late can only write a key that nobody reads. Every failure gives the lease back and deletes
 //! the copy, except where it is not known whether the commit happened: then nothing is deleted before the row has been
-//! read again, and if it cannot be read, nothing is deleted at all.
+//! read again, and if it cannot be read, nothing is deleted at all. What cannot be deleted here, or appears later, the sweep
+//! finds by the attempt's own row ([`upload_persistence::image_attempts`]).
 //!
 //! These pipelines run to their end on the main runtime (see [`crate::Background`]), whether or not the client waits.
 
 use std::time::Instant;
 
 use tracing::{info, warn};
-use upload_domain::{AttemptId, CompetitionId, ImageId, LinkTarget, UserId, incoming_key};
+use upload_domain::{CompetitionId, ImageId, LinkTarget, UserId, incoming_key};
 use upload_persistence::{
     Connection, DatabaseError, QueryResult, Verified,
+    image_attempts::{self, Left},
     images::{self, Standing},
     poster_images::{self, Permission, PosterImage},
     profile_images::{self, ProfileImage},
@@ -108,11 +110,11 @@ pub(crate) async fn claim(
     let (lease, cutoff) = (shared.timing.link_lease, shared.timing.link_cutoff());
     // Time is left to commit, or to give back, before the lease ends.
     let until = tokio::time::Instant::now() + lease * 3 / 4;
-    let claimed = images::claim_link(connection, id, caller.user_id, attempt, lease, cutoff).await?;
+    let claimed = image_attempts::claim_link(connection, id, caller.user_id, attempt, lease, cutoff).await?;
     match claimed {
         Some(image) if image.path == target.path() => Ok(Claim::Held(Box::new(Claimed { image, attempt, until }))),
         Some(_image) => {
-            if let Err(error) = images::end_attempt(connection, id, attempt).await {
+            if let Err(error) = image_attempts::release(connection, id, attempt, Left::Nothing).await {
                 warn!(image.id = %id, cause = chain(&error), "an image was not given back; its lease will end");
             }
             let detail = "This image was not created for this use.";
@@ -159,7 +161,7 @@ async fn commit<T: Target>(
         Ok(None) => {
             let error = match to.permit(&mut connection, caller.user_id).await {
                 Err(error) => error,
-                Ok(()) => why_lost(shared, &mut connection, caller, (prepared.image.id, prepared.attempt)).await,
+                Ok(()) => why_lost(shared, &mut connection, caller, prepared).await,
             };
             drop(connection);
             Err(undo(shared, prepared, error).await)
@@ -176,11 +178,11 @@ pub(crate) async fn why_lost(
     shared: &Shared,
     connection: &mut Connection,
     caller: Caller,
-    claimed: (ImageId, AttemptId),
+    prepared: &Prepared,
 ) -> ApiError {
-    let (image, attempt) = claimed;
+    let image = prepared.image.id;
     let read = async {
-        images::end_attempt(connection, image, attempt).await?;
+        image_attempts::release(connection, image, prepared.attempt, prepared.left()).await?;
         images::standing(connection, image, Some(caller.user_id), shared.timing.link_cutoff()).await
     };
     match read.await {
@@ -224,18 +226,15 @@ async fn settle<T: Target>(
 /// Ends the attempt. This waits for a commit that has the row's lock, and shuts out one that has not come so far: `true`
 /// says that the commit will never happen, `false` that it has, or that the lease was lost.
 pub(crate) async fn give_up(connection: &mut Connection, prepared: &Prepared) -> Result<bool, DatabaseError> {
-    Ok(images::end_attempt(connection, prepared.image.id, prepared.attempt).await?)
+    Ok(image_attempts::release(connection, prepared.image.id, prepared.attempt, prepared.left()).await?)
 }
 
-/// Takes back what an attempt did that is known not to have been committed, and hands on why. The image stays held where the
-/// copy cannot be deleted, as in [`prepare`].
+/// Takes back what an attempt did that is known not to have been committed, and hands on why.
 pub(crate) async fn undo(shared: &Shared, prepared: &Prepared, error: ApiError) -> ApiError {
-    if let (true, Some(key)) = (prepared.copied, &prepared.image.media_key)
-        && !discard(shared, key).await
-    {
-        return error;
+    if let (true, Some(key)) = (prepared.copied, &prepared.image.media_key) {
+        discard(shared, key).await;
     }
-    release(shared, prepared.image.id, prepared.attempt).await;
+    release(shared, prepared.image.id, prepared.attempt, prepared.left()).await;
     error
 }
 

@@ -10,6 +10,7 @@ use tracing::warn;
 use upload_domain::{ImageId, LinkTarget, PostId};
 use upload_persistence::{
     DatabaseError, Verified,
+    image_attempts::Left,
     images::Image,
     posts::{self, CreateError, NewPost, Post},
 };
@@ -75,7 +76,7 @@ async fn claim_all(shared: &Shared, caller: Caller, post: PostId, ids: &[ImageId
     };
     let Some(failure) = failure else { return Ok(claimed) };
     for one in claimed {
-        release(shared, one.image.id, one.attempt).await;
+        release(shared, one.image.id, one.attempt, Left::Nothing).await;
     }
     Err(failure)
 }
@@ -124,13 +125,10 @@ async fn commit(
     let failure = match posts::create(&mut connection, &new, &verified).await {
         Ok(post) => return Ok(post),
         Err(CreateError::Forbidden) => ApiError::forbidden(),
-        Err(CreateError::LeaseLost(image)) => {
-            let attempt = prepared.iter().find(|one| one.image.id == image).map(|one| one.attempt);
-            match attempt {
-                Some(attempt) => why_lost(shared, &mut connection, caller, (image, attempt)).await.image(image),
-                None => ApiError::internal("an image was lost that was never held"),
-            }
-        }
+        Err(CreateError::LeaseLost(image)) => match prepared.iter().find(|one| one.image.id == image) {
+            Some(lost) => why_lost(shared, &mut connection, caller, lost).await.image(image),
+            None => ApiError::internal("an image was lost that was never held"),
+        },
         Err(CreateError::Query(error)) => {
             drop(connection);
             return settle(shared, post, prepared, error.into()).await;

@@ -1,24 +1,25 @@
 //! From a claimed image to verified bytes under a media key that no client ever held a signature for.
 //!
 //! Everything is checked as if the store enforced nothing: servers have got POST policies wrong (CVE-2021-21362,
-//! CVE-2023-28434 and others), and a presigned form may be replayed until it expires. All of it is tied to one ETag, so
-//! what was checked is what is copied. No database connection is held here while the store is asked.
+//! CVE-2023-28434 and others), and a presigned form may be replayed until it expires. So the copy is verified as well as its source.
+//! No database connection is held here while the store is asked.
 
 use std::time::Duration;
 
 use upload_domain::{
     AttemptId, Dimensions, HEAD_BYTES, ImageId, Refusal, Sha256Checksum, incoming_key, inspect, media_key,
 };
-use upload_persistence::images::{self, Image};
-use upload_storage::{Head, VersionError};
+use upload_persistence::{
+    image_attempts::{self, Left},
+    images::Image,
+};
+use upload_storage::{Head, StorageError, VersionError};
 
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use crate::{ApiError, Code, Shared, error::chain};
 
-/// How often a copy that nobody needs is tried to be deleted.
-const DELETE_TRIES: u32 = 3;
 /// How long a link may wait for its turn. The image is held meanwhile, so what is left of the lease must be enough for the rest.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
@@ -40,29 +41,46 @@ pub(crate) struct Prepared {
     pub(crate) copied: bool,
 }
 
-/// What was verified.
+/// What was verified, of an upload or of its copy.
 struct Checked {
     etag: String,
     byte_size: u64,
     dimensions: Dimensions,
 }
 
-/// Why an image was not prepared.
-enum Failure {
-    /// Nothing of the attempt is left.
-    Clean(ApiError),
-    /// A copy may be in the store, or come to be there.
-    CopyLeft(ApiError),
-}
-
-impl<E: Into<ApiError>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Clean(error.into())
+impl Checked {
+    fn new(head: Head, dimensions: Dimensions) -> Self {
+        Self { etag: head.etag, byte_size: head.total_bytes, dimensions }
     }
 }
 
-/// Verifies and copies what a client has uploaded, unless verified bytes are there already. A failure gives the image back,
-/// except where a copy may be left: then the row goes on naming its key until the lease ends, for the sweep to find.
+/// Why an image was not prepared, and what the attempt may have left.
+struct Failure {
+    error: ApiError,
+    left: Left,
+}
+
+impl<E: Into<ApiError>> From<E> for Failure {
+    /// Before the copy was asked for.
+    fn from(error: E) -> Self {
+        Self { error: error.into(), left: Left::Nothing }
+    }
+}
+
+impl Failure {
+    fn after_the_copy(error: impl Into<ApiError>) -> Self {
+        Self { error: error.into(), left: Left::PerhapsAnObject }
+    }
+}
+
+impl Prepared {
+    /// What is left of the attempt if it does not commit.
+    pub(crate) fn left(&self) -> Left {
+        if self.copied { Left::PerhapsAnObject } else { Left::Nothing }
+    }
+}
+
+/// Verifies and copies what a client has uploaded, unless verified bytes are there already. A failure gives the image back.
 pub(crate) async fn prepare(shared: &Shared, claimed: Claimed) -> Result<Prepared, ApiError> {
     let Claimed { image, attempt, until } = claimed;
     if image.media_key.is_some() {
@@ -71,12 +89,11 @@ pub(crate) async fn prepare(shared: &Shared, claimed: Claimed) -> Result<Prepare
     let id = image.id;
     match verify_and_copy(shared, image, attempt, until).await {
         Ok(prepared) => Ok(prepared),
-        Err(Failure::Clean(error)) => {
-            release(shared, id, attempt).await;
-            Err(error)
-        }
-        Err(Failure::CopyLeft(error)) => {
-            warn!(image.id = %id, "an image stays held, because a copy of it may be left; its lease will end");
+        Err(Failure { error, left }) => {
+            if left == Left::PerhapsAnObject {
+                discard(shared, &media_key(id, attempt)).await;
+            }
+            release(shared, id, attempt, left).await;
             Err(error)
         }
     }
@@ -91,50 +108,62 @@ async fn verify_and_copy(
 ) -> Result<Prepared, Failure> {
     let wait = timeout_at(until.min(Instant::now() + LONGEST_WAIT), shared.link_turns.acquire());
     let Ok(Ok(_turn)) = wait.await else { return Err(ApiError::overloaded().into()) };
-    let checked = timeout_at(until, verify(shared, &image, attempt)).await.map_err(|_elapsed| storage_timeout())??;
+    let source = timeout_at(until, verify(shared, &image, attempt)).await.map_err(|_elapsed| storage_timeout())??;
     let target = media_key(image.id, attempt);
-    match timeout_at(until, copy(shared, &image, &checked, &target)).await {
-        Ok(copied) => copied?,
-        Err(_elapsed) => return Err(take_back(shared, &target, storage_timeout()).await),
-    }
+    let copied = timeout_at(until, copy(shared, &image, attempt, &source, &target)).await;
+    let copied = copied.map_err(|_elapsed| storage_timeout()).flatten().map_err(Failure::after_the_copy)?;
     image.media_key = Some(target);
-    image.media_byte_size = Some(checked.byte_size);
-    image.width = Some(checked.dimensions.width);
-    image.height = Some(checked.dimensions.height);
+    image.media_byte_size = Some(copied.byte_size);
+    image.width = Some(copied.dimensions.width);
+    image.height = Some(copied.dimensions.height);
     Ok(Prepared { image, attempt, copied: true })
 }
 
+/// Looks at what the client has uploaded, so that nearly all that must be refused is refused before it is copied.
 async fn verify(shared: &Shared, image: &Image, attempt: AttemptId) -> Result<Checked, ApiError> {
-    let source = incoming_key(image.id);
-    let head = shared.storage.read_head(&source, HEAD_BYTES).await?.ok_or_else(not_uploaded)?;
-    let dimensions = match judge(shared, image, &head) {
-        Ok(dimensions) => dimensions,
-        Err(refusal) => return Err(refuse(shared, image.id, attempt, refusal).await),
+    let head = shared.storage.read_head(&incoming_key(image.id), HEAD_BYTES).await?.ok_or_else(not_uploaded)?;
+    match judge(shared, image, &head) {
+        Ok(dimensions) => Ok(Checked::new(head, dimensions)),
+        Err(refusal) => Err(refuse(shared, image.id, attempt, refusal, Left::Nothing).await),
+    }
+}
+
+/// Copies, and then verifies the copy: what is linked is what was looked at. That the store copies what the ETag names is not enough:
+/// most ETags are MD5, of which there are collisions, so that two files may be swapped between the look and the copy.
+async fn copy(
+    shared: &Shared,
+    image: &Image,
+    attempt: AttemptId,
+    source: &Checked,
+    target: &str,
+) -> Result<Checked, ApiError> {
+    let asked = shared.storage.promote(&incoming_key(image.id), target, &source.etag, image.format).await;
+    // The copy may have been made and only its answer lost. Nothing else ever writes this key, so a look tells.
+    let found = shared.storage.read_head(target, HEAD_BYTES).await;
+    let copy = match (asked, found) {
+        (Ok(()), Err(error)) => return Err(error.into()),
+        (Ok(()), Ok(None)) => return Err(StorageError::unavailable("the store has not kept its copy").into()),
+        (Ok(()), Ok(Some(head))) => {
+            let dimensions = judge(shared, image, &head).map_err(|refusal| upload_changed().cause(refusal.as_str()))?;
+            Checked::new(head, dimensions)
+        }
+        (Err(error), found) => {
+            let copy = found.ok().flatten().and_then(|head| {
+                let dimensions = judge(shared, image, &head).ok()?;
+                Some(Checked::new(head, dimensions))
+            });
+            let Some(copy) = copy else { return Err(version_error(error)) };
+            warn!(image.id = %image.id, cause = chain(&error), "the copy's answer was lost, but the copy is there");
+            copy
+        }
     };
     if let Some(declared) = image.checksum_sha256 {
-        match shared.storage.sha256(&source, &head.etag).await {
-            Ok(found) if Sha256Checksum::from(found) == declared => {}
-            Ok(_other) => return Err(refuse(shared, image.id, attempt, Refusal::ChecksumMismatch).await),
-            Err(error) => return Err(version_error(error)),
+        let found = shared.storage.sha256(target, &copy.etag).await.map_err(version_error)?;
+        if Sha256Checksum::from(found) != declared {
+            return Err(refuse(shared, image.id, attempt, Refusal::ChecksumMismatch, Left::PerhapsAnObject).await);
         }
     }
-    Ok(Checked { etag: head.etag, byte_size: head.total_bytes, dimensions })
-}
-
-async fn copy(shared: &Shared, image: &Image, checked: &Checked, target: &str) -> Result<(), Failure> {
-    let source = incoming_key(image.id);
-    let Err(error) = shared.storage.promote(&source, target, &checked.etag, image.format).await else { return Ok(()) };
-    // The copy may have been made and only its answer lost. Nothing else ever writes this key, so its size tells.
-    if matches!(shared.storage.size(target).await, Ok(Some(size)) if size == checked.byte_size) {
-        warn!(image.id = %image.id, cause = chain(&error), "the copy's answer was lost, but the copy is there");
-        return Ok(());
-    }
-    Err(take_back(shared, target, version_error(error)).await)
-}
-
-/// Deletes a copy of which nobody knows whether it was made.
-async fn take_back(shared: &Shared, target: &str, error: ApiError) -> Failure {
-    if discard(shared, target).await { Failure::Clean(error) } else { Failure::CopyLeft(error) }
+    Ok(copy)
 }
 
 /// Decides from the first bytes and what the store says of the object.
@@ -151,10 +180,10 @@ fn judge(shared: &Shared, image: &Image, head: &Head) -> Result<Dimensions, Refu
 }
 
 /// Records the refusal, so that every later link answers the same, and deletes what was refused.
-async fn refuse(shared: &Shared, id: ImageId, attempt: AttemptId, refusal: Refusal) -> ApiError {
+async fn refuse(shared: &Shared, id: ImageId, attempt: AttemptId, refusal: Refusal, left: Left) -> ApiError {
     let recorded = async {
         let mut connection = shared.database.connection().await?;
-        Ok::<_, ApiError>(images::refuse(&mut connection, id, attempt, refusal).await?)
+        Ok::<_, ApiError>(image_attempts::refuse(&mut connection, id, attempt, refusal, left).await?)
     };
     match recorded.await {
         Ok(true) => {
@@ -170,22 +199,19 @@ async fn refuse(shared: &Shared, id: ImageId, attempt: AttemptId, refusal: Refus
     }
 }
 
-/// Deletes an object that nobody needs; whether it is gone.
-pub async fn discard(shared: &Shared, key: &str) -> bool {
-    for attempts_left in (0..DELETE_TRIES).rev() {
-        match shared.storage.delete(key).await {
-            Ok(()) => return true,
-            Err(error) => warn!(attempts_left, cause = chain(&error), "an object that nobody needs was not deleted"),
-        }
+/// Deletes what an attempt may have left, so that it is gone at once. If that fails, or the object appears later, a sweep deletes it: the
+/// attempt's row names the key until no write can come any more.
+pub async fn discard(shared: &Shared, key: &str) {
+    if let Err(error) = shared.storage.delete(key).await {
+        warn!(cause = chain(&error), "what an attempt left is not deleted; a sweep does it");
     }
-    false
 }
 
 /// Gives the image back, so that the client can try again at once. The lease would end by itself, later.
-pub async fn release(shared: &Shared, id: ImageId, attempt: AttemptId) {
+pub async fn release(shared: &Shared, id: ImageId, attempt: AttemptId, left: Left) {
     let released = async {
         let mut connection = shared.database.connection().await?;
-        Ok::<_, ApiError>(images::end_attempt(&mut connection, id, attempt).await?)
+        Ok::<_, ApiError>(image_attempts::release(&mut connection, id, attempt, left).await?)
     };
     if let Err(error) = released.await {
         warn!(image.id = %id, cause = error.cause_chain(), "an image was not given back; its lease will end");
@@ -194,13 +220,15 @@ pub async fn release(shared: &Shared, id: ImageId, attempt: AttemptId) {
 
 fn version_error(error: VersionError) -> ApiError {
     match error {
-        VersionError::Changed => {
-            let detail = "The image was uploaded again while it was being linked; try again.";
-            ApiError::new(Code::UploadChanged, detail)
-        }
+        VersionError::Changed => upload_changed(),
         VersionError::Missing => not_uploaded(),
         VersionError::Storage(error) => error.into(),
     }
+}
+
+fn upload_changed() -> ApiError {
+    let detail = "The image was uploaded again while it was being linked; try again.";
+    ApiError::new(Code::UploadChanged, detail)
 }
 
 fn storage_timeout() -> ApiError {

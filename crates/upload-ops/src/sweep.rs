@@ -1,13 +1,14 @@
-//! `upload-ops sweep`: removes pending images that nobody can link any more, with their objects, and what forms have left under
-//! the incoming keys of linked ones.
+//! `upload-ops sweep`: removes three things. Pending images that nobody can link any more, with their objects. What attempts left under
+//! media keys that no image names. And what forms left under the incoming keys of linked images.
 //!
-//! Of pending images in this order, whatever happens: mark the rows, delete their objects, delete the rows. A sweep that dies anywhere leaves
-//! marked rows, which the next one takes over after [`SWEEP_LEASE`](upload_persistence::images::SWEEP_LEASE); deleting an object
-//! twice is no error, and its key is never used again. An object that cannot be deleted keeps its row, for the same reason.
+//! Each is done in this order, whatever happens: take rows, delete their objects, then delete the rows or note that it is done. A sweep
+//! that dies anywhere leaves rows which the next one takes over after [`SWEEP_LEASE`](upload_persistence::images::SWEEP_LEASE);
+//! deleting an object twice is no error, and its key is never used again. An object that cannot be deleted keeps its row, for the
+//! same reason. Where one of the three fails, the others are done all the same.
 //!
 //! A link has its incoming object deleted, but that may fail, and a form that is still valid may write the key again. So once the
 //! last form of a linked image has died, a sweep deletes the key's object, if any, and then notes in the row that this is done: it
-//! is never looked at again. A sweep that dies in between leaves the row to a later one, as above.
+//! is never looked at again.
 //!
 //! No database connection is held while the store works.
 
@@ -22,9 +23,10 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use upload_domain::{ImageId, Timing, incoming_key, media_key};
+use upload_domain::{ImageId, Timing, incoming_key};
 use upload_persistence::{
     Database, DatabaseError, DatabaseSettings,
+    image_attempts::{self, Abandoned},
     images::{self, Doomed},
 };
 use upload_storage::{Storage, StorageSettings};
@@ -88,8 +90,8 @@ pub(crate) async fn run(arguments: &SweepArguments) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Images, each with keys under which it may have an object.
-type Objects = Vec<(ImageId, BTreeSet<String>)>;
+/// Rows by their ids, each with keys under which it may have an object.
+type Objects<Id> = Vec<(Id, BTreeSet<String>)>;
 
 struct Sweeper {
     database: Database,
@@ -103,9 +105,11 @@ struct Sweeper {
 struct Swept {
     /// Rows that are gone, and with them their objects.
     images: usize,
+    /// Media keys of attempts that are empty for good.
+    attempts: usize,
     /// Linked images whose incoming key is empty for good.
     linked: usize,
-    /// Images that are left to a later sweep, because an object of theirs could not be deleted.
+    /// Rows that are left to a later sweep, because an object of theirs could not be deleted.
     left: usize,
     /// Batches that were taken.
     batches: usize,
@@ -118,13 +122,13 @@ impl Sweeper {
         let started = Instant::now();
         let swept = self.sweep().await?;
         let duration_ms = started.elapsed().as_millis();
-        let Swept { images, linked, batches, left, cut_short } = swept;
+        let Swept { images, attempts, linked, batches, left, cut_short } = swept;
         println!(
-            "swept {images} images and the incoming keys of {linked} linked ones in {batches} batches, {left} left, \
-             {duration_ms} ms"
+            "swept {images} images, what {attempts} attempts left, and the incoming keys of {linked} linked images, in {batches} \
+             batches, {left} left, {duration_ms} ms"
         );
         if left > 0 {
-            bail!("the store could not delete objects of {left} images; the next sweep tries again");
+            bail!("the store could not delete the objects of {left} rows; the next sweep tries again");
         }
         if cut_short {
             bail!("the sweep was stopped before it was through");
@@ -146,21 +150,32 @@ impl Sweeper {
             let swept = self.sweep().await;
             let duration_ms = started.elapsed().as_millis() as u64;
             match swept {
-                Ok(Swept { images, linked, left, batches, cut_short }) => {
-                    tracing::info!(images, linked, left, batches, cut_short, duration_ms, "Swept expired images");
+                Ok(Swept { images, attempts, linked, left, batches, cut_short }) => {
+                    tracing::info!(images, attempts, linked, left, batches, cut_short, duration_ms, "Swept");
                 }
                 Err(error) => tracing::error!(error = format!("{error:#}"), duration_ms, "The sweep failed"),
             }
         }
     }
 
-    /// Takes batches until there are no more, the time is over, or a signal came.
+    /// Takes batches until there are no more, the time is over, or a signal came. An error of one part is told after the others are done.
     async fn sweep(&self) -> anyhow::Result<Swept> {
         let started = Instant::now();
         let mut swept = Swept::default();
-        let through = self.sweep_expired(started, &mut swept).await? && self.sweep_linked(started, &mut swept).await?;
-        swept.cut_short = !through;
-        Ok(swept)
+        let parts = [
+            self.sweep_expired(started, &mut swept).await,
+            self.sweep_attempts(started, &mut swept).await,
+            self.sweep_linked(started, &mut swept).await,
+        ];
+        let mut first = None;
+        for part in parts {
+            match part {
+                Ok(through) => swept.cut_short |= !through,
+                Err(error) if first.is_none() => first = Some(error),
+                Err(error) => tracing::error!(error = format!("{error:#}"), "Another part of the sweep failed, too"),
+            }
+        }
+        first.map_or(Ok(swept), Err)
     }
 
     fn must_end(&self, started: Instant) -> bool {
@@ -174,11 +189,28 @@ impl Sweeper {
             if doomed.is_empty() {
                 return Ok(true);
             }
-            let objects: Objects = doomed.iter().map(|doomed| (doomed.id, keys_of(doomed))).collect();
+            let objects = doomed.iter().map(|doomed| (doomed.id, keys_of(doomed))).collect();
             let gone = self.delete_objects(&objects).await.context("objects of expired images were not deleted")?;
             swept.batches += 1;
             swept.left += doomed.len() - gone.len();
             swept.images += self.delete_rows(&gone).await.context("rows of expired images were not deleted")?;
+        }
+        Ok(false)
+    }
+
+    /// What attempts left. `false` where the run had to end before there was nothing.
+    async fn sweep_attempts(&self, started: Instant, swept: &mut Swept) -> anyhow::Result<bool> {
+        while !self.must_end(started) {
+            let abandoned = self.take_abandoned().await.context("what attempts left was not looked up")?;
+            if abandoned.is_empty() {
+                return Ok(true);
+            }
+            let taken = abandoned.len();
+            let objects = abandoned.into_iter().map(|Abandoned { id, key }| (id, BTreeSet::from([key]))).collect();
+            let gone = self.delete_objects(&objects).await.context("what attempts left was not deleted")?;
+            swept.batches += 1;
+            swept.left += taken - gone.len();
+            swept.attempts += self.forget(&gone).await.context("rows of attempts were not deleted")?;
         }
         Ok(false)
     }
@@ -190,7 +222,7 @@ impl Sweeper {
             if linked.is_empty() {
                 return Ok(true);
             }
-            let objects: Objects = linked.iter().map(|id| (*id, BTreeSet::from([incoming_key(*id)]))).collect();
+            let objects = linked.iter().map(|id| (*id, BTreeSet::from([incoming_key(*id)]))).collect();
             let empty =
                 self.delete_objects(&objects).await.context("incoming objects of linked images were not deleted")?;
             swept.batches += 1;
@@ -205,6 +237,16 @@ impl Sweeper {
         Ok(images::mark_expired(&mut connection, self.timing.pending_ttl, BATCH_ROWS).await?)
     }
 
+    async fn take_abandoned(&self) -> Result<Vec<Abandoned>, DatabaseError> {
+        let mut connection = self.database.connection().await?;
+        Ok(image_attempts::take_abandoned(&mut connection, BATCH_ROWS).await?)
+    }
+
+    async fn forget(&self, gone: &[uuid::Uuid]) -> Result<usize, DatabaseError> {
+        let mut connection = self.database.connection().await?;
+        Ok(image_attempts::forget(&mut connection, gone).await?)
+    }
+
     async fn take_incoming(&self) -> Result<Vec<ImageId>, DatabaseError> {
         let mut connection = self.database.connection().await?;
         Ok(images::take_incoming(&mut connection, self.timing.form_life(), BATCH_ROWS).await?)
@@ -215,8 +257,8 @@ impl Sweeper {
         Ok(images::incoming_emptied(&mut connection, empty).await?)
     }
 
-    /// Deletes the objects, and says which images have none of them any more.
-    async fn delete_objects(&self, objects: &[(ImageId, BTreeSet<String>)]) -> anyhow::Result<Vec<ImageId>> {
+    /// Deletes the objects, and says which rows have none of them any more.
+    async fn delete_objects<Id: Copy>(&self, objects: &Objects<Id>) -> anyhow::Result<Vec<Id>> {
         let keys: Vec<String> = objects.iter().flat_map(|(_, keys)| keys).cloned().collect();
         let failed: BTreeSet<String> = self.storage.delete_many(&keys).await?.into_iter().collect();
         if let Some(key) = failed.first() {
@@ -235,11 +277,9 @@ impl Sweeper {
     }
 }
 
-/// Every key under which the image may have an object: what a form wrote, what was verified, and what an attempt that died may
-/// have left.
+/// Every key under which the image may have an object: what a form wrote, and what was verified.
 fn keys_of(doomed: &Doomed) -> BTreeSet<String> {
-    let attempted = doomed.attempt.map(|attempt| media_key(doomed.id, attempt));
-    [Some(incoming_key(doomed.id)), doomed.media_key.clone(), attempted].into_iter().flatten().collect()
+    BTreeSet::from_iter([Some(incoming_key(doomed.id)), doomed.media_key.clone()].into_iter().flatten())
 }
 
 /// Becomes true with the first Ctrl-C or SIGTERM.

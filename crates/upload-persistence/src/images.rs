@@ -2,33 +2,33 @@
 //!
 //! A row is *pending* (with or without a live attempt, with or without a media key), *linked*, or *deleting*. Each function
 //! here is one of the arrows between these. The arrow to *linked* is in the files of the link tables, since it is one
-//! statement with the link itself.
+//! statement with the link itself. How an attempt takes an image and gives it back is in [`crate::image_attempts`].
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, IntoSql, NullableExpressionMethods, OptionalExtension, QueryDsl,
-    SelectableHelper,
+    BoolExpressionMethods, ExpressionMethods, IntoSql, OptionalExtension, QueryDsl, SelectableHelper,
     dsl::{auto_type, exists, now},
-    sql_types::{Array, Bool, Int8, Interval, Nullable, Text, Timestamptz, Uuid},
+    sql_types::{Array, Binary, Bool, Int8, Interval, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::RunQueryDsl;
 use upload_domain::{
-    AttemptId, CompetitionId, Dimensions, ImageFormat, ImageId, ImagePath, LinkTarget, PostId, Refusal, Role,
-    Sha256Checksum, UserId, UserStatus,
+    AttemptId, CompetitionId, Dimensions, ImageFormat, ImageId, ImagePath, LATE_WRITE, LinkTarget, PostId, Refusal,
+    Role, Sha256Checksum, UserId, UserStatus, media_key,
 };
 
 use crate::{
     Connection, QueryResult, Verified,
     cached::Cached,
-    moment::{Moment, ago, from_now, from_now_if, interval},
+    image_attempts::{LINK, UPLOAD},
+    moment::{Moment, ago, interval},
     schema::{image, user},
-    stored::{Stored, bigint, integer, words},
+    stored::{Stored, bigint, words},
 };
 
 /// An image's row.
-#[derive(Debug, Clone, PartialEq, Eq, diesel::Queryable, diesel::Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, diesel::Queryable, diesel::QueryableByName, diesel::Selectable)]
 #[diesel(table_name = image, check_for_backend(diesel::pg::Pg))]
 pub struct Image {
     /// Identifier.
@@ -116,21 +116,6 @@ pub struct UploadAttempt {
     pub lasts: Duration,
 }
 
-/// What an upload has brought: verified bytes under its own media key.
-#[derive(Debug, Clone, Copy)]
-pub struct FinishedUpload<'a> {
-    /// Which image.
-    pub id: ImageId,
-    /// The attempt that brought them.
-    pub attempt: AttemptId,
-    /// Where they are.
-    pub media_key: &'a str,
-    /// Their length, in bytes.
-    pub byte_size: u64,
-    /// Their size, in pixels.
-    pub dimensions: Dimensions,
-}
-
 /// How an image stands towards someone who could not have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -169,56 +154,42 @@ pub struct Doomed {
     /// Where verified bytes are.
     #[diesel(sql_type = Nullable<Text>)]
     pub media_key: Option<String>,
-    /// The last attempt, which may have left an object under its own media key.
-    #[diesel(sql_type = Nullable<Uuid>, deserialize_as = Stored<Option<AttemptId>>)]
-    pub attempt: Option<AttemptId>,
 }
 
 /// How long a row that a sweep has taken is left to that sweep before another may take it over.
 pub const SWEEP_LEASE: Duration = Duration::from_secs(45);
 
-const LINK: &str = "link";
-const UPLOAD: &str = "upload";
-
-/// Adds a pending image, or `None` where the user is not ACTIVE with a role that may create images for this path.
+/// Adds a pending image, and the attempt of the upload that begins with it. `None` where the user is not ACTIVE with a role that may
+/// create images for this path.
 pub async fn insert_pending(connection: &mut Connection, new: &NewImage) -> QueryResult<Option<Image>> {
-    let attempt = new.upload.map(|upload| upload.attempt.uuid());
-    let kind = new.upload.map(|_| UPLOAD);
-    let until = from_now_if(new.upload.map(|upload| upload.lasts));
-    let row = user::table
-        .find(new.user_id.uuid())
-        .filter(user::status.eq(UserStatus::Active.as_str()))
-        .filter(user::role.eq_any(words(new.path.creator_roles())))
-        .select((
-            new.id.uuid().into_sql::<Uuid>(),
-            user::id,
-            new.path.as_str().into_sql::<Text>(),
-            new.format.as_str().into_sql::<Text>(),
-            new.byte_size.map(bigint).into_sql::<Nullable<Int8>>(),
-            new.checksum_sha256
-                .map(|checksum| checksum.as_bytes().to_vec())
-                .into_sql::<Nullable<diesel::sql_types::Binary>>(),
-            attempt.into_sql::<Nullable<Uuid>>(),
-            kind.into_sql::<Nullable<Text>>(),
-            until,
-        ));
-    diesel::insert_into(image::table)
-        .values(row)
-        .into_columns((
-            image::id,
-            image::user_id,
-            image::path,
-            image::format,
-            image::byte_size,
-            image::checksum_sha256,
-            image::attempt,
-            image::attempt_kind,
-            image::attempt_until,
-        ))
-        .returning(Image::as_returning())
-        .get_result(connection)
-        .await
-        .optional()
+    let attempt = new.upload.map(|upload| upload.attempt);
+    let statement = diesel::sql_query(
+        "WITH created AS (
+             INSERT INTO image (
+                 id, user_id, path, format, byte_size, checksum_sha256, attempt, attempt_kind, attempt_until
+             )
+             SELECT $1, id, $2, $3, $4, $5, $6, $7, now() + $8
+             FROM \"user\" WHERE id = $9 AND status = 'ACTIVE' AND role = ANY ($10)
+             RETURNING image.*
+         ), named AS (
+             INSERT INTO image_attempt (id, image_id, key, until)
+             SELECT attempt, id, $11, attempt_until + $12 FROM created WHERE attempt IS NOT NULL
+         )
+         SELECT * FROM created",
+    )
+    .bind::<Uuid, _>(new.id.uuid())
+    .bind::<Text, _>(new.path.as_str())
+    .bind::<Text, _>(new.format.as_str())
+    .bind::<Nullable<Int8>, _>(new.byte_size.map(bigint))
+    .bind::<Nullable<Binary>, _>(new.checksum_sha256.map(|checksum| checksum.as_bytes().to_vec()))
+    .bind::<Nullable<Uuid>, _>(attempt.map(AttemptId::uuid))
+    .bind::<Nullable<Text>, _>(attempt.map(|_| UPLOAD))
+    .bind::<Nullable<Interval>, _>(new.upload.map(|upload| interval(upload.lasts)))
+    .bind::<Uuid, _>(new.user_id.uuid())
+    .bind::<Array<Text>, _>(words(new.path.creator_roles()))
+    .bind::<Nullable<Text>, _>(attempt.map(|attempt| media_key(new.id, attempt)))
+    .bind::<Interval, _>(interval(LATE_WRITE));
+    Cached(statement).get_result(connection).await.optional()
 }
 
 /// The image, if it is this user's, the user may act, and a client may still upload to it. With it the database's time, from which
@@ -238,96 +209,6 @@ pub async fn find_pending(
         .first(connection)
         .await
         .optional()
-}
-
-/// Takes the image for a link. `None` where it cannot be had: [`standing`] says why.
-pub async fn claim_link(
-    connection: &mut Connection,
-    id: ImageId,
-    user_id: UserId,
-    attempt: AttemptId,
-    lease: Duration,
-    link_cutoff: Duration,
-) -> QueryResult<Option<Image>> {
-    let target = image::table
-        .find(id.uuid())
-        .filter(image::user_id.eq(user_id.uuid()))
-        .filter(open(ago(link_cutoff)))
-        .filter(free())
-        .filter(owner_may_act());
-    let claim = diesel::update(target)
-        .set((
-            image::attempt.eq(attempt.uuid()),
-            image::attempt_kind.eq(LINK),
-            image::attempt_until.eq(from_now(lease).nullable()),
-        ))
-        .returning(Image::as_returning());
-    Cached(claim).get_result(connection).await.optional()
-}
-
-/// Takes the image for an upload, on behalf of its owner. `None` where it cannot be had: [`standing`] says why.
-///
-/// The image carries the media key of an earlier upload, if there was one: once this one has finished, that object is in no row.
-pub async fn claim_upload(
-    connection: &mut Connection,
-    id: ImageId,
-    attempt: AttemptId,
-    lasts: Duration,
-    link_cutoff: Duration,
-) -> QueryResult<Option<Image>> {
-    let target = image::table.find(id.uuid()).filter(open(ago(link_cutoff))).filter(free()).filter(owner_may_act());
-    let claim = diesel::update(target)
-        .set((
-            image::attempt.eq(attempt.uuid()),
-            image::attempt_kind.eq(UPLOAD),
-            image::attempt_until.eq(from_now(lasts).nullable()),
-        ))
-        .returning(Image::as_returning());
-    Cached(claim).get_result(connection).await.optional()
-}
-
-/// Records what an upload has brought and ends its attempt. `None` where the attempt no longer holds the image, or it is linked
-/// or being removed: then the object is to be deleted.
-pub async fn finish_upload(connection: &mut Connection, finished: &FinishedUpload<'_>) -> QueryResult<Option<Image>> {
-    let target = image::table
-        .find(finished.id.uuid())
-        .filter(image::attempt.eq(finished.attempt.uuid()))
-        .filter(image::deleting_at.is_null())
-        .filter(image::linked_at.is_null());
-    let finish = diesel::update(target)
-        .set((
-            image::media_key.eq(finished.media_key),
-            image::media_byte_size.eq(bigint(finished.byte_size)),
-            image::width.eq(integer(finished.dimensions.width)),
-            image::height.eq(integer(finished.dimensions.height)),
-            no_attempt(),
-        ))
-        .returning(Image::as_returning());
-    Cached(finish).get_result(connection).await.optional()
-}
-
-/// Gives the image back. `false` where the attempt did not hold it any more.
-pub async fn end_attempt(connection: &mut Connection, id: ImageId, attempt: AttemptId) -> QueryResult<bool> {
-    let target = image::table.find(id.uuid()).filter(image::attempt.eq(attempt.uuid()));
-    let ended = Cached(diesel::update(target).set(no_attempt())).execute(connection).await?;
-    Ok(ended == 1)
-}
-
-/// Records why a body was refused, for every later link, and ends the attempt. `false` where the attempt did not hold the image
-/// any more.
-pub async fn refuse(
-    connection: &mut Connection,
-    id: ImageId,
-    attempt: AttemptId,
-    refusal: Refusal,
-) -> QueryResult<bool> {
-    let target = image::table
-        .find(id.uuid())
-        .filter(image::attempt.eq(attempt.uuid()))
-        .filter(image::deleting_at.is_null())
-        .filter(image::linked_at.is_null());
-    let refuse = diesel::update(target).set((image::refused_code.eq(refusal.as_str()), no_attempt()));
-    Ok(Cached(refuse).execute(connection).await? == 1)
 }
 
 /// The row, once whoever is changing it has committed or given up. For commits whose outcome is unknown.
@@ -401,7 +282,7 @@ pub async fn mark_expired(connection: &mut Connection, pending_ttl: Duration, li
              FOR UPDATE SKIP LOCKED
          )
          UPDATE image SET deleting_at = now() FROM expired WHERE image.id = expired.id
-         RETURNING image.id, image.media_key, image.attempt",
+         RETURNING image.id, image.media_key",
     )
     .bind::<Interval, _>(interval(pending_ttl))
     .bind::<Interval, _>(interval(SWEEP_LEASE))
@@ -509,21 +390,6 @@ impl StandingRow {
             Self { .. } => Standing::Pending,
         }
     }
-}
-
-/// No live attempt holds it.
-#[auto_type(no_type_alias)]
-fn free() -> _ {
-    image::attempt_until.is_null().or(image::attempt_until.lt(now))
-}
-
-/// No attempt holds it any more.
-#[auto_type(no_type_alias)]
-fn no_attempt() -> _ {
-    let nobody: Option<uuid::Uuid> = None;
-    let nothing: Option<&'static str> = None;
-    let never: Option<DateTime<Utc>> = None;
-    (image::attempt.eq(nobody), image::attempt_kind.eq(nothing), image::attempt_until.eq(never))
 }
 
 /// Its owner is ACTIVE and registered.

@@ -2,6 +2,7 @@
 
 pub mod competitions;
 pub mod databases;
+pub mod image_attempts;
 pub mod images;
 pub mod migrations;
 pub mod post_images;

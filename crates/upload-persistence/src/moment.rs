@@ -8,23 +8,12 @@ use diesel::{
     expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping, is_aggregate},
     pg::Pg,
     query_builder::{AstPass, QueryFragment, QueryId},
-    serialize::ToSql,
-    sql_types::{Interval, Nullable, Timestamptz},
+    sql_types::{Interval, Timestamptz},
 };
 
-/// `now() + interval`, where the interval may be negative or, as an `Option`, absent: then so is the moment.
+/// `now() + interval`, where the interval may be negative.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Moment<Length = PgInterval>(Length);
-
-/// The database's time so much later.
-pub(crate) fn from_now(duration: Duration) -> Moment {
-    Moment(interval(duration))
-}
-
-/// The database's time so much later, if a duration is given.
-pub(crate) fn from_now_if(duration: Option<Duration>) -> Moment<Option<PgInterval>> {
-    Moment(duration.map(interval))
-}
+pub(crate) struct Moment(PgInterval);
 
 /// The database's time so much earlier.
 pub(crate) fn ago(duration: Duration) -> Moment {
@@ -40,29 +29,25 @@ impl Expression for Moment {
     type SqlType = Timestamptz;
 }
 
-impl Expression for Moment<Option<PgInterval>> {
-    type SqlType = Nullable<Timestamptz>;
-}
-
-impl<Length: ToSql<Nullable<Interval>, Pg>> QueryFragment<Pg> for Moment<Length> {
+impl QueryFragment<Pg> for Moment {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("(now() + ");
-        out.push_bind_param::<Nullable<Interval>, _>(&self.0)?;
+        out.push_bind_param::<Interval, _>(&self.0)?;
         out.push_sql(")");
         Ok(())
     }
 }
 
-impl<Length: 'static> QueryId for Moment<Length> {
+impl QueryId for Moment {
     type QueryId = Self;
 
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
 /// As a constant it goes with grouped and with ungrouped columns.
-impl<Length, GroupBy> ValidGrouping<GroupBy> for Moment<Length> {
+impl<GroupBy> ValidGrouping<GroupBy> for Moment {
     type IsAggregate = is_aggregate::Never;
 }
 
-impl<Source, Length> SelectableExpression<Source> for Moment<Length> where Self: AppearsOnTable<Source> {}
-impl<Source, Length> AppearsOnTable<Source> for Moment<Length> where Self: Expression {}
+impl<Source> SelectableExpression<Source> for Moment where Self: AppearsOnTable<Source> {}
+impl<Source> AppearsOnTable<Source> for Moment where Self: Expression {}

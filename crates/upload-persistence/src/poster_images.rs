@@ -150,6 +150,8 @@ async fn link_at_once(
                  AND attempt = $9 AND attempt_until > now()
                  AND linked_at IS NULL AND deleting_at IS NULL AND refused_code IS NULL
              RETURNING image.id, permitted.id AS competition_id
+         ), moved AS (
+             DELETE FROM image_attempt USING linked WHERE image_attempt.id = $9
          ), replaced AS (
              UPDATE competition_poster_image SET deleted_at = now() FROM linked
              WHERE competition_poster_image.competition_id = linked.competition_id AND deleted_at IS NULL

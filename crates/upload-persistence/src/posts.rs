@@ -138,6 +138,8 @@ async fn create_at_once(
              FROM given, created
              WHERE image.id = given.image_id
              RETURNING image.id, given.place, created.id AS post_id
+         ), moved AS (
+             DELETE FROM image_attempt USING given, created WHERE image_attempt.id = given.attempt
          ), placed AS (
              INSERT INTO post_image (post_id, image_id, sequence)
              SELECT post_id, id, (place - 1)::integer FROM linked

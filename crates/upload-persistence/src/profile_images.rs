@@ -110,6 +110,8 @@ async fn link_at_once(connection: &mut Connection, verified: &Verified<'_>) -> Q
                  AND attempt = $9 AND attempt_until > now()
                  AND linked_at IS NULL AND deleting_at IS NULL AND refused_code IS NULL
              RETURNING image.id, image.user_id
+         ), moved AS (
+             DELETE FROM image_attempt USING linked WHERE image_attempt.id = $9
          ), replaced AS (
              UPDATE user_profile_image SET deleted_at = now() FROM linked
              WHERE user_profile_image.user_id = linked.user_id AND deleted_at IS NULL

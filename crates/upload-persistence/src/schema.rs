@@ -73,6 +73,20 @@ diesel::table! {
 }
 
 diesel::table! {
+    /// Media keys that an attempt writes, or may have written, and that no image names. A commit moves the key from here to the image in one statement.
+    image_attempt (id) {
+        /// The attempt, or a new id for the key of an upload that a later upload replaced.
+        id -> Uuid,
+        /// The image that the bytes are for; it may be gone.
+        image_id -> Uuid,
+        /// The media key, in this row from before its first byte until its object is deleted.
+        key -> Varchar,
+        /// When the last write to the key is over, so that a sweep may delete its object and then this row. A sweep that takes the row puts it off.
+        until -> Timestamptz,
+    }
+}
+
+diesel::table! {
     /// A post, which may have images.
     post (id) {
         /// Identifier.
@@ -172,6 +186,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     competition,
     competition_poster_image,
     image,
+    image_attempt,
     post,
     post_image,
     user,

@@ -1,7 +1,11 @@
 //! A TCP relay between a program under test and what it depends on: it counts, holds, breaks, and sets a store's clock wrong.
 //! What fails here fails as a network does, and the parts behind it stay the real ones.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, anyhow};
 use chrono::{NaiveDateTime, TimeDelta};
@@ -29,6 +33,8 @@ pub enum Mode {
     HoldRequests,
     /// Keeps back what has this word in it, such as a header of one kind of request alone: whatever else is in the same piece, too.
     HoldRequestsWith(&'static str),
+    /// Hands on what has this word in it, and keeps back every answer on that connection: it is done, and the program does not know.
+    HoldAnswersTo(&'static str),
     /// Breaks each connection on which this word comes from the program, and hands nothing of that piece on.
     BreakRequestsWith(&'static str),
     /// Breaks the connection on which the next answer comes, and passes from then on.
@@ -109,7 +115,7 @@ impl Relay {
         assert!(come.is_ok_and(|come| come.is_ok()), "{bytes} bytes do not come");
     }
 
-    /// Waits until something is kept back on this many connections.
+    /// Waits until something is kept back on this many connections: a request, or an answer that has come.
     ///
     /// # Panics
     /// Where it does not come.
@@ -141,8 +147,14 @@ impl Mode {
         match self {
             Self::HoldRequests => true,
             Self::HoldRequestsWith(word) => has(bytes, word),
-            Self::Pass | Self::BreakRequestsWith(_) | Self::BreakNextAnswer | Self::Down => false,
+            Self::Pass | Self::HoldAnswersTo(_) | Self::BreakRequestsWith(_) | Self::BreakNextAnswer | Self::Down => {
+                false
+            }
         }
+    }
+
+    fn holds_answers_to(self, bytes: &[u8]) -> bool {
+        matches!(self, Self::HoldAnswersTo(word) if has(bytes, word))
     }
 
     fn breaks(self, bytes: &[u8]) -> bool {
@@ -165,27 +177,47 @@ impl Line {
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
+        let unanswered = AtomicBool::new(false);
         // Whichever way ends first ends both: dropping the halves closes the connections.
         tokio::select! {
-            () = self.requests(from_client, to_server) => {}
-            () = self.answers(from_server, to_client) => {}
+            () = self.requests(from_client, to_server, &unanswered) => {}
+            () = self.answers(from_server, to_client, &unanswered) => {}
             _ = mode.wait_for(|mode| *mode == Mode::Down) => {}
         }
     }
 
-    async fn requests(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    /// Keeps something back until the mode is another. `false` where nothing is to be handed on any more.
+    async fn hold(&self, mode: &mut watch::Receiver<Mode>, released: impl Fn(Mode) -> bool) -> bool {
+        self.held.send_modify(|held| *held += 1);
+        let passes = mode.wait_for(|mode| released(*mode)).await.is_ok_and(|mode| *mode != Mode::Down);
+        self.held.send_modify(|held| *held -= 1);
+        passes
+    }
+
+    async fn requests(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+        unanswered: &AtomicBool,
+    ) {
         let mut mode = self.mode.subscribe();
         let mut buffer = vec![0; 64 * 1024];
+        let mut was_held = false;
         while let Ok(length) = from.read(&mut buffer).await {
             let bytes = &buffer[..length];
+            if length == 0 && was_held {
+                // The program has given it up, but what was handed on late is carried out all the same.
+                return std::future::pending().await;
+            }
             if length == 0 || mode.borrow().breaks(bytes) {
                 return;
             }
+            if mode.borrow().holds_answers_to(bytes) {
+                unanswered.store(true, Ordering::SeqCst);
+            }
             if mode.borrow_and_update().holds(bytes) {
-                self.held.send_modify(|held| *held += 1);
-                let released = mode.wait_for(|mode| !mode.holds(bytes)).await.is_ok_and(|mode| *mode != Mode::Down);
-                self.held.send_modify(|held| *held -= 1);
-                if !released {
+                was_held = true;
+                if !self.hold(&mut mode, |mode| !mode.holds(bytes)).await {
                     return;
                 }
             }
@@ -196,7 +228,13 @@ impl Line {
         }
     }
 
-    async fn answers(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+    async fn answers(
+        &self,
+        mut from: impl AsyncRead + Unpin,
+        mut to: impl AsyncWrite + Unpin,
+        unanswered: &AtomicBool,
+    ) {
+        let mut mode = self.mode.subscribe();
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(length) = from.read(&mut buffer).await {
             let broken = self.mode.send_if_modified(|mode| {
@@ -209,6 +247,10 @@ impl Line {
             let shift = *self.date_shift.borrow();
             if !shift.is_zero() {
                 shift_date(&mut buffer[..length], shift);
+            }
+            let unanswered = length > 0 && unanswered.load(Ordering::SeqCst);
+            if unanswered && !self.hold(&mut mode, |mode| !matches!(mode, Mode::HoldAnswersTo(_))).await {
+                return;
             }
             if length == 0 || broken || to.write_all(&buffer[..length]).await.is_err() {
                 return;

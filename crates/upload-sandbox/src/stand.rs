@@ -6,12 +6,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum as _;
 use secrecy::SecretString;
 use tokio::{runtime::Handle, task::JoinHandle};
 use upload_domain::{Role, UserId, UserStatus};
-use upload_persistence::{Database, DatabaseSettings, databases, users};
+use upload_persistence::{Database, DatabaseSettings, databases, image_attempts, users};
 use upload_storage::{Addressing, ChecksumMode, SignerSettings, Storage, StorageSettings, bucket};
 use uuid::Uuid;
 
@@ -216,6 +216,21 @@ impl Stand {
         let rows = self.sql(&format!("SELECT count(*) FROM {from}")).await?;
         let count = rows.first().and_then(|row| row.first()?.as_deref()).context("a count has no row")?;
         Ok(count.parse()?)
+    }
+
+    /// Lets the time of every attempt be over, and does what `upload-ops sweep` then does of them. Says how many there were.
+    ///
+    /// # Errors
+    /// Where an object cannot be deleted.
+    pub async fn sweep_attempts(&self) -> Result<usize> {
+        self.sql("UPDATE image SET attempt_until = now() - interval '1 s' WHERE attempt IS NOT NULL").await?;
+        self.sql("UPDATE image_attempt SET until = now() - interval '1 s'").await?;
+        let mut connection = self.database.connection().await?;
+        let abandoned = image_attempts::take_abandoned(&mut connection, 10_000).await?;
+        let (ids, keys): (Vec<_>, Vec<_>) = abandoned.into_iter().map(|one| (one.id, one.key)).unzip();
+        let kept = self.storage.delete_many(&keys).await?;
+        ensure!(kept.is_empty(), "objects that attempts left cannot be deleted: {kept:?}");
+        Ok(image_attempts::forget(&mut connection, &ids).await?)
     }
 
     /// What has reached the bucket so far, also while a body is on its way; `None` with a store that is not embedded.

@@ -26,7 +26,7 @@ impl StorageError {
     }
 
     /// A broken connection or a wrong answer.
-    pub(crate) fn unavailable(source: impl Into<BoxError>) -> Self {
+    pub fn unavailable(source: impl Into<BoxError>) -> Self {
         Self::Unavailable(source.into())
     }
 }

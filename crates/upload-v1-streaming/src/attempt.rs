@@ -16,7 +16,8 @@ use upload_domain::{AttemptId, ImageId, Refusal, media_key};
 use upload_http::{ApiError, Shared, Shutdown, discard, refused_claim, release};
 use upload_persistence::{
     Connection, DatabaseError,
-    images::{self, FinishedUpload, Image},
+    image_attempts::{self, FinishedUpload, Left},
+    images::{self, Image},
 };
 use upload_storage::StorageError;
 
@@ -77,7 +78,7 @@ impl Attempt {
                 },
                 Err(TransferError::Refused(refusal)) => Err(hold.refuse(refusal).await),
                 Err(TransferError::Failed(error)) => {
-                    hold.release().await;
+                    hold.give_up().await;
                     Err(error)
                 }
             }
@@ -101,29 +102,31 @@ impl Drop for Attempt {
         }
         let Some(hold) = self.hold.take() else { return };
         let background = hold.shared.background.clone();
-        drop(background.spawn(async move {
-            if hold.handed_over.load(Ordering::Acquire) {
-                // The store may still be about to keep the object. The row goes on naming its key, so that the sweep
-                // finds it, until the attempt's time is over.
-                discard(&hold.shared, &hold.media_key).await;
-            } else {
-                hold.release().await;
-            }
-        }));
+        drop(background.spawn(async move { hold.give_up().await }));
     }
 }
 
 impl Hold {
-    /// Ends the attempt: nothing was stored.
-    async fn release(&self) {
-        release(&self.shared, self.image, self.attempt).await;
+    /// What the attempt may have left so far.
+    fn left(&self) -> Left {
+        if self.handed_over.load(Ordering::Acquire) { Left::PerhapsAnObject } else { Left::Nothing }
+    }
+
+    /// Ends the attempt without a commit, and deletes what the store may have kept.
+    async fn give_up(&self) {
+        let left = self.left();
+        if left == Left::PerhapsAnObject {
+            discard(&self.shared, &self.media_key).await;
+        }
+        release(&self.shared, self.image, self.attempt, left).await;
     }
 
     /// Records why the body may not be kept, so that a link answers the same, and ends the attempt.
     async fn refuse(&self, refusal: Refusal) -> ApiError {
         let recorded = async {
             let mut connection = self.shared.database.connection().await?;
-            Ok::<_, DatabaseError>(images::refuse(&mut connection, self.image, self.attempt, refusal).await?)
+            let refused = image_attempts::refuse(&mut connection, self.image, self.attempt, refusal, self.left()).await;
+            Ok::<_, DatabaseError>(refused?)
         };
         match recorded.await {
             Ok(_still_held) => refusal.into(),
@@ -136,12 +139,12 @@ impl Hold {
         match self.shared.storage.read_head(&self.media_key, 1).await {
             Ok(Some(head)) if head.total_bytes == stored.byte_size => Ok(Stored { etag: head.etag, ..stored }),
             Ok(_) => {
-                discard(&self.shared, &self.media_key).await;
-                self.release().await;
+                self.give_up().await;
                 Err(error.into())
             }
             Err(second) => {
                 warn!(image.id = %self.image, error = &second as &dyn Error, "left to the sweep: the store does not answer");
+                release(&self.shared, self.image, self.attempt, self.left()).await;
                 Err(error.into())
             }
         }
@@ -166,7 +169,7 @@ impl Hold {
                 let cutoff = self.shared.timing.link_cutoff();
                 let standing = images::standing(&mut connection, self.image, None, cutoff).await;
                 drop(connection);
-                discard(&self.shared, &self.media_key).await;
+                self.give_up().await;
                 Err(refused_claim(standing?))
             }
             Err(error) => {
@@ -181,7 +184,7 @@ impl Hold {
     async fn find_commit(&self, error: DatabaseError, stored: Stored) -> Result<(Image, Stored), ApiError> {
         let found = async {
             let mut connection = self.shared.database.connection().await?;
-            if images::end_attempt(&mut connection, self.image, self.attempt).await? {
+            if image_attempts::release(&mut connection, self.image, self.attempt, self.left()).await? {
                 return Ok(None);
             }
             Ok::<_, DatabaseError>(images::find_for_update(&mut connection, self.image).await?)
@@ -209,10 +212,10 @@ impl Hold {
             byte_size: stored.byte_size,
             dimensions: stored.dimensions,
         };
-        Ok(images::finish_upload(connection, &finished).await?)
+        Ok(image_attempts::finish_upload(connection, &finished).await?)
     }
 
-    /// The row names the new object: the one before it is no longer anybody's.
+    /// The image names the new object. The one before it can go at once; the commit left its key to the sweep, too.
     async fn committed(&self, image: Image) -> Image {
         if let Some(key) = &self.previous_key {
             discard(&self.shared, key).await;

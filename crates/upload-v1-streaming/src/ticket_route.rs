@@ -16,7 +16,7 @@ use serde_json::json;
 use upload_domain::{AttemptId, ImageId};
 use upload_http::{ApiError, Code, NOT_PENDING, Operation, Shared, header as document_header, refused_claim, schemas};
 use upload_persistence::{
-    Database,
+    Database, image_attempts,
     images::{self, Image},
 };
 use upload_storage::Storage;
@@ -122,7 +122,7 @@ async fn claim(
     cutoff: Duration,
 ) -> Result<Image, ApiError> {
     let mut connection = database.connection().await?;
-    match images::claim_upload(&mut connection, image, attempt, lasts, cutoff).await? {
+    match image_attempts::claim_upload(&mut connection, image, attempt, lasts, cutoff).await? {
         Some(image) => Ok(image),
         None => Err(refused_claim(images::standing(&mut connection, image, None, cutoff).await?)),
     }

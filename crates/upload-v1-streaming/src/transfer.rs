@@ -71,7 +71,7 @@ pub struct Stored {
 pub enum TransferError {
     /// Its content may not be kept.
     Refused(Refusal),
-    /// Something else; nothing was stored.
+    /// Something else.
     Failed(ApiError),
     /// The store had the whole file but did not say that it kept it.
     Unknown {
@@ -266,8 +266,8 @@ fn early_answer(answer: Result<String, StorageError>) -> ApiError {
     }
 }
 
-/// What the store's answer to a whole file means. Only a refusal is certain: after any other failure it may have the
-/// object all the same.
+/// What the store's answer to a whole file means. After a refusal it is not worth a look whether the object is there: an attempt before
+/// a retry may have stored it all the same, but then it is the sweep's.
 fn settle(answer: Result<String, StorageError>, stored: Stored) -> Result<Stored, TransferError> {
     match answer {
         Ok(etag) => Ok(Stored { etag, ..stored }),

@@ -50,6 +50,17 @@ impl World {
         id
     }
 
+    /// A key of the trail, whose last write was over so many seconds ago.
+    async fn attempt(&self, image: ImageId, seconds_ago: i32) -> String {
+        let (attempt, key) = media(image);
+        let insert = format!(
+            "INSERT INTO image_attempt (id, image_id, key, until)
+             VALUES ('{attempt}', '{image}', '{key}', now() - {seconds_ago} * interval '1 s')"
+        );
+        self.stand.sql(&insert).await.unwrap();
+        key
+    }
+
     async fn put(&self, key: &str) {
         self.stand.storage.put(key, "image/png", Bytes::from_static(b"bytes")).await.unwrap();
     }
@@ -77,6 +88,14 @@ fn verified(key: &str) -> String {
     format!("media_key = '{key}', media_byte_size = 5, width = 1, height = 1")
 }
 
+/// What a sweep prints that left nothing.
+fn said(images: usize, attempts: usize, linked: usize, batches: usize) -> String {
+    format!(
+        "swept {images} images, what {attempts} attempts left, and the incoming keys of {linked} linked images, in {batches} batches, \
+         0 left, "
+    )
+}
+
 /// What a request to delete objects says.
 const DELETE: &str = "?delete";
 
@@ -95,14 +114,16 @@ async fn expired_images_go_with_their_objects_and_nothing_else_does() {
     let uploaded = world.image(4000, "").await;
     let (_, uploaded_key) = media(uploaded);
     let died = world.image(4000, "").await;
-    let (died_attempt, died_key) = media(died);
+    let died_key = world.attempt(died, -600).await;
+    let (died_attempt, _) = media(died);
     let set_attempt = |attempt: AttemptId, until: &str| {
         format!("attempt = '{attempt}', attempt_kind = 'link', attempt_until = now() {until} interval '30 s'")
     };
     for (image, set) in [(uploaded, verified(&uploaded_key)), (died, set_attempt(died_attempt, "-"))] {
         world.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{image}'")).await.unwrap();
     }
-    for key in [incoming_key(incoming), incoming_key(uploaded), uploaded_key, incoming_key(died), died_key] {
+    // The trail's, whose time is not over.
+    for key in [incoming_key(incoming), incoming_key(uploaded), uploaded_key, incoming_key(died)] {
         world.put(&key).await;
     }
 
@@ -115,25 +136,25 @@ async fn expired_images_go_with_their_objects_and_nothing_else_does() {
     for (image, set) in [(running, set_attempt(running_attempt, "+")), (linked, set_linked)] {
         world.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{image}'")).await.unwrap();
     }
-    let mut kept_keys =
-        vec![incoming_key(fresh), running_key, incoming_key(running), linked_key, "incoming/other".to_owned()];
+    let mut kept_keys = vec![
+        died_key,
+        incoming_key(fresh),
+        running_key,
+        incoming_key(running),
+        linked_key,
+        "incoming/other".to_owned(),
+    ];
     kept_keys.sort();
     for key in &kept_keys {
         world.put(key).await;
     }
 
     let printed = answer(&world.stand, "sweep --once").await;
-    assert!(
-        printed.starts_with("swept 4 images and the incoming keys of 0 linked ones in 1 batches, 0 left, "),
-        "{printed}"
-    );
+    assert!(printed.starts_with(&said(4, 0, 0, 1)), "{printed}");
     assert_eq!(world.keys().await, kept_keys);
     assert_eq!(world.kept(&[bare, incoming, uploaded, died, fresh, running, linked]).await, [fresh, running, linked]);
     let printed = answer(&world.stand, "sweep --once").await;
-    assert!(
-        printed.starts_with("swept 0 images and the incoming keys of 0 linked ones in 0 batches, 0 left, "),
-        "{printed}"
-    );
+    assert!(printed.starts_with(&said(0, 0, 0, 0)), "{printed}");
 }
 
 #[tokio::test]
@@ -180,7 +201,7 @@ async fn what_a_form_left_after_the_link_goes_once_no_form_is_valid() {
     }
     let all = world.keys().await;
     let printed = answer(&world.stand, "sweep --once").await;
-    assert!(printed.starts_with("swept 0 images and the incoming keys of 0 linked ones in 0 batches"), "{printed}");
+    assert!(printed.starts_with(&said(0, 0, 0, 0)), "{printed}");
     assert_eq!(world.keys().await, all, "300 s of the form, 180 s of a body and 60 s of skew are not over");
 
     world.stand.sql("UPDATE image SET linked_at = linked_at - interval '11 s'").await.unwrap();
@@ -194,14 +215,56 @@ async fn what_a_form_left_after_the_link_goes_once_no_form_is_valid() {
 
     world.stand.sql("UPDATE image SET incoming_due_at = incoming_due_at - interval '46 s'").await.unwrap();
     let printed = answer(&world.stand, "sweep --once").await;
-    assert!(
-        printed.starts_with("swept 0 images and the incoming keys of 1 linked ones in 1 batches, 0 left"),
-        "{printed}"
-    );
+    assert!(printed.starts_with(&said(0, 0, 1, 1)), "{printed}");
     assert_eq!(world.keys().await, [key]);
     assert_eq!(world.kept(&[linked]).await, [linked]);
     let printed = answer(&world.stand, "sweep --once").await;
-    assert!(printed.starts_with("swept 0 images and the incoming keys of 0 linked ones in 0 batches"), "{printed}");
+    assert!(printed.starts_with(&said(0, 0, 0, 0)), "{printed}");
+}
+
+#[tokio::test]
+async fn what_attempts_left_goes_when_no_write_can_come_any_more() {
+    let world = World::new().await;
+    let image = world.image(60, "").await;
+    let gone = ImageId::from(Uuid::now_v7());
+    let due = [world.attempt(image, 1).await, world.attempt(image, 4000).await, world.attempt(gone, 1).await];
+    let (empty, running) = (world.attempt(image, 1).await, world.attempt(image, -60).await);
+    for key in due.iter().chain([&running]) {
+        world.put(key).await;
+    }
+    let finished = powerless(&world.stand).await;
+    assert_refused(&finished, 1, &["what attempts left was not deleted"]);
+    assert_eq!((world.keys().await.len(), world.stand.count("image_attempt").await.unwrap()), (4, 5));
+
+    world.stand.sql("UPDATE image_attempt SET until = until - interval '46 s'").await.unwrap();
+    let printed = answer(&world.stand, "sweep --once").await;
+    assert!(printed.starts_with(&said(0, 4, 0, 1)), "{printed}; one of them left nothing: {empty}");
+    assert_eq!(world.keys().await, [running]);
+    assert_eq!(world.stand.count("image_attempt").await.unwrap(), 1);
+}
+
+/// What cannot be done for one kind of rows is no reason to leave the others.
+#[tokio::test]
+async fn a_part_that_fails_does_not_keep_the_others_from_being_done() {
+    let world = World::new().await;
+    let expired = world.image(4000, "").await;
+    let linked = world.image(1_000_000, "").await;
+    let (_, key) = media(linked);
+    let link = format!("{}, byte_size = 5, linked_at = now() - interval '1 h'", verified(&key));
+    world.stand.sql(&format!("UPDATE image SET {link} WHERE id = '{linked}'")).await.unwrap();
+    let left = world.attempt(linked, 1).await;
+    for key in [incoming_key(expired), incoming_key(linked), key.clone(), left] {
+        world.put(&key).await;
+    }
+    // Postgres itself refuses to delete the expired row.
+    let refuse = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room'; END $$;
+        CREATE TRIGGER refuse BEFORE DELETE ON image FOR EACH ROW EXECUTE FUNCTION refuse()";
+    world.stand.sql(refuse).await.unwrap();
+    let finished = ops(&world.stand, "sweep --once").run().await.unwrap();
+    assert_refused(&finished, 1, &["rows of expired images were not deleted", "no room"]);
+    assert_eq!(world.keys().await, [key]);
+    assert_eq!(world.stand.count("image WHERE incoming_due_at IS NULL").await.unwrap(), 1);
+    assert_eq!(world.stand.count("image_attempt").await.unwrap(), 0);
 }
 
 #[tokio::test]
@@ -251,7 +314,7 @@ async fn sweeping_goes_on_until_a_signal_and_then_ends_well() {
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = log.next_line().await.unwrap().unwrap();
-        assert!(line.contains("Swept expired images") && line.contains("\"images\":1"), "{line}");
+        assert!(line.contains("\"Swept\"") && line.contains("\"images\":1"), "{line}");
         let id = i32::try_from(child.id().unwrap()).unwrap();
         kill(Pid::from_raw(id), signal).unwrap();
         assert_eq!(child.wait().await.unwrap().code(), Some(0), "{signal}");

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use upload_domain::{ImageId, ImagePath, Refusal, Role, Sha256Checksum, UserStatus};
+use upload_domain::{ImageId, ImagePath, Refusal, Role, Sha256Checksum, UserStatus, media_key};
 use upload_persistence::{
+    image_attempts::{self, Left},
     images::{self, NewImage, Served},
+    posts::{self, NewPost},
     profile_images,
 };
 use uuid::Uuid;
 
-use crate::world::{CUTOFF, DIMENSIONS, World, finished, new_attempt, new_image, new_upload};
+use crate::world::{CUTOFF, DIMENSIONS, Held, World, finished, new_attempt, new_image, new_post, new_upload};
 
 #[tokio::test]
 async fn a_new_image_is_read_back_as_it_was_declared() {
@@ -68,15 +70,21 @@ async fn a_claim_holds_until_it_is_given_back_or_runs_out() {
     assert_eq!(world.claim(image, world.user).await, None, "it is held");
 
     let mut connection = world.connection().await;
-    assert!(!images::end_attempt(&mut connection, image, new_attempt()).await.unwrap(), "another attempt's");
-    assert!(images::end_attempt(&mut connection, image, first).await.unwrap());
-    assert!(!images::end_attempt(&mut connection, image, first).await.unwrap());
+    assert!(
+        !image_attempts::release(&mut connection, image, new_attempt(), Left::Nothing).await.unwrap(),
+        "another attempt's"
+    );
+    assert!(image_attempts::release(&mut connection, image, first, Left::Nothing).await.unwrap());
+    assert!(!image_attempts::release(&mut connection, image, first, Left::Nothing).await.unwrap());
 
     let second = world.claim(image, world.user).await.unwrap().attempt.unwrap();
     world.run_out(image).await;
     let third = world.claim(image, world.user).await.unwrap().attempt.unwrap();
     assert_ne!(second, third);
-    assert!(!images::end_attempt(&mut connection, image, second).await.unwrap(), "the first holder lost it");
+    assert!(
+        !image_attempts::release(&mut connection, image, second, Left::Nothing).await.unwrap(),
+        "the first holder lost it"
+    );
 }
 
 #[tokio::test]
@@ -86,12 +94,12 @@ async fn links_and_uploads_exclude_each_other() {
     let image = world.pending(world.user, ImagePath::Post).await;
     let attempt = new_attempt();
     let lasts = Duration::from_secs(180);
-    let claimed = images::claim_upload(&mut connection, image, attempt, lasts, CUTOFF).await.unwrap();
+    let claimed = image_attempts::claim_upload(&mut connection, image, attempt, lasts, CUTOFF).await.unwrap();
     assert_eq!(claimed.unwrap().attempt, Some(attempt));
     assert_eq!(world.claim(image, world.user).await, None);
-    assert!(images::end_attempt(&mut connection, image, attempt).await.unwrap());
+    assert!(image_attempts::release(&mut connection, image, attempt, Left::Nothing).await.unwrap());
     assert!(world.claim(image, world.user).await.is_some());
-    assert_eq!(images::claim_upload(&mut connection, image, attempt, lasts, CUTOFF).await.unwrap(), None);
+    assert_eq!(image_attempts::claim_upload(&mut connection, image, attempt, lasts, CUTOFF).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -111,15 +119,15 @@ async fn nobody_gets_an_image_that_is_not_theirs_or_past_its_time() {
     world.age(image, 3511).await;
     nobody_gets_it!(world.user);
     let lasts = Duration::from_secs(180);
-    assert_eq!(images::claim_upload(&mut connection, image, new_attempt(), lasts, CUTOFF).await.unwrap(), None);
+    assert_eq!(image_attempts::claim_upload(&mut connection, image, new_attempt(), lasts, CUTOFF).await.unwrap(), None);
     world.age(image, 3500).await;
     world.sql(&format!("UPDATE image SET deleting_at = now() WHERE id = '{image}'")).await;
     nobody_gets_it!(world.user);
-    assert_eq!(images::claim_upload(&mut connection, image, new_attempt(), lasts, CUTOFF).await.unwrap(), None);
+    assert_eq!(image_attempts::claim_upload(&mut connection, image, new_attempt(), lasts, CUTOFF).await.unwrap(), None);
     world.sql(&format!("UPDATE image SET deleting_at = NULL WHERE id = '{image}'")).await;
     world.deactivate(world.user).await;
     nobody_gets_it!(world.user);
-    assert_eq!(images::claim_upload(&mut connection, image, new_attempt(), lasts, CUTOFF).await.unwrap(), None);
+    assert_eq!(image_attempts::claim_upload(&mut connection, image, new_attempt(), lasts, CUTOFF).await.unwrap(), None);
     let missing = ImageId::from(Uuid::now_v7());
     assert_eq!(images::find_pending(&mut connection, missing, other, CUTOFF).await.unwrap(), None);
     assert_eq!(images::find_for_update(&mut connection, missing).await.unwrap(), None);
@@ -136,12 +144,13 @@ async fn an_upload_leaves_verified_bytes_that_a_link_then_only_commits() {
     assert_eq!(world.claim(new.id, world.user).await, None, "an upload is under way");
 
     let wrong = finished(new.id, new_attempt(), "media/wrong");
-    assert_eq!(images::finish_upload(&mut connection, &wrong).await.unwrap(), None);
-    let done = images::finish_upload(&mut connection, &finished(new.id, attempt, "media/x/1")).await.unwrap().unwrap();
+    assert_eq!(image_attempts::finish_upload(&mut connection, &wrong).await.unwrap(), None);
+    let done =
+        image_attempts::finish_upload(&mut connection, &finished(new.id, attempt, "media/x/1")).await.unwrap().unwrap();
     assert_eq!((done.media_key.as_deref(), done.media_byte_size), (Some("media/x/1"), Some(1234)));
     assert_eq!((done.width, done.height, done.attempt), (Some(640), Some(480), None));
     assert_eq!(done.byte_size, None, "nothing was declared, so another upload may be of another length");
-    let again = images::finish_upload(&mut connection, &finished(new.id, attempt, "media/x/2")).await.unwrap();
+    let again = image_attempts::finish_upload(&mut connection, &finished(new.id, attempt, "media/x/2")).await.unwrap();
     assert_eq!(again, None, "its attempt has ended");
 
     let claimed = world.claim(new.id, world.user).await.unwrap();
@@ -161,12 +170,85 @@ async fn a_later_upload_replaces_the_key_and_learns_the_old_one() {
     let image = world.pending(world.user, ImagePath::Post).await;
     let lasts = Duration::from_secs(180);
     let (first, second) = (new_attempt(), new_attempt());
-    images::claim_upload(&mut connection, image, first, lasts, CUTOFF).await.unwrap().unwrap();
-    images::finish_upload(&mut connection, &finished(image, first, "media/x/1")).await.unwrap().unwrap();
-    let claimed = images::claim_upload(&mut connection, image, second, lasts, CUTOFF).await.unwrap().unwrap();
+    image_attempts::claim_upload(&mut connection, image, first, lasts, CUTOFF).await.unwrap().unwrap();
+    image_attempts::finish_upload(&mut connection, &finished(image, first, "media/x/1")).await.unwrap().unwrap();
+    let claimed = image_attempts::claim_upload(&mut connection, image, second, lasts, CUTOFF).await.unwrap().unwrap();
     assert_eq!(claimed.media_key.as_deref(), Some("media/x/1"));
-    let done = images::finish_upload(&mut connection, &finished(image, second, "media/x/2")).await.unwrap().unwrap();
+    let done =
+        image_attempts::finish_upload(&mut connection, &finished(image, second, "media/x/2")).await.unwrap().unwrap();
     assert_eq!(done.media_key.as_deref(), Some("media/x/2"));
+}
+
+/// The rule that nothing is left behind for ever: each key is in the trail or in its image's row, whatever comes next.
+#[tokio::test]
+async fn a_key_is_named_until_it_is_committed_or_swept() {
+    let world = World::new().await;
+    let mut connection = world.connection().await;
+    let nobody: [String; 0] = [];
+
+    // A claim names its key, also once the next one has taken its place.
+    let died = world.held(world.user, ImagePath::UserProfile).await;
+    assert_eq!(world.trail().await, [died.media_key.clone()]);
+    world.run_out(died.image).await;
+    let next = world.claim(died.image, world.user).await.unwrap().attempt.unwrap();
+    let next_key = media_key(died.image, next);
+    assert_eq!(world.trail().await, [died.media_key.clone(), next_key.clone()]);
+    let held = Held { attempt: next, media_key: next_key, ..died };
+    // The link's commit moves its own key to the image, and nothing else.
+    assert!(profile_images::link(&mut connection, &held.verified()).await.unwrap().is_some());
+    assert_eq!(world.trail().await, [media_key(held.image, died.attempt)]);
+    world.sql("DELETE FROM image_attempt").await;
+
+    // So does an upload's, and it names the key that it replaces.
+    let new = new_upload(world.user, ImagePath::Post);
+    let first = new.upload.unwrap().attempt;
+    images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
+    let first_key = media_key(new.id, first);
+    assert_eq!(world.trail().await, [first_key.clone()]);
+    image_attempts::finish_upload(&mut connection, &finished(new.id, first, &first_key)).await.unwrap().unwrap();
+    assert_eq!(world.trail().await, nobody);
+    let (second, lasts) = (new_attempt(), Duration::from_secs(180));
+    image_attempts::claim_upload(&mut connection, new.id, second, lasts, CUTOFF).await.unwrap().unwrap();
+    let second_key = media_key(new.id, second);
+    image_attempts::finish_upload(&mut connection, &finished(new.id, second, &second_key)).await.unwrap().unwrap();
+    assert_eq!(world.trail().await, [first_key.clone()]);
+
+    // A post takes what an upload has verified, and its own attempt has left nothing.
+    let claimed = world.claim(new.id, world.user).await.unwrap();
+    assert_eq!(world.trail().await.len(), 2);
+    let post = NewPost { id: new_post(), user_id: world.user, title: "", content: "" };
+    posts::create(&mut connection, &post, &[claimed.verified().unwrap()]).await.unwrap();
+    assert_eq!(world.trail().await, [first_key]);
+}
+
+#[tokio::test]
+async fn an_attempt_that_wrote_nothing_is_forgotten_and_any_other_is_not() {
+    let world = World::new().await;
+    let mut connection = world.connection().await;
+    for (left, named) in [(Left::Nothing, 0), (Left::PerhapsAnObject, 1)] {
+        let held = world.held(world.user, ImagePath::Post).await;
+        assert!(image_attempts::release(&mut connection, held.image, held.attempt, left).await.unwrap());
+        assert_eq!(world.trail().await.len(), named, "released: {left:?}");
+        world.sql("DELETE FROM image_attempt").await;
+        let held = world.held(world.user, ImagePath::Post).await;
+        let refusal = Refusal::ChecksumMismatch;
+        assert!(image_attempts::refuse(&mut connection, held.image, held.attempt, refusal, left).await.unwrap());
+        assert_eq!(world.trail().await.len(), named, "refused: {left:?}");
+        world.sql("DELETE FROM image_attempt").await;
+    }
+}
+
+#[tokio::test]
+async fn an_upload_whose_time_is_over_does_not_finish() {
+    let world = World::new().await;
+    let new = new_upload(world.user, ImagePath::Post);
+    let attempt = new.upload.unwrap().attempt;
+    let mut connection = world.connection().await;
+    images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
+    world.run_out(new.id).await;
+    // A sweep may be at its object.
+    let done = image_attempts::finish_upload(&mut connection, &finished(new.id, attempt, "media/x")).await.unwrap();
+    assert_eq!(done, None);
 }
 
 #[tokio::test]
@@ -177,8 +259,13 @@ async fn an_upload_does_not_finish_on_a_row_that_is_being_removed() {
     images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
     world.sql(&format!("UPDATE image SET deleting_at = now() WHERE id = '{}'", new.id)).await;
     let attempt = new.upload.unwrap().attempt;
-    assert_eq!(images::finish_upload(&mut connection, &finished(new.id, attempt, "media/x")).await.unwrap(), None);
-    assert!(!images::refuse(&mut connection, new.id, attempt, Refusal::EmptyFile).await.unwrap());
+    assert_eq!(
+        image_attempts::finish_upload(&mut connection, &finished(new.id, attempt, "media/x")).await.unwrap(),
+        None
+    );
+    assert!(
+        !image_attempts::refuse(&mut connection, new.id, attempt, Refusal::EmptyFile, Left::Nothing).await.unwrap()
+    );
 }
 
 #[tokio::test]
@@ -187,8 +274,12 @@ async fn a_refusal_is_kept_and_only_its_own_attempt_may_give_it() {
     for refusal in Refusal::ALL.iter().copied() {
         let held = world.held(world.user, ImagePath::Post).await;
         let mut connection = world.connection().await;
-        assert!(!images::refuse(&mut connection, held.image, new_attempt(), refusal).await.unwrap());
-        assert!(images::refuse(&mut connection, held.image, held.attempt, refusal).await.unwrap());
+        assert!(
+            !image_attempts::refuse(&mut connection, held.image, new_attempt(), refusal, Left::Nothing).await.unwrap()
+        );
+        assert!(
+            image_attempts::refuse(&mut connection, held.image, held.attempt, refusal, Left::Nothing).await.unwrap()
+        );
         let row = images::find_for_update(&mut connection, held.image).await.unwrap().unwrap();
         assert_eq!((row.refused_code, row.attempt), (Some(refusal), None));
         assert_eq!(world.claim(held.image, world.user).await, None);

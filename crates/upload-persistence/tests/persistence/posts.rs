@@ -2,6 +2,7 @@
 
 use upload_domain::{ImagePath, Role};
 use upload_persistence::{
+    image_attempts::{self, Left},
     images,
     posts::{self, CreateError, NewPost},
 };
@@ -65,7 +66,10 @@ async fn a_post_with_one_lost_lease_links_none_and_names_it() {
     assert_eq!(world.stand.count("post_image").await.unwrap(), 0);
     assert_eq!(world.stand.count("image WHERE linked_at IS NOT NULL").await.unwrap(), 0);
     for held in &held[..2] {
-        assert!(images::end_attempt(&mut connection, held.image, held.attempt).await.unwrap(), "still held");
+        assert!(
+            image_attempts::release(&mut connection, held.image, held.attempt, Left::Nothing).await.unwrap(),
+            "still held"
+        );
     }
 }
 

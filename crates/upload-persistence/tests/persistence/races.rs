@@ -6,7 +6,7 @@ use futures::future::join_all;
 use tokio::sync::Barrier;
 use upload_domain::{ImagePath, Role};
 use upload_persistence::{
-    Database,
+    Database, image_attempts,
     images::{self, Standing},
     poster_images,
     posts::{self, CreateError, NewPost},
@@ -48,7 +48,7 @@ async fn sixteen_claims_have_one_winner() {
     for _ in 0..ROUNDS {
         let (image, user) = (world.pending(world.user, ImagePath::Post).await, world.user);
         let claims = race(&world, &database, 16, |_, mut connection| async move {
-            images::claim_link(&mut connection, image, user, new_attempt(), LEASE, CUTOFF).await.unwrap()
+            image_attempts::claim_link(&mut connection, image, user, new_attempt(), LEASE, CUTOFF).await.unwrap()
         })
         .await;
         assert_eq!(claims.iter().flatten().count(), 1);
@@ -184,8 +184,9 @@ async fn a_sweep_and_a_claim_never_both_get_an_image() {
                 return (doomed.len(), 0);
             }
             let attempt = new_attempt();
-            let claimed =
-                images::claim_link(&mut connection, image, user, attempt, LEASE, 2 * PENDING_TTL).await.unwrap();
+            let claimed = image_attempts::claim_link(&mut connection, image, user, attempt, LEASE, 2 * PENDING_TTL)
+                .await
+                .unwrap();
             if claimed.is_none() {
                 return (0, 0);
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use upload_domain::{ImageId, ImagePath, LinkTarget, Refusal, Role};
 use upload_persistence::{
+    image_attempts::{self, Left},
     images::{self, Standing},
     poster_images,
     posts::{self, NewPost},
@@ -54,7 +55,7 @@ async fn a_running_attempt_shows_of_which_kind_it_is() {
     assert_eq!(standing(&world, held.image).await, Standing::Pending);
     let mut connection = world.connection().await;
     let lasts = Duration::from_secs(180);
-    images::claim_upload(&mut connection, held.image, new_attempt(), lasts, CUTOFF).await.unwrap().unwrap();
+    image_attempts::claim_upload(&mut connection, held.image, new_attempt(), lasts, CUTOFF).await.unwrap().unwrap();
     assert_eq!(standing(&world, held.image).await, Standing::UploadInProgress);
 }
 
@@ -76,7 +77,9 @@ async fn a_refused_image_says_why() {
     let world = World::new().await;
     let held = world.held(world.user, ImagePath::Post).await;
     let mut connection = world.connection().await;
-    images::refuse(&mut connection, held.image, held.attempt, Refusal::ImageTooLarge).await.unwrap();
+    image_attempts::refuse(&mut connection, held.image, held.attempt, Refusal::ImageTooLarge, Left::Nothing)
+        .await
+        .unwrap();
     assert_eq!(standing(&world, held.image).await, Standing::Refused(Refusal::ImageTooLarge));
 }
 

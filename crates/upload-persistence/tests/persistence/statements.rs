@@ -6,7 +6,9 @@ use diesel::connection::InstrumentationEvent;
 use diesel_async::AsyncConnection;
 use upload_domain::{ImagePath, Role};
 use upload_persistence::{
-    Connection, images, migrations, poster_images,
+    Connection,
+    image_attempts::{self, Left},
+    images, migrations, poster_images,
     posts::{self, NewPost},
     profile_images,
 };
@@ -73,17 +75,23 @@ async fn the_statements_of_an_upload_and_of_a_link_are_one_round_trip_each() {
         images::find_pending(&mut connection, image, user, CUTOFF).await.unwrap().unwrap()
     });
     assert_one_round_trip!(log, "claim_link", {
-        images::claim_link(&mut connection, image, user, attempt, LEASE, CUTOFF).await.unwrap()
+        image_attempts::claim_link(&mut connection, image, user, attempt, LEASE, CUTOFF).await.unwrap()
     });
-    assert_one_round_trip!(log, "end_attempt", images::end_attempt(&mut connection, image, attempt).await.unwrap());
-    assert_one_round_trip!(log, "claim_upload", {
-        images::claim_upload(&mut connection, image, attempt, LEASE, CUTOFF).await.unwrap()
-    });
+    assert_one_round_trip!(
+        log,
+        "release",
+        image_attempts::release(&mut connection, image, attempt, Left::Nothing).await.unwrap()
+    );
+    // The same statement.
+    image_attempts::claim_upload(&mut connection, image, attempt, LEASE, CUTOFF).await.unwrap().unwrap();
+    assert_eq!(log.take().1, 0);
     assert_one_round_trip!(log, "finish_upload", {
-        images::finish_upload(&mut connection, &finished(image, attempt, "media/x")).await.unwrap()
+        image_attempts::finish_upload(&mut connection, &finished(image, attempt, "media/x")).await.unwrap()
     });
     assert_one_round_trip!(log, "refuse", {
-        images::refuse(&mut connection, image, attempt, upload_domain::Refusal::EmptyFile).await.unwrap()
+        image_attempts::refuse(&mut connection, image, attempt, upload_domain::Refusal::EmptyFile, Left::Nothing)
+            .await
+            .unwrap()
     });
     assert_one_round_trip!(log, "standing", {
         images::standing(&mut connection, image, Some(user), CUTOFF).await.unwrap()
@@ -94,6 +102,12 @@ async fn the_statements_of_an_upload_and_of_a_link_are_one_round_trip_each() {
     });
     assert_one_round_trip!(log, "delete_marked", {
         images::delete_marked(&mut connection, &[image, uuid::Uuid::now_v7().into()]).await.unwrap()
+    });
+    assert_one_round_trip!(log, "take_abandoned", {
+        image_attempts::take_abandoned(&mut connection, 500).await.unwrap()
+    });
+    assert_one_round_trip!(log, "forget", {
+        image_attempts::forget(&mut connection, &[attempt.uuid(), uuid::Uuid::now_v7()]).await.unwrap()
     });
     assert_one_round_trip!(log, "take_incoming", {
         images::take_incoming(&mut connection, FORM_LIFE, 500).await.unwrap()

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use upload_domain::ImagePath;
 use upload_persistence::{
+    image_attempts::{self, Left},
     images::{self, Doomed},
     profile_images,
 };
@@ -23,11 +24,11 @@ async fn a_sweep_takes_expired_pending_rows_and_nothing_else() {
     let uploaded = world.pending(world.user, ImagePath::Post).await;
     let attempt = new_attempt();
     let lasts = Duration::from_secs(180);
-    images::claim_upload(&mut connection, uploaded, attempt, lasts, CUTOFF).await.unwrap().unwrap();
-    images::finish_upload(&mut connection, &finished(uploaded, attempt, "media/x/1")).await.unwrap().unwrap();
+    image_attempts::claim_upload(&mut connection, uploaded, attempt, lasts, CUTOFF).await.unwrap().unwrap();
+    image_attempts::finish_upload(&mut connection, &finished(uploaded, attempt, "media/x/1")).await.unwrap().unwrap();
     let refused = world.held(world.user, ImagePath::Post).await;
     let refusal = upload_domain::Refusal::EmptyFile;
-    images::refuse(&mut connection, refused.image, refused.attempt, refusal).await.unwrap();
+    image_attempts::refuse(&mut connection, refused.image, refused.attempt, refusal, Left::Nothing).await.unwrap();
     let linked = world.held(world.user, ImagePath::UserProfile).await;
     profile_images::link(&mut connection, &linked.verified()).await.unwrap().unwrap();
     for image in [bare, running.image, died.image, uploaded, refused.image, linked.image] {
@@ -39,10 +40,10 @@ async fn a_sweep_takes_expired_pending_rows_and_nothing_else() {
     assert_eq!(
         doomed,
         [
-            Doomed { id: bare, media_key: None, attempt: None },
-            Doomed { id: died.image, media_key: None, attempt: Some(died.attempt) },
-            Doomed { id: uploaded, media_key: Some("media/x/1".into()), attempt: None },
-            Doomed { id: refused.image, media_key: None, attempt: None },
+            Doomed { id: bare, media_key: None },
+            Doomed { id: died.image, media_key: None },
+            Doomed { id: uploaded, media_key: Some("media/x/1".into()) },
+            Doomed { id: refused.image, media_key: None },
         ]
     );
     let again = images::mark_expired(&mut connection, PENDING_TTL, 500).await.unwrap();
@@ -115,4 +116,53 @@ async fn a_linked_image_s_incoming_key_is_emptied_once_when_its_forms_are_dead()
     world.sql("UPDATE image SET linked_at = linked_at - interval '1 y' WHERE linked_at IS NOT NULL").await;
     assert_eq!(images::take_incoming(&mut connection, FORM_LIFE, 500).await.unwrap(), []);
     assert_eq!(world.value("SELECT count(*) FROM image WHERE incoming_due_at IS NULL").await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn what_an_attempt_left_is_taken_when_no_write_can_come_any_more() {
+    let world = World::new().await;
+    let mut connection = world.connection().await;
+    let held = world.held(world.user, ImagePath::Post).await;
+    // 45 s of the lease, and ten minutes for a write that the store still carries out.
+    for (age, taken) in [(0, 0), (644, 0), (2, 1), (0, 0), (44, 0), (2, 1)] {
+        world.sql(&format!("UPDATE image_attempt SET until = until - {age} * interval '1 s'")).await;
+        let abandoned = image_attempts::take_abandoned(&mut connection, 500).await.unwrap();
+        assert_eq!(abandoned.len(), taken, "{age} s later");
+        assert!(abandoned.iter().all(|abandoned| abandoned.key == held.media_key));
+    }
+    let ids = [held.attempt.uuid(), new_attempt().uuid()];
+    assert_eq!(image_attempts::forget(&mut connection, &ids).await.unwrap(), 1);
+    assert_eq!(world.trail().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_key_that_its_image_names_is_never_taken() {
+    let world = World::new().await;
+    let mut connection = world.connection().await;
+    let held = world.held(world.user, ImagePath::UserProfile).await;
+    profile_images::link(&mut connection, &held.verified()).await.unwrap().unwrap();
+    let insert = format!(
+        "INSERT INTO image_attempt (id, image_id, key, until)
+         SELECT gen_random_uuid(), id, media_key, now() - interval '1 h' FROM image WHERE id = '{}'",
+        held.image
+    );
+    world.sql(&insert).await;
+    assert_eq!(image_attempts::take_abandoned(&mut connection, 500).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_trail_is_read_by_its_index() {
+    let world = World::new().await;
+    let insert = "INSERT INTO image_attempt (id, image_id, key, until)
+        SELECT gen_random_uuid(), gen_random_uuid(), 'media/x/' || n, now() + n * interval '1 s'
+        FROM generate_series(-500, 100000) AS n";
+    world.sql(insert).await;
+    world.sql("ANALYZE image_attempt").await;
+    let plan = "EXPLAIN SELECT id FROM image_attempt
+        WHERE until < now() AND NOT EXISTS (
+            SELECT FROM image WHERE image.id = image_attempt.image_id AND image.media_key = image_attempt.key
+        ) ORDER BY until LIMIT 500 FOR UPDATE SKIP LOCKED";
+    let plan = world.stand.sql(plan).await.unwrap();
+    let plan: Vec<String> = plan.into_iter().flatten().flatten().collect();
+    assert!(plan.iter().any(|line| line.contains("image_attempt_until")), "{plan:#?}");
 }

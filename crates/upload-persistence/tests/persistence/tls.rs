@@ -14,6 +14,8 @@ use upload_sandbox::{
     postgres::{Certificate, Cluster, PLAIN_ONLY, TLS_ONLY},
 };
 
+use crate::world::migrations_in_the_folder;
+
 #[derive(QueryableByName)]
 struct Answer {
     #[diesel(sql_type = Bool)]
@@ -132,7 +134,7 @@ async fn each_sslmode_connects_or_refuses_as_it_promises() {
 
     // Migrations, and making and removing databases, go the same way.
     let settings = DatabaseSettings::for_url(url(&good, TLS_ONLY, &trusts_good));
-    assert_eq!(migrations::run(&settings).await.unwrap().len(), 4);
+    assert_eq!(migrations::run(&settings).await.unwrap().len(), migrations_in_the_folder());
     let database = Database::new(&settings, Handle::current()).unwrap();
     assert_eq!(migrations::standing(&database).await.unwrap(), SchemaStanding::Current);
     let mistrusting = DatabaseSettings::for_url(url(&good, TLS_ONLY, &trusts_expired));

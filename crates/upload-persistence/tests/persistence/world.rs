@@ -8,7 +8,8 @@ use upload_domain::{
 use upload_persistence::{
     Database, DatabaseSettings, PooledConnection, Verified,
     competitions::{self, NewCompetition},
-    images::{self, FinishedUpload, Image, NewImage, UploadAttempt},
+    image_attempts::{self, FinishedUpload},
+    images::{self, Image, NewImage, UploadAttempt},
 };
 use upload_sandbox::{Sandbox, Stand};
 use uuid::Uuid;
@@ -97,6 +98,12 @@ impl World {
         self.sql(&format!("UPDATE image SET attempt_until = now() - interval '1 s' WHERE id = '{image}'")).await;
     }
 
+    /// The media keys of the trail.
+    pub async fn trail(&self) -> Vec<String> {
+        let rows = self.stand.sql("SELECT key FROM image_attempt ORDER BY until").await.unwrap();
+        rows.into_iter().map(|row| row[0].clone().unwrap()).collect()
+    }
+
     pub async fn deactivate(&self, user: UserId) {
         self.sql(&format!("UPDATE \"user\" SET status = 'INACTIVE' WHERE id = '{user}'")).await;
     }
@@ -112,7 +119,7 @@ impl World {
 
     pub async fn claim(&self, image: ImageId, user: UserId) -> Option<Image> {
         let mut connection = self.connection().await;
-        images::claim_link(&mut connection, image, user, new_attempt(), LEASE, CUTOFF).await.unwrap()
+        image_attempts::claim_link(&mut connection, image, user, new_attempt(), LEASE, CUTOFF).await.unwrap()
     }
 
     pub async fn held(&self, user: UserId, path: ImagePath) -> Held {
@@ -158,4 +165,9 @@ pub fn new_upload(user: UserId, path: ImagePath) -> NewImage {
 
 pub fn finished(id: ImageId, attempt: AttemptId, media_key: &str) -> FinishedUpload<'_> {
     FinishedUpload { id, attempt, media_key, byte_size: 1234, dimensions: DIMENSIONS }
+}
+
+pub fn migrations_in_the_folder() -> usize {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations")).unwrap();
+    folder.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count()
 }

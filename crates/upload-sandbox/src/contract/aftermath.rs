@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use upload_domain::{INCOMING_PREFIX, MEDIA_PREFIX};
 
 use super::subject::Subject;
+use crate::Stand;
 
 /// Beginnings and names by which a token, a policy or a signature would be seen in a log. `eyJ` is the base64 of `{"`, with which
 /// every JWT, V1's tickets and S3's policies begin.
@@ -21,6 +22,28 @@ pub(super) async fn check(subject: &mut Subject) -> Result<()> {
     }
     check_logs(subject)?;
     check_rows_and_objects(subject).await
+}
+
+/// The keys that rows name.
+struct Named {
+    media: BTreeSet<String>,
+    /// Those of pending images.
+    incoming: BTreeSet<String>,
+    /// Those that attempts may have written.
+    trail: BTreeSet<String>,
+}
+
+impl Named {
+    async fn by_rows(stand: &Stand) -> Result<Self> {
+        let keys = async |sql: &str| -> Result<BTreeSet<String>> {
+            Ok(stand.sql(sql).await?.into_iter().flatten().flatten().collect())
+        };
+        Ok(Self {
+            media: keys("SELECT media_key FROM image").await?,
+            incoming: keys(&format!("SELECT '{INCOMING_PREFIX}' || id FROM image WHERE linked_at IS NULL")).await?,
+            trail: keys("SELECT key FROM image_attempt").await?,
+        })
+    }
 }
 
 fn check_logs(subject: &mut Subject) -> Result<()> {
@@ -49,23 +72,23 @@ async fn check_rows_and_objects(subject: &Subject) -> Result<()> {
     let half = stand.sql("SELECT id FROM image WHERE linked_at IS NOT NULL AND media_key IS NULL").await?;
     ensure!(half.is_empty(), "images are linked without a media key: {half:?}");
 
-    let mut media = BTreeSet::new();
-    let mut pending = BTreeSet::new();
-    for row in stand.sql("SELECT id, media_key, linked_at FROM image").await? {
-        let [Some(id), media_key, linked_at] = row.as_slice() else { continue };
-        media.extend(media_key.clone());
-        if linked_at.is_none() {
-            pending.insert(format!("{INCOMING_PREFIX}{id}"));
-        }
-    }
     let objects: BTreeSet<String> = stand.storage.list("").await?.into_iter().collect();
+    let Named { media, incoming, trail } = Named::by_rows(stand).await?;
     for key in &media {
         ensure!(objects.contains(key), "a row names an object that is not there: {key}");
+        ensure!(!trail.contains(key), "an image's key would be swept: {key}");
     }
     for key in &objects {
-        let known = if key.starts_with(MEDIA_PREFIX) { media.contains(key) } else { pending.contains(key) };
+        let known = media.contains(key) || incoming.contains(key) || trail.contains(key);
         ensure!(known, "an object that no row names: {key}");
     }
+    // When no attempt can write any more, what they left goes; then media/ holds what images name and nothing else.
+    stand.sweep_attempts().await?;
+    let left: BTreeSet<String> = stand.storage.list(MEDIA_PREFIX).await?.into_iter().collect();
+    ensure!(left == media, "media/ holds {left:?}, images name {media:?}");
+    let trail = Named::by_rows(stand).await?.trail;
+    ensure!(trail.is_empty(), "the trail is not worked off: {trail:?}");
+
     let links = "SELECT image_id FROM user_profile_image UNION ALL SELECT image_id FROM competition_poster_image \
                  UNION ALL SELECT image_id FROM post_image";
     let apart = stand

@@ -26,6 +26,7 @@ mod bad_bodies;
 mod bad_files;
 mod bad_json;
 mod bad_requests;
+mod crashes;
 mod every_route;
 mod images;
 mod outages;
@@ -108,6 +109,9 @@ suite! { $
     bad_requests:
         a_json_body_whose_length_lies_changes_nothing,
         a_broken_request_does_not_hurt_the_server;
+    crashes:
+        a_server_that_dies_after_its_copy_leaves_nothing_behind,
+        a_copy_that_comes_late_leaves_nothing_behind;
     every_route:
         a_token_is_asked_for_wherever_there_is_a_caller,
         what_cannot_be_read_is_refused_everywhere,
@@ -128,7 +132,8 @@ suite! { $
         without_a_store_an_image_stays_linkable,
         a_store_that_says_nothing_is_not_waited_for,
         without_credentials_nothing_is_signed,
-        an_upload_that_changes_while_it_is_linked_is_not_linked;
+        an_upload_that_changes_while_it_is_linked_is_not_linked,
+        a_copy_that_is_not_what_was_verified_is_not_linked;
     posters:
         a_host_gives_their_own_competition_a_poster,
         an_admin_gives_any_competition_a_poster,

@@ -2,7 +2,7 @@
 //! it touches, and that nothing is lost by it.
 
 use anyhow::{Context as _, Result};
-use upload_domain::{ImageFormat, ImagePath, incoming_key};
+use upload_domain::{ImageFormat, ImagePath, MEDIA_PREFIX, incoming_key};
 
 use super::{
     routes::Household,
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What only a request to copy says.
-const COPY: &str = "x-amz-copy-source-if-match";
+pub(super) const COPY: &str = "x-amz-copy-source-if-match";
 
 pub(super) async fn without_a_database_clients_are_told_to_come_back(subject: &mut Subject) -> Result<()> {
     subject.errors_expected = true;
@@ -210,8 +210,31 @@ pub(super) async fn an_upload_that_changes_while_it_is_linked_is_not_linked(subj
     images.assert_linkable(subject, &household).await
 }
 
+/// As where a store copies other bytes than the ETag names: it is an MD5, and two files can have the same.
+pub(super) async fn a_copy_that_is_not_what_was_verified_is_not_linked(subject: &mut Subject) -> Result<()> {
+    let household = Household::new(subject).await?;
+    let (store, server) = without_its_store(subject, &[]).await?;
+    let images = Uploaded::new(subject, &household).await?;
+    store.set(Mode::HoldAnswersTo(COPY));
+    let change = async {
+        store.holds(images.ids().len()).await;
+        for key in subject.stand.storage.list(MEDIA_PREFIX).await? {
+            let other = vec![b'<'; picture(1).len()];
+            subject.stand.storage.put(&key, "image/png", other.into()).await?;
+        }
+        store.set(Mode::Pass);
+        anyhow::Ok(())
+    };
+    let (links, ()) = futures::try_join!(images.link(&household, &server), change)?;
+    for (what, answer) in links {
+        assert_refused(what, &answer, (409, "upload_changed"));
+    }
+    images.assert_given_back(subject).await?;
+    images.assert_linkable(subject, &household).await
+}
+
 /// A server with a relay before its store, and the household's way to it.
-async fn without_its_store(subject: &mut Subject, set: &[(&str, &str)]) -> Result<(Relay, Client)> {
+pub(super) async fn without_its_store(subject: &mut Subject, set: &[(&str, &str)]) -> Result<(Relay, Client)> {
     let public = subject.stand.environment()["S3_ENDPOINT"].clone();
     let (endpoint, store) = Relay::before(&public).await?;
     let ways = [("S3_ENDPOINT", endpoint.as_str()), ("S3_PUBLIC_ENDPOINT", &public)];
@@ -220,14 +243,14 @@ async fn without_its_store(subject: &mut Subject, set: &[(&str, &str)]) -> Resul
 }
 
 /// Three images, one for each use, that have been uploaded past the server, as V2's are.
-struct Uploaded {
+pub(super) struct Uploaded {
     profile: String,
     poster: String,
     in_post: String,
 }
 
 impl Uploaded {
-    async fn new(subject: &Subject, household: &Household) -> Result<Self> {
+    pub(super) async fn new(subject: &Subject, household: &Household) -> Result<Self> {
         let upload = async |path| -> Result<String> {
             let created = household.admin.create_image(path, ImageFormat::Png).await?.expect_status(201)?;
             let key = incoming_key(created.image_id().parse()?);
@@ -238,12 +261,12 @@ impl Uploaded {
         Ok(Self { profile, poster, in_post: upload(ImagePath::Post).await? })
     }
 
-    fn ids(&self) -> [&String; 3] {
+    pub(super) fn ids(&self) -> [&String; 3] {
         [&self.profile, &self.poster, &self.in_post]
     }
 
     /// Links all three at once, through the server of this client.
-    async fn link(&self, household: &Household, server: &Client) -> Result<[(&'static str, Answer); 3]> {
+    pub(super) async fn link(&self, household: &Household, server: &Client) -> Result<[(&'static str, Answer); 3]> {
         let server = server.with_token(&household.admin.token);
         let in_post = [&self.in_post];
         let (profile, poster, in_post) = futures::try_join!(
@@ -254,7 +277,7 @@ impl Uploaded {
         Ok([("profile", profile), ("poster", poster), ("in a post", in_post)])
     }
 
-    async fn assert_given_back(&self, subject: &Subject) -> Result<()> {
+    pub(super) async fn assert_given_back(&self, subject: &Subject) -> Result<()> {
         for id in self.ids() {
             assert_eq!(subject.column(id, "attempt_until").await?, None, "the lease was given back");
             assert_eq!(subject.column(id, "refused_code").await?, None);
@@ -263,7 +286,7 @@ impl Uploaded {
     }
 
     /// With a server that has its store. Whatever V1 could not learn about its own uploads is forgotten: their time is over.
-    async fn assert_linkable(&self, subject: &Subject, household: &Household) -> Result<()> {
+    pub(super) async fn assert_linkable(&self, subject: &Subject, household: &Household) -> Result<()> {
         let over = "UPDATE image SET attempt_until = now() - interval '1 s' WHERE attempt IS NOT NULL";
         subject.stand.sql(over).await?;
         for (what, answer) in self.link(household, &household.admin).await? {

@@ -5,6 +5,7 @@
 mod clients;
 mod clocks;
 mod contract;
+mod crashes;
 mod faults;
 mod openapi;
 mod raw_form;

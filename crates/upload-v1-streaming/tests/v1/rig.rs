@@ -41,6 +41,13 @@ impl Rig {
         Self { server, stand, person, store, database }
     }
 
+    /// Another server on the stand, that reaches the store and the database without a relay, and the person's client there.
+    pub async fn another(&self) -> (Server, Client) {
+        let server = Program::new(BINARY, &self.stand).serve().await.unwrap();
+        let client = self.client().at(&server.url);
+        (server, client)
+    }
+
     pub fn client(&self) -> Client {
         Client::new(&self.server.url, &self.person.token).unwrap()
     }
