@@ -40,6 +40,10 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
 const BUFFERED_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a whole file may take, to or from memory, with all attempts.
 const WHOLE_FILE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one attempt may take that deletes up to a thousand objects: stores delete them one after another.
+const DELETIONS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the deletion of up to a thousand objects may take with all attempts.
+const DELETIONS_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a request is tried in all.
 const ATTEMPTS: u32 = 3;
 /// The first pause before another attempt; it doubles, with jitter.
@@ -209,6 +213,15 @@ pub(crate) fn with_whole_file_timeouts() -> aws_sdk_s3::config::Builder {
         .connect_timeout(CONNECT_TIMEOUT)
         .operation_attempt_timeout(BUFFERED_ATTEMPT_TIMEOUT)
         .operation_timeout(WHOLE_FILE_TIMEOUT);
+    Config::builder().timeout_config(timeouts.build())
+}
+
+/// For a small request that is much work for the store.
+pub(crate) fn with_deletions_timeouts() -> aws_sdk_s3::config::Builder {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(DELETIONS_ATTEMPT_TIMEOUT)
+        .operation_timeout(DELETIONS_TIMEOUT);
     Config::builder().timeout_config(timeouts.build())
 }
 

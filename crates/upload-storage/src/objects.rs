@@ -11,7 +11,10 @@ use upload_domain::ImageFormat;
 
 use crate::{
     BoxError, Storage, StorageError, VersionError, body,
-    client::{with_whole_file_timeouts, within_operation_timeout, within_whole_file_timeout, without_timeouts},
+    client::{
+        with_deletions_timeouts, with_whole_file_timeouts, within_operation_timeout, within_whole_file_timeout,
+        without_timeouts,
+    },
     error::{is_bucket_missing, status},
     url_signer::encode_key,
 };
@@ -193,7 +196,9 @@ impl Storage {
         Ok(())
     }
 
-    /// Removes objects, a thousand at a time, and answers with the keys that are still there.
+    /// Removes objects, a thousand at a time and each thousand in at most a minute, and answers with the keys that may still be there.
+    ///
+    /// A quiet answer names errors alone. One that names no key of its batch may concern any of them, so all of them count.
     ///
     /// # Errors
     /// [`StorageError`] when a whole request failed; earlier batches are gone then.
@@ -206,8 +211,11 @@ impl Storage {
                 delete = delete.objects(object.map_err(|error| StorageError::Refused(error.into()))?);
             }
             let delete = delete.build().map_err(|error| StorageError::Refused(error.into()))?;
-            let answer = self.client().delete_objects().bucket(self.bucket()).delete(delete).send().await?;
-            failed.extend(answer.errors.unwrap_or_default().into_iter().filter_map(|error| error.key));
+            let delete = self.client().delete_objects().bucket(self.bucket()).delete(delete);
+            let answer = delete.customize().config_override(with_deletions_timeouts()).send().await?;
+            let errors = answer.errors.unwrap_or_default().into_iter();
+            let named: Option<Vec<String>> = errors.map(|error| error.key.filter(|key| batch.contains(key))).collect();
+            failed.extend(named.unwrap_or_else(|| batch.to_vec()));
         }
         Ok(failed)
     }

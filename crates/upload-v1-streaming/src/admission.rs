@@ -72,10 +72,6 @@ impl Admission {
 
     /// Waits for a turn.
     pub async fn enter(&self) -> Result<Permit, Overloaded> {
-        // A semaphore of tokio's is fair: while anyone waits, a newcomer does not get past.
-        if let Ok(permit) = self.active.clone().try_acquire_owned() {
-            return Ok(Permit { _permit: permit });
-        }
         self.wait_for(&self.active, 1).await
     }
 
@@ -88,6 +84,10 @@ impl Admission {
     }
 
     async fn wait_for(&self, semaphore: &Arc<Semaphore>, permits: u32) -> Result<Permit, Overloaded> {
+        // A semaphore of tokio's is fair: while anyone waits, a newcomer does not get past.
+        if let Ok(permit) = semaphore.clone().try_acquire_many_owned(permits) {
+            return Ok(Permit { _permit: permit });
+        }
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
         if before >= self.limits.waiting {
@@ -150,5 +150,25 @@ mod tests {
         assert_eq!(doors.buffer(4096).await.err(), Some(Overloaded), "more than the budget will ever be");
         drop(held);
         assert!(doors.buffer(2048).now_or_never().is_some());
+    }
+    #[tokio::test]
+    async fn without_a_queue_there_is_room_as_long_as_nobody_is_before() {
+        let limits = AdmissionLimits { waiting: 0, ..admission().limits };
+        let doors = Admission::new(limits);
+        let held = doors.buffer(1500).await.unwrap();
+        assert_eq!(doors.buffer(1500).await.err(), Some(Overloaded), "it would have to wait");
+        drop(held);
+        assert!(doors.buffer(2048).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn whoever_needs_little_room_does_not_get_past_whoever_waits_for_much() {
+        let doors = admission();
+        let held = doors.buffer(1024).await.unwrap();
+        let mut large = Box::pin(doors.buffer(2048));
+        assert!(large.as_mut().now_or_never().is_none(), "it waits");
+        assert_eq!(doors.buffer(1024).await.err(), Some(Overloaded), "the queue is full");
+        drop(held);
+        assert!(large.await.is_ok());
     }
 }

@@ -37,7 +37,7 @@ pub async fn read_form(content_type: &str, chunks: Vec<Bytes>) -> Result<u64, Ap
     let limits = BodyLimits { max_bytes: u64::MAX, rate_window: PATIENCE, max_time: PATIENCE };
     let mut form = form.open(&request, payload, limits).await?;
     let file = form.next_part().await?.ok_or_else(|| malformed("the form has no file"))?;
-    form.begin_file(file);
+    form.begin_file(file)?;
     let mut file_bytes = 0;
     while let Some(chunk) = form.next_chunk().await? {
         file_bytes += chunk.len() as u64;

@@ -60,6 +60,8 @@ pub struct Form {
     part_bytes: Option<u64>,
     pace: Pace,
     boundary: String,
+    /// The request's Content-Length; none for a chunked request.
+    body_bytes: Option<u64>,
     place: Option<FilePlace>,
     parts: usize,
 }
@@ -69,8 +71,8 @@ impl FormRequest {
     /// be known, or where it is no longer than what is held of every file.
     pub fn held_bytes(&self, max_image_bytes: u64) -> Option<u64> {
         let most_bytes = self.body_bytes.unwrap_or(max_image_bytes).min(max_image_bytes);
-        let known = self.body_bytes.is_some() && form_head::ends_with_line_end(&self.boundary);
-        (!known && most_bytes > HEAD_BYTES as u64).then_some(most_bytes)
+        let predictable = is_predictable(self.body_bytes, &self.boundary);
+        (!predictable && most_bytes > HEAD_BYTES as u64).then_some(most_bytes)
     }
 
     /// Refuses what cannot be a form, or is declared larger than `max_image_bytes` allows.
@@ -119,7 +121,8 @@ impl FormRequest {
         });
         let replayed = stream::iter(chunks.into_iter().map(Ok)).chain(body);
         let multipart = Multipart::new(request.headers(), replayed);
-        Ok(Form { multipart, file: None, part_bytes: None, pace, boundary: self.boundary, place, parts: 0 })
+        let Self { boundary, body_bytes } = self;
+        Ok(Form { multipart, file: None, part_bytes: None, pace, boundary, body_bytes, place, parts: 0 })
     }
 }
 
@@ -165,10 +168,18 @@ impl Form {
     }
 
     /// Takes the part that is the file; its bytes come from [`Form::next_chunk`].
-    pub fn begin_file(&mut self, file: Field) {
+    ///
+    /// No room was set aside for the file of a form that looked predictable, and nobody waits for room with a turn in hand. So it is
+    /// refused where the look at its head did not find the file, unless the whole form is no longer than what is held of every file.
+    pub fn begin_file(&mut self, file: Field) -> Result<(), ApiError> {
+        let is_short = self.body_bytes.is_some_and(|bytes| bytes <= HEAD_BYTES as u64);
+        if is_predictable(self.body_bytes, &self.boundary) && self.place.is_none() && !is_short {
+            return Err(malformed("the file must begin within the first 20 KiB of the form"));
+        }
         let length = file.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         self.part_bytes = length.and_then(|text| text.parse().ok());
         self.file = Some(file);
+        Ok(())
     }
 
     /// The form has been kept waiting for its turn: its body has its whole time from here on.
@@ -197,6 +208,11 @@ impl Form {
             Some(_part) => Err(unexpected_field("the file must be the form's only file and its last part")),
         }
     }
+}
+
+/// Whether a form's head will tell how long its file is.
+fn is_predictable(body_bytes: Option<u64>, boundary: &str) -> bool {
+    body_bytes.is_some() && form_head::ends_with_line_end(boundary)
 }
 
 /// A form that breaks the rules of RFC 7578 or of this server.

@@ -9,6 +9,7 @@
 //! clients that are known to send it; every other form is buffered. Node's own `fetch` sends it since undici 6.20
 //! (<https://github.com/nodejs/undici/pull/3625>, September 2024); an older one declares `byteSize` or is refused.
 
+use actix_web::http::header::{ContentDisposition, HeaderValue};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
 use memchr::memmem;
@@ -17,6 +18,8 @@ use memchr::memmem;
 const LOOK_AHEAD_BYTES: usize = 20 * 1024;
 /// Largest block of headers that a part may have, in bytes.
 pub const MAX_PART_HEADER_BYTES: usize = 8 * 1024;
+/// How many headers a part may have, for the parser.
+const MAX_PART_HEADERS: usize = 32;
 
 /// The head of a form: what has been read of it, and where in it the file begins.
 #[derive(Debug)]
@@ -151,7 +154,7 @@ impl Scan {
             self.position = common;
         }
         loop {
-            let rest = &seen[self.position..];
+            let Some(rest) = seen.get(self.position..) else { return Step::More };
             if self.in_content {
                 let Some(found) = self.delimiter.find(rest) else { return Step::More };
                 self.position += found + self.delimiter_bytes;
@@ -164,28 +167,54 @@ impl Scan {
                     return Step::HeaderTooLong;
                 }
                 self.position += found + 4;
-                if names_file(&rest[..found]) {
+                let part = Part::read(&rest[..found + 4]);
+                if part.is_file {
                     return Step::File(self.position);
                 }
+                self.position = self.position.saturating_add(part.stated_bytes);
                 self.in_content = true;
             }
         }
     }
 }
 
-/// Whether a part's headers name the field `file`.
-fn names_file(headers: &[u8]) -> bool {
-    let headers = String::from_utf8_lossy(headers);
-    headers.split("\r\n").any(|line| {
-        let Some((name, value)) = line.split_once(':') else { return false };
-        name.trim().eq_ignore_ascii_case("content-disposition")
-            && value.split(';').any(|parameter| matches!(parameter.trim(), "name=\"file\"" | "name=file"))
-    })
+/// What a part's headers say to the parser.
+#[derive(Default)]
+struct Part {
+    is_file: bool,
+    /// The length of content in which the parser looks for no delimiter.
+    stated_bytes: usize,
+}
+
+impl Part {
+    /// Reads headers with the parser's own means, so that both see the same; what it refuses says nothing here.
+    fn read(headers: &[u8]) -> Self {
+        let mut parsed = [httparse::EMPTY_HEADER; MAX_PART_HEADERS];
+        let Ok(httparse::Status::Complete((_end, headers))) = httparse::parse_headers(headers, &mut parsed) else {
+            return Self::default();
+        };
+        // Of a header that stands there twice, the first counts.
+        let value = |name: &str| {
+            headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+        };
+        let disposition = value("content-disposition")
+            .and_then(|value| HeaderValue::from_bytes(value).ok())
+            .and_then(|value| ContentDisposition::from_raw(&value).ok());
+        let stated_bytes = value("content-length").and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+        Self {
+            is_file: disposition
+                .is_some_and(|disposition| disposition.is_form_data() && disposition.get_name() == Some("file")),
+            stated_bytes: stated_bytes.unwrap_or_default(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use actix_multipart::Multipart;
+    use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 
     use super::*;
 
@@ -239,6 +268,65 @@ mod tests {
         assert!(matches!(head_of(long.as_bytes(), 512).await, Err(HeadError::HeaderTooLong)));
         let empty = format!("--{BOUNDARY}--\r\n");
         assert_eq!(head_of(empty.as_bytes(), 5).await.unwrap().file_offset, None);
+    }
+
+    /// Where the parser sees the file begin, in a form whose file is empty and last: none where it refuses the form before.
+    async fn parsed_offset(body: &[u8]) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, format!("multipart/form-data; boundary={BOUNDARY}").parse().unwrap());
+        let body_bytes = Bytes::copy_from_slice(body);
+        let mut multipart = Multipart::new(&headers, futures::stream::iter([Ok(body_bytes)]));
+        while let Some(Ok(mut part)) = multipart.next().await {
+            if part.name() == Some("file") {
+                return Some(body.len() as u64 - closing_bytes(BOUNDARY) - 2);
+            }
+            part.bytes(MAX_PART_HEADER_BYTES).await.unwrap().ok()?;
+        }
+        None
+    }
+
+    #[tokio::test]
+    async fn a_part_is_named_as_the_parser_names_it() {
+        let dispositions = [
+            ("form-data; name=\"file\"", true),
+            ("form-data; NAME=\"file\"; filename=\"a.png\"", true),
+            ("Form-Data;Name=file", true),
+            ("form-data; name = \"file\" ; filename=a", true),
+            ("form-data; name=\"f\\ile\"", true),
+            ("form-data; filename=\"a; name=x\"; name=\"file\"", true),
+            ("form-data; name=\"file\"; name=\"x\"", true),
+            ("form-data; name=\"file\"\nContent-Type: image/png", true),
+            ("form-data; name=\"x\"; name=\"file\"", false),
+            ("form-data; name=\"x\"; filename=\"a;name=file;b\"", false),
+            ("form-data; name=\"x\"\r\nContent-Disposition: form-data; name=\"file\"", false),
+            ("form-data; name*=UTF-8\'\'file", false),
+            ("form-data; name=\"File\"", false),
+            ("form-data; name=\"file", false),
+            ("attachment; name=\"file\"", false),
+            ("name=\"file\"", false),
+            ("form-data; name=\"file\";\r\n filename=\"a.png\"", false),
+        ];
+        for (disposition, named) in dispositions {
+            let part = format!("--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\n\r\n");
+            let body = format!("{part}\r\n--{BOUNDARY}--\r\n");
+            let offset = head_of(body.as_bytes(), 64).await.unwrap().file_offset;
+            assert_eq!(offset, parsed_offset(body.as_bytes()).await, "{disposition}");
+            assert_eq!(offset.is_some(), named, "{disposition}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_field_that_states_its_length_may_hold_what_looks_like_a_part() {
+        let file = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n");
+        let value = format!("\r\n{file}");
+        let field = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"x\"\r\nContent-Length: ");
+        let body = format!("{field}{}\r\n\r\n{value}\r\n{file}\r\n--{BOUNDARY}--\r\n", value.len());
+        for chunk_bytes in [1, 64, 1000] {
+            let offset = head_of(body.as_bytes(), chunk_bytes).await.unwrap().file_offset;
+            assert_eq!(offset, parsed_offset(body.as_bytes()).await);
+        }
+        let endless = body.replace(&value.len().to_string(), &u64::MAX.to_string());
+        assert_eq!(head_of(endless.as_bytes(), 64).await.unwrap().file_offset, None);
     }
 
     #[test]

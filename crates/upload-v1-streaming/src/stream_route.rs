@@ -124,7 +124,7 @@ impl Fields {
                         return Err(unexpected_field("the file came before the field `path`"));
                     };
                     let format = file_format(&field)?;
-                    form.begin_file(field);
+                    form.begin_file(field)?;
                     return Ok(Self { path, byte_size, format });
                 }
                 _ => return Err(unexpected_field("the fields are `path`, `byteSize` and last `file`, each once")),

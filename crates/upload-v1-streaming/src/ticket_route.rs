@@ -160,7 +160,7 @@ async fn read_fields(form: &mut Form, key: &TicketKey, now: DateTime<Utc>) -> Re
     if fields.iter().any(|(name, _value)| !known(name)) {
         return Err(forbidden(Code::UnexpectedField, "the form has a field that it was not given out with"));
     }
-    form.begin_file(file);
+    form.begin_file(file)?;
     Ok(ticket)
 }
 

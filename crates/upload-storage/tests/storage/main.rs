@@ -4,6 +4,7 @@
 
 mod bucket;
 mod client_body;
+mod deletions;
 mod forms;
 mod objects;
 mod policy_matrix;

@@ -203,6 +203,34 @@ async fn an_upload_beyond_the_queue_is_refused_and_one_in_it_waits() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_room_with_a_turn_in_hand() {
+    let budget = [("MAX_IMAGE_BYTES", "1000000"), ("BUFFER_BUDGET_BYTES", "1000000"), ("UPLOADS_WAIT_SECONDS", "1")];
+    let rig = Rig::start(&budget).await;
+    let file = jpeg_of_exactly(900_000, 10);
+    let begin = async |form: &RawForm| form.begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await;
+    // One upload has nearly all room there is. That it has its turn shows in that it has a row.
+    let mut held = begin(&RawForm::of_profile_image().with_boundary("nobody-knows-this-one")).await;
+    held.send(&file[..1000]).await;
+    until(async || rig.stand.count("image").await.unwrap() == 1).await;
+
+    let disposition = "form-data; NAME = \"file\"; filename=\"a.jpg\"".to_owned();
+    let mut otherwise_named = begin(&RawForm { disposition, ..RawForm::of_profile_image() }).await;
+    otherwise_named.send(&file).await;
+    let answer = otherwise_named.finish().await;
+    assert_eq!((answer.status, rig.uploads("streamed").await), (201, 1), "{answer:?}");
+
+    // Three parts whose headers come to more than is looked through for the file.
+    let mut late = RawForm { padding_bytes: 7_000, ..RawForm::of_profile_image() };
+    late.fields.push(("byteSize".to_owned(), file.len().to_string()));
+    let mut late = begin(&late).await;
+    late.send(&file).await;
+    assert_eq!(late.finish().await.refusal(), (400, "malformed_multipart"));
+
+    held.send(&file[1000..]).await;
+    assert_eq!(held.finish().await.status, 201);
+}
+
+#[tokio::test]
 async fn a_tampered_form_is_refused_as_s3_refuses_it() {
     let rig = Rig::start(&[]).await;
     let created = rig.create().await;

@@ -12,6 +12,10 @@ pub struct RawForm {
     pub boundary: String,
     pub fields: Vec<(String, String)>,
     pub content_type: String,
+    /// What names the file.
+    pub disposition: String,
+    /// Bytes of a header that means nothing, in each part.
+    pub padding_bytes: usize,
     /// Whether a line end follows the closing delimiter.
     pub line_end: bool,
 }
@@ -43,6 +47,8 @@ impl RawForm {
             boundary: "----WebKitFormBoundaryRv8Zs0kCq1nTtYp3".to_owned(),
             fields: vec![("path".to_owned(), "user-profile".to_owned())],
             content_type: "image/jpeg".to_owned(),
+            disposition: "form-data; name=\"file\"; filename=\"a.jpg\"".to_owned(),
+            padding_bytes: 0,
             line_end: true,
         }
     }
@@ -59,14 +65,18 @@ impl RawForm {
     }
 
     pub fn head(&self) -> Vec<u8> {
-        let boundary = &self.boundary;
+        let (boundary, disposition, content_type) = (&self.boundary, &self.disposition, &self.content_type);
+        let padding = match self.padding_bytes {
+            0 => String::new(),
+            bytes => format!("X-Padding: {}\r\n", "x".repeat(bytes)),
+        };
         let mut head = String::new();
         for (name, value) in &self.fields {
-            head += &format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+            head +=
+                &format!("--{boundary}\r\n{padding}Content-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
         }
         head += &format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.jpg\"\r\nContent-Type: {}\r\n\r\n",
-            self.content_type
+            "--{boundary}\r\n{padding}Content-Disposition: {disposition}\r\nContent-Type: {content_type}\r\n\r\n"
         );
         head.into_bytes()
     }

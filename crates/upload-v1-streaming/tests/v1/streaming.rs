@@ -101,6 +101,35 @@ async fn a_form_whose_end_cannot_be_predicted_is_buffered() {
 }
 
 #[tokio::test]
+async fn a_file_is_streamed_however_its_part_writes_its_name() {
+    let rig = Rig::start(&[]).await;
+    let file = jpeg_of_exactly(600_000, 7);
+    let names = ["NAME=\"file\"", "name=file", "Name = \"f\\ile\"", "filename=\"; name=x\"; name=\"file\""];
+    for name in names {
+        let created = rig.create().await;
+        let form = RawForm::of_ticket(created.form());
+        let head = String::from_utf8(form.head()).unwrap().replace("name=\"file\"; filename=\"a.jpg\"", name);
+        let body_bytes = head.len() + file.len() + form.tail().len();
+        let mut upload = form.begin_with(&rig.server.url, TICKET, head.as_bytes(), form.tail(), body_bytes).await;
+        upload.send(&file).await;
+        let answer = upload.finish().await;
+        assert_eq!(answer.status, 201, "{name}: {answer:?}");
+    }
+    assert_eq!((rig.uploads("buffered").await, rig.uploads("streamed").await), (0, names.len() as u64));
+}
+
+#[tokio::test]
+async fn without_a_queue_a_form_is_buffered_while_nobody_waits() {
+    let rig = Rig::start(&[("UPLOADS_WAITING", "0")]).await;
+    let file = jpeg_of_exactly(600_000, 8);
+    let unknown = RawForm::of_profile_image().with_boundary("nobody-knows-this-one");
+    let answer = send(&rig, &unknown, &file).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert!(rig.only_object().await == file);
+    assert_eq!(rig.uploads("buffered").await, 1);
+}
+
+#[tokio::test]
 async fn a_chunked_form_over_the_limit_is_refused_while_it_comes() {
     let rig = Rig::start(&[("MAX_IMAGE_BYTES", "1000000")]).await;
     let file = jpeg_of_exactly(1_000_001, 4);

@@ -1,0 +1,88 @@
+//! Deletions in one call, before a store that answers what a test decides: real ones do not answer so on demand.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use upload_storage::{Storage, StorageError};
+
+use crate::stand::stand_without_bucket;
+
+/// A client of a store that the test itself is.
+async fn store() -> (Storage, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = stand_without_bucket(|_settings| {}).await.settings.clone();
+    settings.endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    (Storage::new(&settings).await.unwrap(), listener)
+}
+
+/// Reads one deletion to its end.
+async fn deletion(listener: &TcpListener) -> TcpStream {
+    let (mut connection, _address) = listener.accept().await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"</Delete>") {
+        assert_ne!(connection.read_buf(&mut seen).await.unwrap(), 0);
+    }
+    connection
+}
+
+async fn answer(mut connection: TcpStream, errors: &str) {
+    let body = format!("<?xml version=\"1.0\"?><DeleteResult>{errors}</DeleteResult>");
+    let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    connection.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+}
+
+fn keys(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_a_deletion_names_is_still_there_and_an_error_that_names_nothing_of_it_counts_for_all() {
+    let (storage, listener) = store().await;
+    let cases: [(&str, &[&str]); 5] = [
+        ("", &[]),
+        ("<Error><Key>b</Key><Code>AccessDenied</Code></Error>", &["b"]),
+        ("<Error><Code>InternalError</Code></Error>", &["a", "b", "c"]),
+        ("<Error><Key>b</Key><Code>AccessDenied</Code></Error><Error><Code>SlowDown</Code></Error>", &["a", "b", "c"]),
+        ("<Error><Key></Key><Code>InternalError</Code></Error>", &["a", "b", "c"]),
+    ];
+    for (errors, expected) in cases {
+        let asked = keys(&["a", "b", "c"]);
+        let (left, ()) = tokio::join!(storage.delete_many(&asked), async {
+            answer(deletion(&listener).await, errors).await;
+        });
+        assert_eq!(left.unwrap(), keys(expected), "{errors}");
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_of_many_objects_may_take_longer_than_a_small_call() {
+    let (storage, listener) = store().await;
+    let asked = keys(&["a"]);
+    let mut deleting = std::pin::pin!(storage.delete_many(&asked));
+    let connection = tokio::select! {
+        left = &mut deleting => panic!("{left:?}"),
+        connection = deletion(&listener) => connection,
+    };
+    // The call is under way when as much time passes at once as a small one has with all its attempts.
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(15)).await;
+    tokio::time::resume();
+    let (left, ()) = tokio::join!(deleting, answer(connection, ""));
+    assert_eq!(left.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_deletion_that_is_never_answered_is_a_timeout() {
+    let (storage, listener) = store().await;
+    let asked = keys(&["a"]);
+    let mut deleting = std::pin::pin!(storage.delete_many(&asked));
+    let _silent = tokio::select! {
+        left = &mut deleting => panic!("{left:?}"),
+        connection = deletion(&listener) => connection,
+    };
+    tokio::time::pause();
+    assert!(matches!(deleting.await, Err(StorageError::Timeout(_))));
+}
