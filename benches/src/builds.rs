@@ -1,7 +1,8 @@
 //! What has to be built before a comparison: the two servers in release mode, and Node's packages. All progress goes to stderr.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -14,6 +15,10 @@ use crate::limits::program;
 
 const V1: &str = "upload-v1-streaming";
 const V2: &str = "upload-v2-presigned";
+const PACKAGES: &str = "node_modules";
+const PACKAGE_LOCK: &str = "package-lock.json";
+/// In the packages, and written last: a copy of the package-lock.json that names them.
+const WHOLE: &str = ".upload-bench-whole";
 
 /// The servers under test.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,18 +69,65 @@ pub async fn servers(folder: Option<&Path>) -> Result<Binaries> {
 pub async fn node() -> Result<Node> {
     let Some(binary) = program("node") else { bail!("node is not installed") };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("baselines/node");
-    // npm writes this file when all is there; a lock file that was changed since is newer.
-    let changed = |path: PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
-    let installed = changed(folder.join("node_modules/.package-lock.json"));
-    if installed.is_none() || installed < changed(folder.join("package-lock.json")) {
+    if !is_installed(&folder) {
         let Some(npm) = program("npm") else {
             bail!("npm, which installs the packages of the baselines, is not installed")
         };
-        let mut install = Command::new(npm);
-        install.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder);
-        run(install, "npm ci").await?;
+        install_packages(&npm, &folder).await?;
     }
     Ok(Node { binary, folder })
+}
+
+/// Installs in `folder` what its package-lock.json names, once: whoever asks meanwhile, here or in another process, waits for it.
+///
+/// npm works in a folder beside, whose packages are moved into place when all are there. What npm itself notes is not relied on: it
+/// notes it before that.
+///
+/// # Errors
+/// Where npm fails, or the folder cannot be written.
+pub async fn install_packages(npm: &Path, folder: &Path) -> Result<()> {
+    let beside = folder.join(".install");
+    fs::create_dir_all(&beside).with_context(|| format!("{} cannot be created", beside.display()))?;
+    let lock = tokio::task::spawn_blocking({
+        let lock = File::create(beside.join("lock"))?;
+        move || lock.lock().map(|()| lock)
+    });
+    let lock = lock.await?.context("the folder of Node's packages cannot be locked")?;
+    if is_installed(folder) {
+        return Ok(());
+    }
+    remove_partial(&beside)?;
+    let partial = tempfile::tempdir_in(&beside)?;
+    for file in ["package.json", PACKAGE_LOCK] {
+        fs::copy(folder.join(file), partial.path().join(file)).with_context(|| format!("{file} cannot be copied"))?;
+    }
+    let mut install = Command::new(npm);
+    install.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(partial.path());
+    // npm holds the lock, too, and so until it ends, even if this process is killed before.
+    run(install.stdin(lock.try_clone()?), "npm ci").await?;
+    let (packages, place) = (partial.path().join(PACKAGES), folder.join(PACKAGES));
+    fs::copy(partial.path().join(PACKAGE_LOCK), packages.join(WHOLE)).context("the packages cannot be marked")?;
+    if fs::symlink_metadata(&place).is_ok() {
+        fs::rename(&place, partial.path().join("replaced")).context("other packages cannot be moved away")?;
+    }
+    fs::rename(&packages, &place).context("the packages cannot be moved into place")
+}
+
+/// Whether the packages are there that package-lock.json names now.
+fn is_installed(folder: &Path) -> bool {
+    let whole = fs::read(folder.join(PACKAGES).join(WHOLE)).ok();
+    whole.is_some() && whole == fs::read(folder.join(PACKAGE_LOCK)).ok()
+}
+
+/// What a process left that was killed.
+fn remove_partial(beside: &Path) -> Result<()> {
+    for entry in fs::read_dir(beside)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            fs::remove_dir_all(&path).with_context(|| format!("{} cannot be removed", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 async fn build_servers() -> Result<PathBuf> {
@@ -83,7 +135,7 @@ async fn build_servers() -> Result<PathBuf> {
     build
         .args(["build", "--release", "--locked", "--package", V1, "--package", V2])
         .args(["--manifest-path", MANIFEST]);
-    run(build, "cargo build").await?;
+    run(build.stdin(Stdio::null()), "cargo build").await?;
     let mut metadata = cargo();
     metadata.args(["metadata", "--format-version", "1", "--no-deps", "--manifest-path", MANIFEST]);
     let metadata = metadata.stdin(Stdio::null()).output().await.context("cargo does not start")?;
@@ -99,9 +151,13 @@ fn cargo() -> Command {
 }
 
 /// Runs a program to its end, all of its output on stderr.
-async fn run(mut command: Command, name: &str) -> Result<()> {
-    let command = command.stdin(Stdio::null()).stdout(std::io::stderr()).kill_on_drop(true);
-    let status = command.status().await.with_context(|| format!("`{name}` does not start"))?;
+async fn run(command: &mut Command, name: &str) -> Result<()> {
+    let status = command
+        .stdout(std::io::stderr())
+        .kill_on_drop(true)
+        .status()
+        .await
+        .with_context(|| format!("`{name}` does not start"))?;
     ensure!(status.success(), "`{name}` failed ({status})");
     Ok(())
 }

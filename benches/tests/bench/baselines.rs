@@ -1,11 +1,18 @@
 //! Each target starts on a stand, takes an image and leaves what it should; where a program is missing, that is said.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
 use reqwest::multipart::{Form, Part};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 use upload_bench::{
     record::Target,
     sink::SinkConnection,
@@ -19,17 +26,37 @@ use uuid::Uuid;
 use crate::not_tested;
 
 const FILE_BYTES: usize = 1_000_000;
+static SERVERS: OnceCell<PathBuf> = OnceCell::const_new();
+
+/// The folder with our servers. For a run of the whole workspace, cargo has built them, and nothing is left to do.
+///
+/// All packages and one of the tests are named, so that cargo takes the same features of the same dependencies as it does there.
+async fn servers() -> PathBuf {
+    let bench = Path::new(env!("CARGO_BIN_EXE_upload-bench"));
+    let profile = bench.parent().and_then(Path::file_name).and_then(OsStr::to_str).unwrap();
+    let mut build = tokio::process::Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--locked", "--workspace", "--test", "bench", "--message-format", "json-render-diagnostics"]);
+    build.args(["--bin", "upload-v1-streaming", "--bin", "upload-v2-presigned"]);
+    build.args(["--profile", if profile == "debug" { "dev" } else { profile }]);
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+    let built = build.output().await.unwrap();
+    assert!(built.status.success(), "cargo cannot build the servers");
+    let messages = String::from_utf8(built.stdout).unwrap();
+    let mut executables = messages.lines().filter_map(|message| {
+        let message: Value = serde_json::from_str(message).unwrap();
+        message["executable"].as_str().map(PathBuf::from)
+    });
+    let server = executables.find(|path| path.file_name().is_some_and(|name| name == "upload-v1-streaming")).unwrap();
+    server.parent().unwrap().to_owned()
+}
 
 /// The target on a stand, unless its program is missing.
 async fn start(target: Target, stand: &Stand, sink: Option<&SinkConnection>) -> Option<Started> {
-    let binaries = Path::new(env!("CARGO_BIN_EXE_upload-bench")).parent().unwrap();
     let ours = !matches!(target, Target::Nginx | Target::Nginx128k | Target::NodeV1 | Target::NodeV2);
-    if ours && !["upload-v1-streaming", "upload-v2-presigned"].iter().all(|name| binaries.join(name).is_file()) {
-        not_tested("the servers are not built; `cargo build --workspace` does that");
-        return None;
-    }
-    let stage = Stage::prepare(Some(binaries), &[target]).await.unwrap();
+    let binaries = if ours { Some(SERVERS.get_or_init(servers).await) } else { None };
+    let stage = Stage::prepare(binaries.map(PathBuf::as_path), &[target]).await.unwrap();
     if let Some(reason) = stage.missing(target) {
+        assert!(reason.ends_with("is not installed"), "{reason}");
         not_tested(&reason);
         return None;
     }

@@ -9,6 +9,8 @@ mod fixtures;
 mod generator;
 #[cfg(target_os = "linux")]
 mod limits;
+#[cfg(unix)]
+mod packages;
 mod report;
 mod sample;
 mod sink;

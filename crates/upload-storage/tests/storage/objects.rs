@@ -69,9 +69,10 @@ async fn a_wrong_secret_is_refused_and_a_dead_store_unavailable() {
     let storage = upload_storage::Storage::new(&settings).await.unwrap();
     assert!(matches!(storage.read_head("incoming/1", 10).await, Err(StorageError::Refused(_))));
 
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    settings.endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    drop(listener);
+    // Bound and not listening: nobody else gets the port meanwhile.
+    let dead = tokio::net::TcpSocket::new_v4().unwrap();
+    dead.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    settings.endpoint = format!("http://{}", dead.local_addr().unwrap()).parse().unwrap();
     let storage = upload_storage::Storage::new(&settings).await.unwrap();
     assert!(matches!(storage.read_head("incoming/1", 10).await, Err(StorageError::Unavailable(_))));
     assert!(matches!(
