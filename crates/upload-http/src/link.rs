@@ -231,10 +231,10 @@ pub(crate) async fn give_up(connection: &mut Connection, prepared: &Prepared) ->
 
 /// Takes back what an attempt did that is known not to have been committed, and hands on why.
 pub(crate) async fn undo(shared: &Shared, prepared: &Prepared, error: ApiError) -> ApiError {
+    release(shared, prepared.image.id, prepared.attempt, prepared.left()).await;
     if let (true, Some(key)) = (prepared.copied, &prepared.image.media_key) {
         discard(shared, key).await;
     }
-    release(shared, prepared.image.id, prepared.attempt, prepared.left()).await;
     error
 }
 

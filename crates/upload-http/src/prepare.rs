@@ -90,10 +90,10 @@ pub(crate) async fn prepare(shared: &Shared, claimed: Claimed) -> Result<Prepare
     match verify_and_copy(shared, image, attempt, until).await {
         Ok(prepared) => Ok(prepared),
         Err(Failure { error, left }) => {
+            release(shared, id, attempt, left).await;
             if left == Left::PerhapsAnObject {
                 discard(shared, &media_key(id, attempt)).await;
             }
-            release(shared, id, attempt, left).await;
             Err(error)
         }
     }
@@ -109,6 +109,10 @@ async fn verify_and_copy(
     let wait = timeout_at(until.min(Instant::now() + LONGEST_WAIT), shared.link_turns.acquire());
     let Ok(Ok(_turn)) = wait.await else { return Err(ApiError::overloaded().into()) };
     let source = timeout_at(until, verify(shared, &image, attempt)).await.map_err(|_elapsed| storage_timeout())??;
+    // A time-out lets its future begin, also when the time is over: then a sweep may have forgotten the key.
+    if Instant::now() >= until {
+        return Err(storage_timeout().into());
+    }
     let target = media_key(image.id, attempt);
     let copied = timeout_at(until, copy(shared, &image, attempt, &source, &target)).await;
     let copied = copied.map_err(|_elapsed| storage_timeout()).flatten().map_err(Failure::after_the_copy)?;
@@ -147,18 +151,26 @@ async fn copy(
             let dimensions = judge(shared, image, &head).map_err(|refusal| upload_changed().cause(refusal.as_str()))?;
             Checked::new(head, dimensions)
         }
-        (Err(error), found) => {
-            let copy = found.ok().flatten().and_then(|head| {
+        (Err(error), Err(second)) => {
+            warn!(image.id = %image.id, cause = chain(&second), "whether the copy is there cannot be read");
+            return Err(version_error(error));
+        }
+        (Err(error), Ok(head)) => {
+            let verified = head.and_then(|head| {
                 let dimensions = judge(shared, image, &head).ok()?;
                 Some(Checked::new(head, dimensions))
             });
-            let Some(copy) = copy else { return Err(version_error(error)) };
+            let Some(copy) = verified else { return Err(version_error(error)) };
             warn!(image.id = %image.id, cause = chain(&error), "the copy's answer was lost, but the copy is there");
             copy
         }
     };
     if let Some(declared) = image.checksum_sha256 {
-        let found = shared.storage.sha256(target, &copy.etag).await.map_err(version_error)?;
+        let found = shared.storage.sha256(target, &copy.etag).await.map_err(|error| match error {
+            VersionError::Storage(error) => error.into(),
+            // Nobody but the server writes there.
+            other => ApiError::from(StorageError::unavailable(other)),
+        })?;
         if Sha256Checksum::from(found) != declared {
             return Err(refuse(shared, image.id, attempt, Refusal::ChecksumMismatch, Left::PerhapsAnObject).await);
         }

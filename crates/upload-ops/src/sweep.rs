@@ -23,7 +23,7 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use upload_domain::{ImageId, Timing, incoming_key};
+use upload_domain::{ImageId, Timing, incoming_key, media_key};
 use upload_persistence::{
     Database, DatabaseError, DatabaseSettings,
     image_attempts::{self, Abandoned},
@@ -93,6 +93,14 @@ pub(crate) async fn run(arguments: &SweepArguments) -> Result<(), Stop> {
 /// Rows by their ids, each with keys under which it may have an object.
 type Objects<Id> = Vec<(Id, BTreeSet<String>)>;
 
+/// What a sweep removes.
+#[derive(Clone, Copy)]
+enum Kind {
+    Expired,
+    Attempts,
+    Linked,
+}
+
 struct Sweeper {
     database: Database,
     storage: Storage,
@@ -158,78 +166,77 @@ impl Sweeper {
         }
     }
 
-    /// Takes batches until there are no more, the time is over, or a signal came. An error of one part is told after the others are done.
+    /// Takes a batch of each kind in turn, so that none keeps the others waiting, until there are no more, the time is over, or a signal
+    /// came. A kind that fails is left to the next sweep; its error is told when the others are done.
     async fn sweep(&self) -> anyhow::Result<Swept> {
         let started = Instant::now();
         let mut swept = Swept::default();
-        let parts = [
-            self.sweep_expired(started, &mut swept).await,
-            self.sweep_attempts(started, &mut swept).await,
-            self.sweep_linked(started, &mut swept).await,
-        ];
-        let mut first = None;
-        for part in parts {
-            match part {
-                Ok(through) => swept.cut_short |= !through,
-                Err(error) if first.is_none() => first = Some(error),
-                Err(error) => tracing::error!(error = format!("{error:#}"), "Another part of the sweep failed, too"),
+        let mut kinds = vec![Kind::Expired, Kind::Attempts, Kind::Linked];
+        let mut failure = None;
+        while !kinds.is_empty() && !self.must_end(started) {
+            let mut unfinished = Vec::new();
+            for kind in kinds {
+                match self.batch(kind, &mut swept).await {
+                    Ok(true) => unfinished.push(kind),
+                    Ok(false) => {}
+                    Err(error) if failure.is_none() => failure = Some(error),
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), "Another part of the sweep failed, too")
+                    }
+                }
             }
+            kinds = unfinished;
         }
-        first.map_or(Ok(swept), Err)
+        swept.cut_short = !kinds.is_empty();
+        let Some(error) = failure else { return Ok(swept) };
+        let Swept { images, attempts, linked, left, .. } = swept;
+        tracing::warn!(images, attempts, linked, left, "A part of the sweep failed; this was done all the same");
+        Err(error)
     }
 
     fn must_end(&self, started: Instant) -> bool {
         *self.stop.borrow() || started.elapsed() > LONGEST_RUN
     }
 
-    /// Expired pending images. `false` where the run had to end before there were none.
-    async fn sweep_expired(&self, started: Instant, swept: &mut Swept) -> anyhow::Result<bool> {
-        while !self.must_end(started) {
-            let doomed = self.mark().await.context("expired images were not looked up")?;
-            if doomed.is_empty() {
-                return Ok(true);
-            }
-            let objects = doomed.iter().map(|doomed| (doomed.id, keys_of(doomed))).collect();
-            let gone = self.delete_objects(&objects).await.context("objects of expired images were not deleted")?;
-            swept.batches += 1;
-            swept.left += doomed.len() - gone.len();
-            swept.images += self.delete_rows(&gone).await.context("rows of expired images were not deleted")?;
-        }
-        Ok(false)
+    /// Whether there may be more of this kind. There is not where the store has deleted nothing of a whole batch: it would not do
+    /// better with the next.
+    async fn batch(&self, kind: Kind, swept: &mut Swept) -> anyhow::Result<bool> {
+        let (taken, gone) = match kind {
+            Kind::Expired => self.sweep_expired(swept).await?,
+            Kind::Attempts => self.sweep_attempts(swept).await?,
+            Kind::Linked => self.sweep_linked(swept).await?,
+        };
+        swept.batches += usize::from(taken > 0);
+        swept.left += taken - gone;
+        Ok(gone > 0)
     }
 
-    /// What attempts left. `false` where the run had to end before there was nothing.
-    async fn sweep_attempts(&self, started: Instant, swept: &mut Swept) -> anyhow::Result<bool> {
-        while !self.must_end(started) {
-            let abandoned = self.take_abandoned().await.context("what attempts left was not looked up")?;
-            if abandoned.is_empty() {
-                return Ok(true);
-            }
-            let taken = abandoned.len();
-            let objects = abandoned.into_iter().map(|Abandoned { id, key }| (id, BTreeSet::from([key]))).collect();
-            let gone = self.delete_objects(&objects).await.context("what attempts left was not deleted")?;
-            swept.batches += 1;
-            swept.left += taken - gone.len();
-            swept.attempts += self.forget(&gone).await.context("rows of attempts were not deleted")?;
-        }
-        Ok(false)
+    /// Expired pending images: how many were taken, and of how many the objects are gone.
+    async fn sweep_expired(&self, swept: &mut Swept) -> anyhow::Result<(usize, usize)> {
+        let doomed = self.mark().await.context("expired images were not looked up")?;
+        let objects = doomed.iter().map(|doomed| (doomed.id, keys_of(doomed))).collect();
+        let gone = self.delete_objects(&objects).await.context("objects of expired images were not deleted")?;
+        swept.images += self.delete_rows(&gone).await.context("rows of expired images were not deleted")?;
+        Ok((objects.len(), gone.len()))
     }
 
-    /// Incoming keys of linked images. `false` where the run had to end before there were none.
-    async fn sweep_linked(&self, started: Instant, swept: &mut Swept) -> anyhow::Result<bool> {
-        while !self.must_end(started) {
-            let linked = self.take_incoming().await.context("linked images were not looked up")?;
-            if linked.is_empty() {
-                return Ok(true);
-            }
-            let objects = linked.iter().map(|id| (*id, BTreeSet::from([incoming_key(*id)]))).collect();
-            let empty =
-                self.delete_objects(&objects).await.context("incoming objects of linked images were not deleted")?;
-            swept.batches += 1;
-            swept.left += linked.len() - empty.len();
-            swept.linked += self.note_emptied(&empty).await.context("rows of linked images were not updated")?;
-        }
-        Ok(false)
+    /// What attempts left.
+    async fn sweep_attempts(&self, swept: &mut Swept) -> anyhow::Result<(usize, usize)> {
+        let abandoned = self.take_abandoned().await.context("what attempts left was not looked up")?;
+        let objects = abandoned.into_iter().map(|Abandoned { id, key }| (id, BTreeSet::from([key]))).collect();
+        let gone = self.delete_objects(&objects).await.context("what attempts left was not deleted")?;
+        swept.attempts += self.forget(&gone).await.context("rows of attempts were not deleted")?;
+        Ok((objects.len(), gone.len()))
+    }
+
+    /// Incoming keys of linked images.
+    async fn sweep_linked(&self, swept: &mut Swept) -> anyhow::Result<(usize, usize)> {
+        let linked = self.take_incoming().await.context("linked images were not looked up")?;
+        let objects = linked.into_iter().map(|id| (id, BTreeSet::from([incoming_key(id)]))).collect();
+        let empty =
+            self.delete_objects(&objects).await.context("incoming objects of linked images were not deleted")?;
+        swept.linked += self.note_emptied(&empty).await.context("rows of linked images were not updated")?;
+        Ok((objects.len(), empty.len()))
     }
 
     async fn mark(&self) -> Result<Vec<Doomed>, DatabaseError> {
@@ -277,9 +284,11 @@ impl Sweeper {
     }
 }
 
-/// Every key under which the image may have an object: what a form wrote, and what was verified.
+/// Every key under which the image may have an object: what a form wrote, what was verified, and what an attempt that died may
+/// have left.
 fn keys_of(doomed: &Doomed) -> BTreeSet<String> {
-    BTreeSet::from_iter([Some(incoming_key(doomed.id)), doomed.media_key.clone()].into_iter().flatten())
+    let attempted = doomed.attempt.map(|attempt| media_key(doomed.id, attempt));
+    [Some(incoming_key(doomed.id)), doomed.media_key.clone(), attempted].into_iter().flatten().collect()
 }
 
 /// Becomes true with the first Ctrl-C or SIGTERM.

@@ -5,7 +5,7 @@
 //! the hold. The commit moves it to the image in one statement, and puts the key that it replaces here. What stays here belongs to
 //! nobody: once the time of a row is over, a sweep deletes the key's object, and then the row.
 //!
-//! An attempt that has sent nothing to the store is forgotten when it ends ([`Left::Nothing`]). Any other stays, whatever the store
+//! An attempt that has sent the store no whole write is forgotten when it ends ([`Left::Nothing`]). Any other stays, whatever the store
 //! has answered: a request that was given up, or that a retry has overtaken, may still be carried out.
 
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub(crate) const UPLOAD: &str = "upload";
 /// What an attempt may have left under its media key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
-    /// Nothing: no write was ever sent to the store.
+    /// Nothing: no whole write was sent to the store.
     Nothing,
     /// Perhaps an object, now or a little later.
     PerhapsAnObject,
@@ -124,7 +124,8 @@ pub async fn finish_upload(connection: &mut Connection, finished: &FinishedUploa
 
 /// Gives the image back. `false` where the attempt did not hold it any more.
 ///
-/// It waits for a commit of this attempt that is under way, and shuts out one that has not begun.
+/// It waits for a commit of this attempt that is under way, and shuts out one that has not begun. The image's row is locked first, as
+/// by a commit: the count in the second part makes Postgres do the first one before it.
 pub async fn release(connection: &mut Connection, id: ImageId, attempt: AttemptId, left: Left) -> QueryResult<bool> {
     let statement = diesel::sql_query(
         "WITH released AS (
@@ -132,7 +133,7 @@ pub async fn release(connection: &mut Connection, id: ImageId, attempt: AttemptI
              WHERE id = $1 AND attempt = $2
              RETURNING id
          ), forgotten AS (
-             DELETE FROM image_attempt WHERE id = $2 AND $3
+             DELETE FROM image_attempt WHERE id = $2 AND $3 AND (SELECT count(*) FROM released) >= 0
          )
          SELECT EXISTS (SELECT FROM released) AS held",
     )
@@ -158,7 +159,7 @@ pub async fn refuse(
              WHERE id = $1 AND attempt = $2 AND deleting_at IS NULL AND linked_at IS NULL
              RETURNING id
          ), forgotten AS (
-             DELETE FROM image_attempt WHERE id = $2 AND $3
+             DELETE FROM image_attempt WHERE id = $2 AND $3 AND (SELECT count(*) FROM refused) >= 0
          )
          SELECT EXISTS (SELECT FROM refused) AS held",
     )
@@ -173,7 +174,7 @@ pub async fn refuse(
 /// Takes at most `limit` keys whose last write is over, so that a sweep deletes their objects. Those that a sweep took and did not
 /// [`forget`] come back after [`SWEEP_LEASE`]. Any number of sweeps may run at once: each row goes to one of them.
 ///
-/// A key that its image names is never taken. No statement leaves one here; but it is what readers see, so it is looked at again.
+/// A key that its image names is never taken, and its row goes. Only a server of the release before the trail leaves one.
 pub async fn take_abandoned(connection: &mut Connection, limit: u32) -> QueryResult<Vec<Abandoned>> {
     let statement = diesel::sql_query(
         "WITH due AS MATERIALIZED (
@@ -184,6 +185,9 @@ pub async fn take_abandoned(connection: &mut Connection, limit: u32) -> QueryRes
              ORDER BY until
              LIMIT $2
              FOR UPDATE SKIP LOCKED
+         ), committed AS (
+             DELETE FROM image_attempt USING image
+             WHERE until < now() AND image.id = image_attempt.image_id AND image.media_key = image_attempt.key
          )
          UPDATE image_attempt SET until = now() + $1 FROM due WHERE image_attempt.id = due.id
          RETURNING image_attempt.id, image_attempt.key",

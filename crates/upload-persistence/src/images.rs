@@ -154,6 +154,9 @@ pub struct Doomed {
     /// Where verified bytes are.
     #[diesel(sql_type = Nullable<Text>)]
     pub media_key: Option<String>,
+    /// The last attempt, where it never ended. A server of the release before the trail leaves its key in no other row.
+    #[diesel(sql_type = Nullable<Uuid>, deserialize_as = Stored<Option<AttemptId>>)]
+    pub attempt: Option<AttemptId>,
 }
 
 /// How long a row that a sweep has taken is left to that sweep before another may take it over.
@@ -282,7 +285,7 @@ pub async fn mark_expired(connection: &mut Connection, pending_ttl: Duration, li
              FOR UPDATE SKIP LOCKED
          )
          UPDATE image SET deleting_at = now() FROM expired WHERE image.id = expired.id
-         RETURNING image.id, image.media_key",
+         RETURNING image.id, image.media_key, image.attempt",
     )
     .bind::<Interval, _>(interval(pending_ttl))
     .bind::<Interval, _>(interval(SWEEP_LEASE))
@@ -290,17 +293,23 @@ pub async fn mark_expired(connection: &mut Connection, pending_ttl: Duration, li
     Cached(statement).load(connection).await
 }
 
-/// Deletes these rows where they are still marked; their objects must be gone. Says how many there were.
+/// Deletes these rows where they are still marked; their objects must be gone. Says how many there were. Their media keys go to the
+/// trail: a write to one that was overtaken by a retry may still come.
 pub async fn delete_marked(connection: &mut Connection, ids: &[ImageId]) -> QueryResult<usize> {
-    let ids: Vec<uuid::Uuid> = ids.iter().copied().map(ImageId::uuid).collect();
-    diesel::delete(
-        image::table
-            .filter(image::id.eq_any(ids))
-            .filter(image::deleting_at.is_not_null())
-            .filter(image::linked_at.is_null()),
+    let statement = diesel::sql_query(
+        "WITH gone AS (
+             DELETE FROM image WHERE id = ANY ($1) AND deleting_at IS NOT NULL AND linked_at IS NULL
+             RETURNING id, media_key
+         ), left_over AS (
+             INSERT INTO image_attempt (id, image_id, key, until)
+             SELECT gen_random_uuid(), id, media_key, now() + $2 FROM gone WHERE media_key IS NOT NULL
+         )
+         SELECT id FROM gone",
     )
-    .execute(connection)
-    .await
+    .bind::<Array<Uuid>, _>(ids.iter().copied().map(ImageId::uuid).collect::<Vec<_>>())
+    .bind::<Interval, _>(interval(LATE_WRITE));
+    let gone: Vec<Taken> = Cached(statement).load(connection).await?;
+    Ok(gone.len())
 }
 
 /// Takes at most `limit` linked images whose incoming key nobody can write to any more, so that a sweep empties it: a form may be
@@ -346,7 +355,7 @@ fn open(youngest: Moment) -> _ {
         .and(image::created_at.gt(youngest))
 }
 
-/// What [`take_incoming`] reads.
+/// What [`take_incoming`] and [`delete_marked`] read.
 #[derive(diesel::QueryableByName)]
 struct Taken {
     #[diesel(sql_type = Uuid, deserialize_as = Stored<ImageId>)]

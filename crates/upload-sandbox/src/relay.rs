@@ -142,6 +142,22 @@ struct Line {
     date_shift: watch::Sender<TimeDelta>,
 }
 
+/// Something that is kept back, until it is handed on or its connection ends.
+struct Held<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|held| *held += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|held| *held -= 1);
+    }
+}
+
 impl Mode {
     fn holds(self, bytes: &[u8]) -> bool {
         match self {
@@ -188,10 +204,8 @@ impl Line {
 
     /// Keeps something back until the mode is another. `false` where nothing is to be handed on any more.
     async fn hold(&self, mode: &mut watch::Receiver<Mode>, released: impl Fn(Mode) -> bool) -> bool {
-        self.held.send_modify(|held| *held += 1);
-        let passes = mode.wait_for(|mode| released(*mode)).await.is_ok_and(|mode| *mode != Mode::Down);
-        self.held.send_modify(|held| *held -= 1);
-        passes
+        let _held = Held::new(&self.held);
+        mode.wait_for(|mode| released(*mode)).await.is_ok_and(|mode| *mode != Mode::Down)
     }
 
     async fn requests(

@@ -13,11 +13,11 @@ use std::{
 
 use tracing::{info, warn};
 use upload_domain::{AttemptId, ImageId, Refusal, media_key};
-use upload_http::{ApiError, Shared, Shutdown, discard, refused_claim, release};
+use upload_http::{ApiError, Code, Shared, Shutdown, discard, refused_claim, release};
 use upload_persistence::{
     Connection, DatabaseError,
     image_attempts::{self, FinishedUpload, Left},
-    images::{self, Image},
+    images::{self, Image, Standing},
 };
 use upload_storage::StorageError;
 
@@ -115,10 +115,10 @@ impl Hold {
     /// Ends the attempt without a commit, and deletes what the store may have kept.
     async fn give_up(&self) {
         let left = self.left();
+        release(&self.shared, self.image, self.attempt, left).await;
         if left == Left::PerhapsAnObject {
             discard(&self.shared, &self.media_key).await;
         }
-        release(&self.shared, self.image, self.attempt, left).await;
     }
 
     /// Records why the body may not be kept, so that a link answers the same, and ends the attempt.
@@ -156,7 +156,7 @@ impl Hold {
             Ok(connection) => connection,
             // Nothing was sent, so nothing can have been committed.
             Err(error) => {
-                discard(&self.shared, &self.media_key).await;
+                self.give_up().await;
                 return Err(error.into());
             }
         };
@@ -170,7 +170,11 @@ impl Hold {
                 let standing = images::standing(&mut connection, self.image, None, cutoff).await;
                 drop(connection);
                 self.give_up().await;
-                Err(refused_claim(standing?))
+                Err(match standing? {
+                    // Nobody has taken it, so it was its time that was over.
+                    Standing::Pending => ApiError::new(Code::UploadTimeout, "The upload took too long; try again."),
+                    standing => refused_claim(standing),
+                })
             }
             Err(error) => {
                 drop(connection);

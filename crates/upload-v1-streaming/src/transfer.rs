@@ -111,11 +111,11 @@ impl Transfer<'_> {
         let fed = tokio::select! {
             biased;
             fed = self.feed(form, head, length, writer) => fed,
-            answer = &mut put => return Err(TransferError::Failed(early_answer(answer))),
+            answer = &mut put => return Err(TransferError::Failed(self.early_answer(answer))),
         };
         match fed {
             Ok(()) => {}
-            Err(FeedError::Closed) => return Err(TransferError::Failed(early_answer(put.await))),
+            Err(FeedError::Closed) => return Err(TransferError::Failed(self.early_answer(put.await))),
             Err(FeedError::Transfer(error)) => return Err(error),
         }
         let answer =
@@ -219,6 +219,17 @@ impl Transfer<'_> {
         settle(answer, Stored { byte_size, dimensions, etag: String::new(), way: "buffered" })
     }
 
+    /// A PUT that was answered before its last slice had left. Nothing can have been stored, but a store that says so is not believed.
+    fn early_answer(&self, answer: Result<String, StorageError>) -> ApiError {
+        match answer {
+            Err(error) => error.into(),
+            Ok(_etag) => {
+                self.handed_over.store(true, Ordering::Release);
+                ApiError::new(Code::StorageUnavailable, "the store answered before it had the whole file")
+            }
+        }
+    }
+
     /// S3 answers a wrong digest with 400 and keeps nothing of it.
     fn check_digest(&self, digest: Option<Sha256>) -> Result<(), ApiError> {
         let found = digest.map(|digest| Sha256Checksum::from(<[u8; 32]>::from(digest.finalize())));
@@ -255,14 +266,6 @@ impl From<WriteError> for FeedError {
             WriteError::Closed => Self::Closed,
             WriteError::Stalled => ApiError::from(StorageError::timeout(error)).into(),
         }
-    }
-}
-
-/// A PUT that was answered before its last slice had left: nothing was stored, whatever the answer says.
-fn early_answer(answer: Result<String, StorageError>) -> ApiError {
-    match answer {
-        Err(error) => error.into(),
-        Ok(_etag) => ApiError::new(Code::StorageUnavailable, "the store answered before it had the whole file"),
     }
 }
 

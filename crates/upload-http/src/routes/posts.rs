@@ -106,7 +106,7 @@ pub(super) fn show_operation() -> Operation {
 pub(super) fn delete_operation() -> Operation {
     Operation::new(TAG, "deletePost", "Delete a post of one's own")
         .description(
-            "The server shows its images no more. A URL of the bucket that somebody has kept may go on working.",
+            "The server no longer shows its images. A URL of the bucket that somebody has kept may go on working.",
         )
         .bearer()
         .answers_with(StatusCode::NO_CONTENT, Response::new("Deleted."))
@@ -134,7 +134,7 @@ pub(super) async fn show(shared: Data<Shared>, id: Path<PostId>) -> Result<HttpR
     Ok(HttpResponse::Ok().json(PostBody { post: PostView::new(&shared, post, &images) }))
 }
 
-/// `DELETE /user/posts/{id}`: the caller's own; the server shows its images no more.
+/// `DELETE /user/posts/{id}`: the caller's own; the server no longer shows its images.
 pub(super) async fn delete(caller: Caller, shared: Data<Shared>, id: Path<PostId>) -> Result<HttpResponse, ApiError> {
     let mut connection = shared.database.connection().await?;
     users::find_active(&mut connection, caller.user_id).await?.ok_or_else(ApiError::forbidden)?;

@@ -213,11 +213,12 @@ async fn a_key_is_named_until_it_is_committed_or_swept() {
     image_attempts::finish_upload(&mut connection, &finished(new.id, second, &second_key)).await.unwrap().unwrap();
     assert_eq!(world.trail().await, [first_key.clone()]);
 
-    // A post takes what an upload has verified, and its own attempt has left nothing.
+    // A post takes what an upload has verified, whose own attempt has left nothing, and what it has copied.
     let claimed = world.claim(new.id, world.user).await.unwrap();
-    assert_eq!(world.trail().await.len(), 2);
+    let copied = world.held(world.user, ImagePath::Post).await;
+    assert_eq!(world.trail().await.len(), 3);
     let post = NewPost { id: new_post(), user_id: world.user, title: "", content: "" };
-    posts::create(&mut connection, &post, &[claimed.verified().unwrap()]).await.unwrap();
+    posts::create(&mut connection, &post, &[claimed.verified().unwrap(), copied.verified()]).await.unwrap();
     assert_eq!(world.trail().await, [first_key]);
 }
 

@@ -215,10 +215,14 @@ pub(super) async fn a_copy_that_is_not_what_was_verified_is_not_linked(subject: 
     let household = Household::new(subject).await?;
     let (store, server) = without_its_store(subject, &[]).await?;
     let images = Uploaded::new(subject, &household).await?;
-    store.set(Mode::HoldAnswersTo(COPY));
+    // The look at the copy waits until the copy is another.
+    let look = format!("GET /{}/{MEDIA_PREFIX}", subject.stand.bucket()).leak();
+    store.set(Mode::HoldRequestsWith(look));
     let change = async {
         store.holds(images.ids().len()).await;
-        for key in subject.stand.storage.list(MEDIA_PREFIX).await? {
+        let copies = subject.stand.storage.list(MEDIA_PREFIX).await?;
+        assert_eq!(copies.len(), images.ids().len());
+        for key in copies {
             let other = vec![b'<'; picture(1).len()];
             subject.stand.storage.put(&key, "image/png", other.into()).await?;
         }

@@ -78,6 +78,17 @@ async fn a_body_has_a_deadline_however_steadily_it_comes() {
 }
 
 #[tokio::test]
+async fn an_upload_whose_time_was_over_before_its_commit_is_told_so() {
+    let rig = Rig::start(&[]).await;
+    let half = Half::sent(&rig).await;
+    rig.stand.sql("UPDATE image SET attempt_until = now() - interval '1 s'").await.unwrap();
+    let (answer, image_id) = half.finish().await;
+    assert_eq!(answer.refusal(), (408, "upload_timeout"));
+    rig.assert_nothing_stored().await;
+    assert_eq!(rig.client().link_profile(&image_id).await.unwrap().refusal(), (409, "not_uploaded"));
+}
+
+#[tokio::test]
 async fn a_store_that_is_down_is_said_before_the_body_is_read() {
     let rig = Rig::start(&[]).await;
     rig.store.set(Mode::Down);
