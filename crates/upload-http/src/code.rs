@@ -127,9 +127,9 @@ codes! {
     /// The image is wider or higher, or has more pixels, than allowed.
     ImageTooLarge = "image_too_large", UNPROCESSABLE_ENTITY, Retry::Never,
         "Scale it down (`GET /limits`), and take another image.";
-    /// The image's dimensions do not stand within its first 256 KiB.
+    /// The image's headers do not end within its first 256 KiB.
     HeaderTooLong = "header_too_long", UNPROCESSABLE_ENTITY, Retry::Never,
-        "Remove the file's metadata, and take another image.";
+        "Remove the file's metadata, or scale it down, and take another image.";
     /// The file's SHA-256 is not the declared one.
     ChecksumMismatch = "checksum_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
         "Send the file that the digest is of; once a link has said this, for another image.";

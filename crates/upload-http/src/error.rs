@@ -252,7 +252,7 @@ impl From<Refusal> for ApiError {
             Refusal::SizeMismatch => "The file is not as long as was declared, or longer than an image may be.",
             Refusal::ContentMismatch => "The file is not an image of the declared format.",
             Refusal::ImageTooLarge => "The image has more pixels than allowed.",
-            Refusal::HeaderTooLong => "The image's dimensions do not stand within its first 256 KiB.",
+            Refusal::HeaderTooLong => "The image's headers do not end within its first 256 KiB.",
             Refusal::ChecksumMismatch => "The file's SHA-256 is not the declared one.",
         };
         Self::new(refusal.into(), detail)

@@ -4,6 +4,7 @@ pub mod bad_input;
 pub mod client;
 pub mod compose;
 pub mod contract;
+pub mod disputed;
 pub mod encrypted;
 pub mod env_example;
 pub mod issuer;

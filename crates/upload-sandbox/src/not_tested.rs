@@ -7,6 +7,9 @@ use anyhow::{Result, bail};
 /// What tests need that a MinIO has as `scripts/minio` starts it: further keys, buckets as hosts, root's key and `mc`.
 pub const MINIO: &str = "SANDBOX_MINIO";
 
+/// What tests need that compare the head's verdict with decoders: Python's Pillow and `vipsheader`.
+pub const DECODERS: &str = "SANDBOX_DECODERS";
+
 /// Says on stderr, past the test harness's capture, that the test of this thread tests nothing, and why.
 ///
 /// # Errors

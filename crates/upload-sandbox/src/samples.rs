@@ -2,8 +2,6 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
-/// The longest body of a JPEG segment, beside its marker and its length.
-const SEGMENT_BODY: usize = 65_533;
 /// The smallest file that [`jpeg_of_exactly`] makes, in bytes.
 pub const SMALLEST_JPEG: usize = 256;
 
@@ -34,31 +32,42 @@ pub fn pixel_bomb() -> Vec<u8> {
 }
 
 /// A valid JPEG of the given size in pixels, all of one grey.
+///
+/// It is a baseline JPEG (ITU-T T.81) with one component, and Huffman tables of one code each: a block is two zero bits.
 pub fn jpeg(width: u16, height: u16) -> Vec<u8> {
-    jpeg_with(width, height, &[])
+    let mut jpeg = vec![0xff, 0xd8];
+    segment(&mut jpeg, 0xe0, |jfif| jfif.extend(b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"));
+    segment(&mut jpeg, 0xdb, |table| {
+        table.push(0);
+        table.extend([1; 64]);
+    });
+    segment(&mut jpeg, 0xc0, |frame| frame_header(frame, width, height));
+    for class in [0x00, 0x10] {
+        segment(&mut jpeg, 0xc4, |table| {
+            table.extend([class, 1]);
+            table.extend([0; 16]);
+        });
+    }
+    segment(&mut jpeg, 0xda, |scan| scan.extend([1, 1, 0, 0, 63, 0]));
+    let bits = 2 * usize::from(width.div_ceil(8)) * usize::from(height.div_ceil(8));
+    jpeg.resize(jpeg.len() + bits / 8, 0);
+    if bits % 8 != 0 {
+        jpeg.push(0xff >> (bits % 8)); // The rest of the last byte is ones.
+    }
+    jpeg.extend([0xff, 0xd9]);
+    jpeg
 }
 
-/// A valid JPEG of 64 × 48 pixels and exactly `bytes` bytes, most of them in comments whose content the seed decides.
-///
-/// The frame header comes before the comments, so that it is found in the first bytes however large the file is.
+/// A valid JPEG of 64 × 48 pixels and exactly `bytes` bytes: noise, which the seed decides, stands behind the image's end.
 ///
 /// # Panics
 /// Below [`SMALLEST_JPEG`].
 pub fn jpeg_of_exactly(bytes: usize, seed: u64) -> Vec<u8> {
     assert!(bytes >= SMALLEST_JPEG, "a JPEG of {bytes} bytes is too small to make");
-    let mut noise = Noise(seed);
-    let mut left = bytes - jpeg(64, 48).len();
-    let mut comments = Vec::with_capacity(left);
-    while left > 0 {
-        // A segment takes at least the four bytes of its marker and length, so the last but one leaves room for those.
-        let body = match left - 4 {
-            body if body <= SEGMENT_BODY => body,
-            body => SEGMENT_BODY.min(body - 4),
-        };
-        segment(&mut comments, 0xfe, |comment| noise.fill(comment, body));
-        left -= body + 4;
-    }
-    jpeg_with(64, 48, &comments)
+    let mut jpeg = jpeg(64, 48);
+    let left = bytes - jpeg.len();
+    Noise(seed).fill(&mut jpeg, left);
+    jpeg
 }
 
 /// A valid lossless WebP of one pixel.
@@ -85,7 +94,7 @@ fn png_with(width: u32, height: u32, image_data: &[u8]) -> Vec<u8> {
     png
 }
 
-fn chunk(png: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
+pub(crate) fn chunk(png: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
     png.extend((data.len() as u32).to_be_bytes());
     let checked_from = png.len();
     png.extend(kind);
@@ -135,38 +144,15 @@ fn adler32(data: &[u8]) -> u32 {
     high << 16 | low
 }
 
-/// A baseline JPEG (ITU-T T.81) with one component, and Huffman tables of one code each: a block is two zero bits.
-fn jpeg_with(width: u16, height: u16, after_header: &[u8]) -> Vec<u8> {
-    let mut jpeg = vec![0xff, 0xd8];
-    segment(&mut jpeg, 0xe0, |jfif| jfif.extend(b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0"));
-    segment(&mut jpeg, 0xdb, |table| {
-        table.push(0);
-        table.extend([1; 64]);
-    });
-    segment(&mut jpeg, 0xc0, |frame| {
-        frame.push(8);
-        frame.extend(height.to_be_bytes());
-        frame.extend(width.to_be_bytes());
-        frame.extend([1, 1, 0x11, 0]);
-    });
-    for class in [0x00, 0x10] {
-        segment(&mut jpeg, 0xc4, |table| {
-            table.extend([class, 1]);
-            table.extend([0; 16]);
-        });
-    }
-    jpeg.extend(after_header);
-    segment(&mut jpeg, 0xda, |scan| scan.extend([1, 1, 0, 0, 63, 0]));
-    let bits = 2 * usize::from(width.div_ceil(8)) * usize::from(height.div_ceil(8));
-    jpeg.resize(jpeg.len() + bits / 8, 0);
-    if bits % 8 != 0 {
-        jpeg.push(0xff >> (bits % 8)); // The rest of the last byte is ones.
-    }
-    jpeg.extend([0xff, 0xd9]);
-    jpeg
+/// What stands in the frame header of a JPEG of one component.
+pub(crate) fn frame_header(frame: &mut Vec<u8>, width: u16, height: u16) {
+    frame.push(8);
+    frame.extend(height.to_be_bytes());
+    frame.extend(width.to_be_bytes());
+    frame.extend([1, 1, 0x11, 0]);
 }
 
-fn segment(jpeg: &mut Vec<u8>, marker: u8, write_body: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn segment(jpeg: &mut Vec<u8>, marker: u8, write_body: impl FnOnce(&mut Vec<u8>)) {
     jpeg.extend([0xff, marker, 0, 0]);
     let start = jpeg.len();
     write_body(jpeg);

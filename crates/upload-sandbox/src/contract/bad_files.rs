@@ -2,13 +2,13 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use upload_domain::{HEAD_BYTES, ImageFormat, ImagePath};
+use upload_domain::{HEAD_BYTES, ImageFormat, ImagePath, Refusal};
 
 use super::{
     subject::{Kept, NOTHING, Strategy, Subject, assert_refused},
     wire::{self, FormBody, Then},
 };
-use crate::samples;
+use crate::{disputed, samples};
 
 /// Memory that one table of bad input may add, in bytes.
 pub(super) const FLAT_BYTES: u64 = 64 * 1024 * 1024;
@@ -132,6 +132,30 @@ pub(super) async fn a_header_that_is_too_long_or_promises_too_much_is_refused(su
     ];
     refuse_all(subject, bombs, "image_too_large").await?;
     refuse_all(subject, vec![("a long header", Jpeg, jpeg_with_long_header())], "header_too_long").await
+}
+
+/// Whatever leads a reader of headers astray: within the head, and where the head is the beginning of more.
+pub(super) async fn a_disputed_size_is_the_true_one_or_refused(subject: &mut Subject) -> Result<()> {
+    let files = disputed::files().into_iter().flat_map(|file| {
+        let mut longer = file.clone();
+        longer.bytes.resize(HEAD_BYTES + 1, 0);
+        [file, longer]
+    });
+    let (accepted, refused): (Vec<_>, Vec<_>) = files.partition(|file| file.verdict.is_ok());
+    for code in [Refusal::ImageTooLarge, Refusal::ContentMismatch] {
+        let files = refused.iter().filter(|file| file.verdict == Err(code));
+        let files = files.map(|file| (file.what, file.format, file.bytes.clone())).collect();
+        refuse_all(subject, files, code.as_str()).await?;
+    }
+    let user = subject.user().await?;
+    for file in accepted {
+        let created = user.create_image(ImagePath::UserProfile, file.format).await?.expect_status(201)?;
+        user.upload(created.form(), file.bytes).await?.expect_status(201).context(file.what)?;
+        user.link_profile(created.image_id()).await?.expect_status(201).context(file.what)?;
+        let size = file.verdict.map(|size| format!("{}x{}", size.width, size.height)).ok();
+        assert_eq!(subject.column(created.image_id(), "width || 'x' || height").await?, size, "{}", file.what);
+    }
+    Ok(())
 }
 
 /// Nothing is no image: refused before there is an object, so that another try by the same form may succeed.

@@ -100,6 +100,7 @@ suite! { $
     bad_files:
         what_is_no_image_is_refused_with_the_same_words_by_both,
         a_header_that_is_too_long_or_promises_too_much_is_refused,
+        a_disputed_size_is_the_true_one_or_refused,
         an_empty_file_is_not_stored,
         one_byte_over_the_limit_is_not_stored;
     bad_json:

@@ -31,8 +31,7 @@ fn jpegs_of_many_sizes_decode() {
 
 #[test]
 fn a_jpeg_of_exactly_so_many_bytes_has_them_and_decodes() {
-    let around_a_segment = 65_530..65_545;
-    for bytes in [256, 257, 2_000, 5_000_000].into_iter().chain(around_a_segment.map(|more| 170 + more)) {
+    for bytes in [256, 257, 2_000, 5_000_000] {
         let jpeg = samples::jpeg_of_exactly(bytes, 7);
         assert_eq!(jpeg.len(), bytes);
         assert_eq!(decoded(&jpeg, Decoded::Jpeg), (64, 48), "{bytes}");

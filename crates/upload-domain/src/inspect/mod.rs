@@ -1,6 +1,15 @@
 //! What a file's first bytes say: the one decision, used by both servers, whether a body is an image that may be kept.
 //!
-//! Only the header is read; nothing is decoded, so a pixel bomb costs nothing. GIF and SVG are absent on purpose.
+//! Only headers are read; nothing is decoded, so a pixel bomb costs nothing. They are read by the rules that decoders share, and
+//! where one decoder would go on otherwise than another, the file is refused: whoever shows it must not see a larger image than
+//! was judged. GIF and SVG are absent on purpose.
+
+mod head;
+mod jpeg;
+mod png;
+mod webp;
+
+use head::Head;
 
 use crate::{ImageFormat, ImageLimits, words};
 
@@ -18,7 +27,7 @@ words!(
         ContentMismatch = "content_mismatch",
         /// It is wider, higher or has more pixels than allowed.
         ImageTooLarge = "image_too_large",
-        /// Its dimensions do not stand within the first [`HEAD_BYTES`].
+        /// Its headers do not end within the first [`HEAD_BYTES`].
         HeaderTooLong = "header_too_long",
         /// Its SHA-256 is not the declared one.
         ChecksumMismatch = "checksum_mismatch",
@@ -37,7 +46,8 @@ pub struct Dimensions {
 /// Decides from a file's first bytes whether it may be kept.
 ///
 /// `head` is the whole file or its first [`HEAD_BYTES`], whichever is less; `total_bytes` is the file's length and
-/// `expected_bytes` the declared one. The sizes are judged first, then the format, then the dimensions.
+/// `expected_bytes` the declared one. The sizes are judged first, then the format, then the dimensions. A shorter head is either
+/// judged as the longer would be, or [`Refusal::HeaderTooLong`].
 pub fn inspect(
     head: &[u8],
     total_bytes: u64,
@@ -51,16 +61,11 @@ pub fn inspect(
     if total_bytes > limits.max_image_bytes || expected_bytes.is_some_and(|expected| expected != total_bytes) {
         return Err(Refusal::SizeMismatch);
     }
-    if !has_magic(head, format) {
-        return Err(Refusal::ContentMismatch);
-    }
-    let cut_off = (head.len() as u64) < total_bytes;
-    let size = imagesize::blob_size(head).map_err(|_cause| {
-        // The parser cannot tell a damaged header from one that goes on: only a cut-off one may still be whole.
-        if cut_off { Refusal::HeaderTooLong } else { Refusal::ContentMismatch }
-    })?;
-    let (Ok(width), Ok(height)) = (u32::try_from(size.width), u32::try_from(size.height)) else {
-        return Err(Refusal::ImageTooLarge);
+    let mut head = Head::new(head, total_bytes);
+    let Dimensions { width, height } = match format {
+        ImageFormat::Jpeg => jpeg::dimensions(&mut head)?,
+        ImageFormat::Png => png::dimensions(&mut head)?,
+        ImageFormat::Webp => webp::dimensions(&mut head)?,
     };
     if width == 0 || height == 0 {
         return Err(Refusal::ContentMismatch);
@@ -72,25 +77,17 @@ pub fn inspect(
     Ok(Dimensions { width, height })
 }
 
-/// The signatures of the WHATWG MIME Sniffing Standard, section 6.1.
-fn has_magic(head: &[u8], format: ImageFormat) -> bool {
-    match format {
-        ImageFormat::Jpeg => head.starts_with(&[0xFF, 0xD8, 0xFF]),
-        ImageFormat::Png => head.starts_with(b"\x89PNG\r\n\x1a\n"),
-        ImageFormat::Webp => head.starts_with(b"RIFF") && head.get(8..14) == Some(b"WEBPVP"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The signature and `IHDR` of a PNG of the given size (PNG specification, section 11.2.2).
+    /// The signature, `IHDR` and an empty `IDAT` of a PNG of the given size (PNG specification, section 11.2).
     fn png(width: u32, height: u32) -> Vec<u8> {
         let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
         bytes.extend(width.to_be_bytes());
         bytes.extend(height.to_be_bytes());
         bytes.extend([8, 6, 0, 0, 0, 0, 0, 0, 0]);
+        bytes.extend(b"\0\0\0\0IDAT\0\0\0\0");
         bytes
     }
 

@@ -1,0 +1,6 @@
+//! What the head of a file says, beside what decoders see in the same bytes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod decoders;
+mod mutations;
+mod sizes;
