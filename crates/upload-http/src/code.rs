@@ -92,6 +92,8 @@ codes! {
     PostNotFound = "post_not_found", NOT_FOUND, Retry::Never, "Use the id of a post that is there.";
     /// The route does not take this method.
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Retry::Never, "Use a method that `Allow` names.";
+    /// The JSON body did not come in time.
+    BodyTimeout = "body_timeout", REQUEST_TIMEOUT, Retry::Possible, "Send it again, with all of the body at once.";
     /// The form came too slowly, or for too long.
     UploadTimeout = "upload_timeout", REQUEST_TIMEOUT, Retry::Possible, "Send it again over a faster connection.";
     /// The image has been linked before, perhaps to something that is gone: an image is linked once.

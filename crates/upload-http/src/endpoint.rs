@@ -31,7 +31,7 @@ const CODES: &str = "x-problem-codes";
 /// What every route that asks the database can answer.
 const DATABASE: &[Code] = &[Code::Overloaded, Code::DatabaseUnavailable, Code::ShuttingDown];
 /// What every route that takes JSON can answer to what is none, or not the right one.
-const JSON: &[Code] = &[Code::InvalidRequest, Code::PayloadTooLarge, Code::UnsupportedMediaType];
+const JSON: &[Code] = &[Code::InvalidRequest, Code::BodyTimeout, Code::PayloadTooLarge, Code::UnsupportedMediaType];
 
 /// A route.
 #[derive(Clone)]

@@ -5,6 +5,7 @@ mod boundary;
 mod caller;
 mod clocks;
 mod code;
+mod connection;
 mod endpoint;
 mod error;
 mod form;

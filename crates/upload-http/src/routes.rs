@@ -7,16 +7,24 @@ mod metrics;
 mod posts;
 mod users;
 
+use std::{ops::Deref, time::Duration};
+
 use actix_web::{
-    HttpRequest,
+    FromRequest, HttpRequest,
+    dev::Payload,
     error::{JsonPayloadError, PathError},
     web,
 };
+use futures::{FutureExt as _, future::LocalBoxFuture};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::{ApiError, Code, Endpoint, IssueForm, health};
 
 /// Longest JSON body, in bytes.
 const JSON_LIMIT: usize = 64 * 1024;
+/// How long a JSON body may take.
+const JSON_TIME: Duration = Duration::from_secs(10);
 
 /// Why an image cannot be had, be it for a link, an upload or a form.
 pub const NOT_PENDING: &[Code] = &[
@@ -35,6 +43,9 @@ pub const NOT_PENDING: &[Code] = &[
 /// Why an image cannot be linked, besides [`NOT_PENDING`].
 const LINK: &[Code] =
     &[Code::WrongPath, Code::NotUploaded, Code::UploadChanged, Code::StorageTimeout, Code::StorageUnavailable];
+
+/// A JSON body that came in time; actix's own extractor waits for ever.
+struct Json<T>(T);
 
 /// The routes of both servers.
 pub(crate) fn endpoints(forms: &dyn IssueForm) -> Vec<Endpoint> {
@@ -69,6 +80,37 @@ pub(crate) fn endpoints(forms: &dyn IssueForm) -> Vec<Endpoint> {
             users::delete_profile_image_operation(),
         ),
     ]
+}
+
+impl<T> Json<T> {
+    fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> Deref for Json<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+    type Error = actix_web::Error;
+    type Future = LocalBoxFuture<'static, Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let reading = timeout(JSON_TIME, web::Json::<T>::from_request(request, payload));
+        let read = async {
+            let body = reading.await.map_err(|elapsed| {
+                let detail = format!("The JSON body did not come within {} seconds.", JSON_TIME.as_secs());
+                ApiError::new(Code::BodyTimeout, detail).cause(elapsed.to_string())
+            })??;
+            Ok(Self(body.into_inner()))
+        };
+        read.boxed_local()
+    }
 }
 
 /// How input is read.

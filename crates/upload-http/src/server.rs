@@ -7,7 +7,7 @@
 //! uploads among them, and actix gets a little longer than that to bring the answers out.
 
 use std::{
-    future::Future,
+    future::{Future, ready},
     io::{ErrorKind, Write as _},
     net::SocketAddr,
     process::ExitCode,
@@ -16,8 +16,11 @@ use std::{
 };
 
 use actix_cors::Cors;
+use actix_http::{HttpService, KeepAlive, error::DispatchError};
+use actix_service::{IntoServiceFactory as _, ServiceFactoryExt as _, fn_service, map_config};
 use actix_web::{
-    App, HttpServer,
+    App, Error,
+    dev::{AppConfig, Extensions},
     http::{Method, header},
     middleware::from_fn,
     web,
@@ -26,7 +29,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Parser;
 use prometheus_client::registry::Registry;
 use tokio::{
-    net::{TcpSocket, lookup_host},
+    net::{TcpSocket, TcpStream, lookup_host},
     runtime::Handle,
     signal::unix::{SignalKind, signal},
     sync::Semaphore,
@@ -39,8 +42,14 @@ use url::Url;
 
 use crate::{
     ActiveUploads, Background, CommonSettings, Endpoint, IssueForm, Metrics, SettingsError, Shared, Shutdown,
-    TokenVerifier, boundary::boundary, health::Health, logging, metrics, openapi::Interface,
-    request_id::REQUEST_ID_HEADER, routes, settings, start_up,
+    TokenVerifier,
+    boundary::boundary,
+    connection::{Connection, Places, watch},
+    health::Health,
+    logging, metrics,
+    openapi::Interface,
+    request_id::REQUEST_ID_HEADER,
+    routes, settings, start_up,
 };
 
 /// Connections that may wait to be accepted; the kernel may allow fewer.
@@ -50,12 +59,8 @@ const BACKLOG: u32 = 4096;
 /// gives to TCP as a whole (`tcp_mem`), everybody's packets are dropped, and a cgroup v2 is charged for all of it. It also bounds what one
 /// connection can bring, to some 64 KiB in each round trip; a proxy in front has its own.
 const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
-/// How long a request's head may take.
-const CLIENT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection lingers after an early answer, so that a client that still sends can read it (actix-http#3967).
-const CLIENT_DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an idle connection is kept: longer than nginx keeps its own (60 s), so that the proxy is the one to close.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long a connection lingers after an early answer, so that a client that still sends can read it (actix-web#3967).
+const LINGER_TIME: Duration = Duration::from_secs(1);
 /// How long the last answers may take to get out after the time for a stop is over, in seconds.
 const ANSWER_GRACE_SECONDS: u64 = 2;
 /// How long tracked work may take after the server has returned.
@@ -183,24 +188,41 @@ impl Server {
         let connections = usize::try_from(http.max_connections).unwrap_or(usize::MAX).div_ceil(workers);
         let origins = http.cors_origins.clone();
         let data = web::Data::new(shared.clone());
-        let server = HttpServer::new(move || {
-            App::new()
+        let server = actix_server::Server::build()
+            .workers(workers)
+            .max_concurrent_connections(connections)
+            .shutdown_timeout(http.shutdown_timeout + ANSWER_GRACE_SECONDS)
+            .disable_signals();
+        let stopping = server.graceful_shutdown_signal();
+        // As actix-web's `HttpServer` does it, but for the connections: its are always plain ones.
+        let worker = move || {
+            let app = App::new()
                 .app_data(data.clone())
                 .configure(|config| configure(config))
                 .wrap(from_fn(boundary))
                 .wrap(cors(&origins))
-        })
-        .workers(workers)
-        .max_connections(connections)
-        .keep_alive(KEEP_ALIVE)
-        .client_request_timeout(CLIENT_REQUEST_TIMEOUT)
-        .client_disconnect_timeout(CLIENT_DISCONNECT_TIMEOUT)
-        .h1_allow_half_closed(false)
-        .shutdown_timeout(http.shutdown_timeout + ANSWER_GRACE_SECONDS)
-        .disable_signals()
-        .listen(listener)
-        .context("the server cannot listen")?
-        .run();
+                .wrap(from_fn(watch));
+            let app = app.into_factory().map_err(|error: Error| error.error_response());
+            let (stopping, places) = (stopping.clone(), Places::new(connections));
+            let requests = HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                // These two times are the connection's.
+                .keep_alive(KeepAlive::Os)
+                .client_request_timeout(Duration::ZERO)
+                .client_disconnect_timeout(LINGER_TIME)
+                .h1_allow_half_closed(false)
+                .on_connect_ext(|connection: &Connection, extensions: &mut Extensions| connection.extend(extensions))
+                .h1(map_config(app, |()| AppConfig::default()));
+            let connections = fn_service(move |stream: TcpStream| {
+                let peer = stream.peer_addr().ok();
+                ready(Ok::<_, DispatchError>((Connection::new(stream, &places), peer)))
+            });
+            connections.and_then(requests)
+        };
+        let server = server.listen("http", listener, worker).context("the server cannot listen")?.run();
 
         let (health, shutdown) = (Arc::clone(&shared.health), shared.shutdown.clone());
         // Not tracked: it ends with the stop and finishes nothing, and whoever drains would wait for it.

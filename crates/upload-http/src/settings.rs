@@ -124,7 +124,7 @@ pub struct HttpSettings {
     #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub http_workers: Option<u16>,
 
-    /// Most connections at once, over all workers; further ones wait in the listen backlog.
+    /// Most connections at once, over all workers; further ones wait in the listen backlog until an idle one makes room.
     #[arg(long, env, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 }

@@ -113,6 +113,11 @@ impl Client {
         Ok(Self { http, server: server.into(), token: None })
     }
 
+    /// The server's URL.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
     /// The same caller at another server.
     #[must_use]
     pub fn at(&self, server: impl Into<String>) -> Self {

@@ -46,8 +46,13 @@ for path in sys.argv[1:]:
     except Exception:
         pass
 ";
-    let found = Command::new("python3").args(["-c", "import PIL.Image"]).output();
-    found.is_ok_and(|output| output.status.success()).then(|| asked(files, &["python3", "-c", SCRIPT]))
+    // Debian's package is for Debian's Python, and another may come first.
+    let has_pillow = |python: &&str| {
+        let found = Command::new(python).args(["-c", "import PIL.Image"]).output();
+        found.is_ok_and(|output| output.status.success())
+    };
+    let python = ["python3", "/usr/bin/python3"].into_iter().find(has_pillow)?;
+    Some(asked(files, &[python, "-c", SCRIPT]))
 }
 
 /// What libvips sees; `None` where there is none.

@@ -3,7 +3,7 @@
 use actix_web::{
     HttpResponse,
     http::StatusCode,
-    web::{Data, Json, Path},
+    web::{Data, Path},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,7 +16,7 @@ use utoipa::{ToSchema, openapi::Object};
 use uuid::Uuid;
 
 use super::{
-    LINK, NOT_PENDING,
+    Json, LINK, NOT_PENDING,
     users::{LinkImage, link_example},
 };
 use crate::{

@@ -8,7 +8,7 @@ use actix_web::{
         StatusCode,
         header::{CACHE_CONTROL, LOCATION},
     },
-    web::{Data, Json, Path},
+    web::{Data, Path},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use upload_storage::ReadUrl;
 use utoipa::{ToSchema, openapi::Response};
 use uuid::Uuid;
 
-use super::NOT_PENDING;
+use super::{Json, NOT_PENDING};
 use crate::{
     ApiError, Caller, Code, FormMethod, ImageEntity, IssueForm, Operation, PresignedForm, Shared, endpoint::header,
     refused_claim, schemas,

@@ -3,7 +3,7 @@
 use actix_web::{
     HttpResponse,
     http::StatusCode,
-    web::{Data, Json, Path},
+    web::{Data, Path},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,7 +14,7 @@ use utoipa::{
     openapi::{Array, Object, Response, schema::ArrayBuilder},
 };
 
-use super::{LINK, NOT_PENDING, users::EXAMPLE_ID};
+use super::{Json, LINK, NOT_PENDING, users::EXAMPLE_ID};
 use crate::{
     ApiError, Caller, Code, Operation, Shared,
     link_post::{PostText, create_post},

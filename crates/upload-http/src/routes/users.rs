@@ -1,17 +1,13 @@
 //! The caller and their profile image.
 
-use actix_web::{
-    HttpResponse,
-    http::StatusCode,
-    web::{Data, Json},
-};
+use actix_web::{HttpResponse, http::StatusCode, web::Data};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use upload_domain::ImageId;
 use upload_persistence::{profile_images, users};
 use utoipa::{ToSchema, openapi::Response};
 
-use super::{LINK, NOT_PENDING};
+use super::{Json, LINK, NOT_PENDING};
 use crate::{
     ApiError, Caller, Operation, Shared,
     link::{Linked, Profile, link},

@@ -26,6 +26,7 @@ mod bad_bodies;
 mod bad_files;
 mod bad_json;
 mod bad_requests;
+mod connections;
 mod crashes;
 mod every_route;
 mod images;
@@ -110,6 +111,13 @@ suite! { $
     bad_requests:
         a_json_body_whose_length_lies_changes_nothing,
         a_broken_request_does_not_hurt_the_server;
+    connections:
+        a_head_that_does_not_end_is_given_up,
+        a_json_body_that_does_not_come_is_given_up,
+        what_follows_a_refusal_is_not_read_for_ever,
+        a_client_that_never_reads_is_given_up,
+        idle_connections_make_room,
+        two_thousand_that_keep_still_hurt_nobody;
     crashes:
         a_server_that_dies_after_its_copy_leaves_nothing_behind,
         a_copy_that_comes_late_leaves_nothing_behind;

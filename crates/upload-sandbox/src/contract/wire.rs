@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, bail};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, tcp::OwnedReadHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     time::timeout,
 };
 use url::Url;
@@ -85,7 +85,8 @@ pub(super) async fn exchange(url: &str, bytes: Vec<u8>, then: Then) -> Result<Op
     Ok(answer)
 }
 
-fn authority(url: &Url) -> Result<String> {
+/// The host and port of a URL.
+pub(super) fn authority(url: &Url) -> Result<String> {
     let host = url.host_str().context("a URL without a host")?;
     let port = url.port_or_known_default().context("a URL without a port")?;
     Ok(format!("{host}:{port}"))
@@ -154,7 +155,8 @@ pub(super) fn chunked(body: &[u8], chunk_bytes: usize) -> Vec<u8> {
     bytes
 }
 
-async fn read_answer(reader: &mut OwnedReadHalf) -> Result<Option<Answer>> {
+/// Reads to the end of the first answer; `None` where there is none.
+pub(super) async fn read_answer(reader: &mut (impl AsyncRead + Unpin)) -> Result<Option<Answer>> {
     let mut bytes = Vec::new();
     let mut open = true;
     while open {

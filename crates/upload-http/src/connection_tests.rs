@@ -1,0 +1,112 @@
+//! The times that a test through HTTP would have to wait for, by a clock that is told.
+
+use std::future::poll_fn;
+
+use tokio::{
+    net::TcpListener,
+    time::{advance, timeout},
+};
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A client and what the server has of it.
+async fn pair(places: &Rc<Places>) -> (TcpStream, Connection) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap_or_else(|error| panic!("no port: {error}"));
+    let address = listener.local_addr().unwrap_or_else(|error| panic!("no address: {error}"));
+    let (client, server) = futures::join!(TcpStream::connect(address), listener.accept());
+    let (Ok(client), Ok((server, _address))) = (client, server) else { panic!("no connection") };
+    (client, Connection::new(server, places))
+}
+
+/// How many bytes come next; none is the end.
+async fn next(connection: &mut Connection) -> usize {
+    let mut bytes = [0; 16 * 1024];
+    let mut buffer = ReadBuf::new(&mut bytes);
+    let read = poll_fn(|context| Pin::new(&mut *connection).poll_read(context, &mut buffer)).await;
+    read.unwrap_or_else(|error| panic!("it cannot be read: {error}"));
+    buffer.filled().len()
+}
+
+async fn send(client: &TcpStream, bytes: &[u8]) {
+    client.writable().await.unwrap_or_else(|error| panic!("it cannot be written: {error}"));
+    assert_eq!(client.try_write(bytes).ok(), Some(bytes.len()));
+}
+
+async fn answered(connection: &mut Connection) {
+    connection.progress.stage.set(Stage::Answered);
+    let flushed = poll_fn(|context| Pin::new(&mut *connection).poll_flush(context)).await;
+    assert!(flushed.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_kept_for_its_time_after_each_answer() {
+    let (_client, mut connection) = pair(&Places::new(10)).await;
+    for _ in 0..2 {
+        answered(&mut connection).await;
+        let begun = Instant::now();
+        assert_eq!(next(&mut connection).await, 0);
+        assert_eq!(begun.elapsed().as_secs(), IDLE_TIME.as_secs());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_has_its_time_however_often_a_byte_comes() {
+    let (client, mut connection) = pair(&Places::new(10)).await;
+    answered(&mut connection).await;
+    let begun = Instant::now();
+    advance(MINUTE).await;
+    for _ in 0..5 {
+        send(&client, b"G").await;
+        assert_eq!(next(&mut connection).await, 1);
+        advance(Duration::from_millis(900)).await;
+    }
+    assert_eq!(next(&mut connection).await, 0);
+    assert_eq!(begun.elapsed().as_secs(), (MINUTE + HEAD_TIME).as_secs());
+    let mut told = [0; 200];
+    client.readable().await.unwrap_or_else(|error| panic!("nothing comes: {error}"));
+    let bytes = client.try_read(&mut told).unwrap_or_default();
+    assert_eq!(&told[..bytes], TOO_LATE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_timed_while_a_request_is_served() {
+    let (client, mut connection) = pair(&Places::new(10)).await;
+    send(&client, b"GET").await;
+    assert_eq!(next(&mut connection).await, 3);
+    connection.progress.stage.set(Stage::Serving);
+    assert!(timeout(60 * MINUTE, next(&mut connection)).await.is_err(), "the server takes as long as it takes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_asked_for_is_read_up_to_its_limit() {
+    let (client, mut connection) = pair(&Places::new(10)).await;
+    answered(&mut connection).await;
+    let begun = Instant::now();
+    for _ in 0..UNASKED_BYTES / 1024 {
+        send(&client, &[0; 1024]).await;
+        assert_eq!(next(&mut connection).await, 1024);
+    }
+    send(&client, &[0; 1024]).await;
+    assert_eq!(next(&mut connection).await, 0, "more is not read, and it ends");
+    assert_eq!(begun.elapsed().as_secs(), HEAD_TIME.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_been_idle_longest_makes_room() {
+    let places = Places::new(3);
+    let (_first_client, mut first) = pair(&places).await;
+    let (_second_client, mut second) = pair(&places).await;
+    answered(&mut first).await;
+    answered(&mut second).await;
+    assert!(timeout(MINUTE, next(&mut first)).await.is_err(), "there is room");
+    let (_third_client, third) = pair(&places).await;
+    let begun = Instant::now();
+    assert_eq!(next(&mut first).await, 0);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    drop((first, third));
+    assert!(timeout(Duration::from_secs(1), next(&mut second)).await.is_err(), "there is room again");
+    drop(second);
+    assert_eq!((places.taken.get(), places.idle.borrow().len()), (0, 0));
+}
