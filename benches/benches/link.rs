@@ -7,7 +7,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 use upload_domain::{AttemptId, Dimensions, ImageFormat, ImageId, ImagePath, Role, UserId, UserStatus};
 use upload_persistence::{
-    Connection, Verified,
+    Connection, Verified, image_attempts,
     images::{self, NewImage},
     profile_images,
 };
@@ -66,7 +66,7 @@ async fn once(connection: &mut Connection, user: UserId, times: &mut Times) {
     };
     images::insert_pending(connection, &new).await.unwrap().unwrap();
     let begun = Instant::now();
-    images::claim_link(connection, image, user, attempt, LEASE, LEASE).await.unwrap().unwrap();
+    image_attempts::claim_link(connection, image, user, attempt, LEASE, LEASE).await.unwrap().unwrap();
     times.claim += begun.elapsed();
     let media_key = format!("media/{image}/{attempt}");
     let verified = Verified {

@@ -46,19 +46,19 @@ for path in sys.argv[1:]:
     except Exception:
         pass
 ";
-    // Debian's package is for Debian's Python, and another may come first.
-    let has_pillow = |python: &&str| {
-        let found = Command::new(python).args(["-c", "import PIL.Image"]).output();
-        found.is_ok_and(|output| output.status.success())
-    };
-    let python = ["python3", "/usr/bin/python3"].into_iter().find(has_pillow)?;
+    let has_it = |python: &&str| runs(Command::new(python).args(["-c", "import PIL.Image"]));
+    // The system's, too: that is where apt-get puts it, whatever is first on PATH.
+    let python = ["python3", "/usr/bin/python3"].into_iter().find(has_it)?;
     Some(asked(files, &[python, "-c", SCRIPT]))
 }
 
 /// What libvips sees; `None` where there is none.
 pub fn libvips(files: &[File]) -> Option<Vec<Seen>> {
-    let found = Command::new("vipsheader").arg("--version").output();
-    found.is_ok_and(|output| output.status.success()).then(|| asked(files, &["vipsheader"]))
+    runs(Command::new("vipsheader").arg("--version")).then(|| asked(files, &["vipsheader"]))
+}
+
+fn runs(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
 }
 
 /// Asks a command that prints each file's path and, in the next word, its size.

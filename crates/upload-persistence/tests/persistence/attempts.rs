@@ -188,7 +188,7 @@ async fn a_key_is_named_until_it_is_committed_or_swept() {
 
     // A claim names its key, also once the next one has taken its place.
     let died = world.held(world.user, ImagePath::UserProfile).await;
-    assert_eq!(world.trail().await, [died.media_key.clone()]);
+    assert_eq!(world.trail().await, std::slice::from_ref(&died.media_key));
     world.run_out(died.image).await;
     let next = world.claim(died.image, world.user).await.unwrap().attempt.unwrap();
     let next_key = media_key(died.image, next);
@@ -204,14 +204,14 @@ async fn a_key_is_named_until_it_is_committed_or_swept() {
     let first = new.upload.unwrap().attempt;
     images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
     let first_key = media_key(new.id, first);
-    assert_eq!(world.trail().await, [first_key.clone()]);
+    assert_eq!(world.trail().await, std::slice::from_ref(&first_key));
     image_attempts::finish_upload(&mut connection, &finished(new.id, first, &first_key)).await.unwrap().unwrap();
     assert_eq!(world.trail().await, nobody);
     let (second, lasts) = (new_attempt(), Duration::from_secs(180));
     image_attempts::claim_upload(&mut connection, new.id, second, lasts, CUTOFF).await.unwrap().unwrap();
     let second_key = media_key(new.id, second);
     image_attempts::finish_upload(&mut connection, &finished(new.id, second, &second_key)).await.unwrap().unwrap();
-    assert_eq!(world.trail().await, [first_key.clone()]);
+    assert_eq!(world.trail().await, std::slice::from_ref(&first_key));
 
     // A post takes what an upload has verified, whose own attempt has left nothing, and what it has copied.
     let claimed = world.claim(new.id, world.user).await.unwrap();
