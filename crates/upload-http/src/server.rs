@@ -194,7 +194,8 @@ impl Server {
             .shutdown_timeout(http.shutdown_timeout + ANSWER_GRACE_SECONDS)
             .disable_signals();
         let stopping = server.graceful_shutdown_signal();
-        // As actix-web's `HttpServer` does it, but for the connections: its are always plain ones.
+        // As actix-web's `HttpServer` does it (4.18, `listen`; the signal is hidden from actix-http's documentation), but for the
+        // connections: its are always plain ones.
         let worker = move || {
             let app = App::new()
                 .app_data(data.clone())
