@@ -1,8 +1,9 @@
 //! Up, down, and up again; and how a schema stands against the binary.
 
 use diesel_async::SimpleAsyncConnection;
+use upload_domain::ImagePath;
 use upload_persistence::{
-    Database, DatabaseError, DatabaseSettings,
+    Database, DatabaseError, DatabaseSettings, image_attempts,
     migrations::{self, SchemaStanding},
 };
 
@@ -38,6 +39,33 @@ async fn two_that_migrate_at_once_wait_for_each_other() {
     let mut applied = [one.unwrap().len(), other.unwrap().len()];
     applied.sort_unstable();
     assert_eq!(applied, [0, migrations_in_the_folder()]);
+}
+
+/// Servers of the release before go on for a while, and know nothing of the trail.
+#[tokio::test]
+async fn attempts_that_run_while_the_trail_is_made_are_in_it() {
+    let world = World::new().await;
+    let [finished, died] =
+        [world.held(world.user, ImagePath::Post).await, world.held(world.user, ImagePath::Post).await];
+    world.sql(include_str!("../../../../migrations/2026-11-26-000001_image_attempts/down.sql")).await;
+    world.sql(include_str!("../../../../migrations/2026-11-26-000001_image_attempts/up.sql")).await;
+    let mut trail = world.trail().await;
+    trail.sort();
+    assert_eq!(trail, [finished.media_key.clone(), died.media_key.clone()]);
+
+    // They commit without a word to the trail: then the key is the image's, and no sweep takes it.
+    let commit = format!(
+        "UPDATE image SET media_key = '{}', media_byte_size = 1, width = 1, height = 1,
+             attempt = NULL, attempt_kind = NULL, attempt_until = NULL
+         WHERE id = '{}'",
+        finished.media_key, finished.image
+    );
+    world.sql(&commit).await;
+    world.sql("UPDATE image_attempt SET until = now() - interval '1 s'").await;
+    let mut connection = world.connection().await;
+    let abandoned = image_attempts::take_abandoned(&mut connection, 500).await.unwrap();
+    assert_eq!(abandoned.into_iter().map(|one| one.key).collect::<Vec<_>>(), [died.media_key.clone()]);
+    assert_eq!(world.trail().await, [died.media_key]);
 }
 
 #[tokio::test]

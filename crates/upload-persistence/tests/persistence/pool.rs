@@ -154,7 +154,12 @@ async fn a_database_that_is_away_or_silent_is_unavailable() {
     let database = Database::new(&settings, runtime).unwrap();
     let error = database.ping().await.unwrap_err();
     assert!(matches!(error, DatabaseError::Unavailable(_)), "it takes the connection and says nothing: {error:?}");
-    drop(nobody);
+    // Bound and not listening: no other process can take the port meanwhile.
+    let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+    deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("postgres://somebody:secret-word@{}/anything", deaf.local_addr().unwrap());
+    let settings = DatabaseSettings::for_url(url.as_str());
+    let database = Database::new(&settings, world.stand.runtime().clone()).unwrap();
     let error = database.ping().await.unwrap_err();
     assert!(matches!(error, DatabaseError::Unavailable(_)), "nobody listens: {error:?}");
     assert!(!format!("{error:?} {settings:?} {database:?}").contains("secret-word"));
