@@ -52,7 +52,6 @@ const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nc
 pub(crate) struct Connection {
     stream: TcpStream,
     progress: Rc<Progress>,
-    places: Rc<Places>,
     timer: Pin<Box<Sleep>>,
     /// Until when the client must have read what it has not taken.
     read_until: Option<Instant>,
@@ -61,6 +60,7 @@ pub(crate) struct Connection {
 /// Where a connection is, as both its bytes and its requests see it.
 pub(crate) struct Progress {
     stage: Cell<Stage>,
+    places: Rc<Places>,
     /// What is left of the newest request's body. As long as it is held, actix closes the connection after the answer and lingers for a
     /// set time; once dropped, it would read chunks until they end.
     unread: Cell<Option<Payload>>,
@@ -98,9 +98,9 @@ impl Connection {
         places.taken.set(places.taken.get() + 1);
         places.make_room();
         let until = Instant::now() + HEAD_TIME;
-        let progress =
-            Rc::new(Progress { stage: Cell::new(Stage::Coming { until, bytes: 0 }), unread: Cell::default() });
-        Self { stream, progress, places: Rc::clone(places), timer: Box::pin(sleep_until(until)), read_until: None }
+        let stage = Cell::new(Stage::Coming { until, bytes: 0 });
+        let progress = Rc::new(Progress { stage, places: Rc::clone(places), unread: Cell::default() });
+        Self { stream, progress, timer: Box::pin(sleep_until(until)), read_until: None }
     }
 
     /// For [`watch`].
@@ -127,7 +127,7 @@ impl Connection {
     fn ends(&mut self, came: Poll<usize>, context: &mut Context<'_>) -> bool {
         match (self.progress.stage.get(), came) {
             (Stage::Coming { until, bytes }, Poll::Ready(more)) => {
-                self.progress.stage.set(Stage::Coming { until, bytes: bytes + more });
+                self.progress.enter(Stage::Coming { until, bytes: bytes + more });
                 false
             }
             (Stage::Coming { until, bytes }, Poll::Pending) => {
@@ -138,13 +138,12 @@ impl Connection {
                 }
                 over
             }
-            (Stage::Idle { number, .. }, Poll::Ready(bytes)) => {
-                self.places.leave(number);
-                self.progress.stage.set(Stage::Coming { until: Instant::now() + HEAD_TIME, bytes });
+            (Stage::Idle { .. }, Poll::Ready(bytes)) => {
+                self.progress.enter(Stage::Coming { until: Instant::now() + HEAD_TIME, bytes });
                 false
             }
             (Stage::Idle { until, number }, Poll::Pending) => {
-                !self.places.keep(number, context.waker()) || self.is_over(until, context)
+                !self.progress.places.keep(number, context.waker()) || self.is_over(until, context)
             }
             (Stage::Serving | Stage::Answered, _) => false,
         }
@@ -192,8 +191,8 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         this.read_until = None;
         if matches!(this.progress.stage.get(), Stage::Answered) {
-            let number = this.places.enter(context.waker());
-            this.progress.stage.set(Stage::Idle { until: Instant::now() + IDLE_TIME, number });
+            let number = this.progress.places.enter(context.waker());
+            this.progress.enter(Stage::Idle { until: Instant::now() + IDLE_TIME, number });
         }
         Pin::new(&mut this.stream).poll_flush(context)
     }
@@ -205,10 +204,23 @@ impl AsyncWrite for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if let Stage::Idle { number, .. } = self.progress.stage.get() {
+        self.progress.leave_idle();
+        let taken = &self.progress.places.taken;
+        taken.set(taken.get() - 1);
+    }
+}
+
+impl Progress {
+    fn enter(&self, stage: Stage) {
+        self.leave_idle();
+        self.stage.set(stage);
+    }
+
+    /// Not only bytes end it: actix flushes between requests that came in one piece, and begins the next without a read.
+    fn leave_idle(&self) {
+        if let Stage::Idle { number, .. } = self.stage.get() {
             self.places.leave(number);
         }
-        self.places.taken.set(self.places.taken.get() - 1);
     }
 }
 
@@ -251,7 +263,7 @@ pub(crate) async fn watch(
     let Some(progress) = request.conn_data::<Rc<Progress>>().cloned() else {
         return next.call(request).await;
     };
-    progress.stage.set(Stage::Serving);
+    progress.enter(Stage::Serving);
     progress.unread.set(None);
     let payload = match request.take_payload() {
         Payload::None => Payload::None,
@@ -263,7 +275,7 @@ pub(crate) async fn watch(
     request.set_payload(payload);
     let outcome = next.call(request).await;
     // Every answer is in memory as a whole, so actix has all of it now.
-    progress.stage.set(Stage::Answered);
+    progress.enter(Stage::Answered);
     outcome
 }
 
