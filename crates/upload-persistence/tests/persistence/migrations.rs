@@ -64,7 +64,8 @@ async fn attempts_that_run_while_the_trail_is_made_are_in_it() {
     world.sql("UPDATE image_attempt SET until = now() - interval '1 s'").await;
     let mut connection = world.connection().await;
     let abandoned = image_attempts::take_abandoned(&mut connection, 500).await.unwrap();
-    assert_eq!(abandoned.into_iter().map(|one| one.key).collect::<Vec<_>>(), [died.media_key.clone()]);
+    let abandoned: Vec<String> = abandoned.into_iter().map(|one| one.key).collect();
+    assert_eq!(abandoned, std::slice::from_ref(&died.media_key));
     assert_eq!(world.trail().await, [died.media_key]);
 }
 
