@@ -13,7 +13,7 @@ CREATE TABLE image_attempt (
 CREATE INDEX image_attempt_until ON image_attempt (until);
 
 COMMENT ON TABLE image_attempt IS 'Media keys that an attempt writes, or may have written, and that no image names. A commit moves the key from here to the image in one statement.';
-COMMENT ON COLUMN image_attempt.id IS 'The attempt, or a new id for the key of an upload that a later upload replaced.';
+COMMENT ON COLUMN image_attempt.id IS 'The attempt, or a new id for a key that its image named before: it was replaced, or the image was swept.';
 COMMENT ON COLUMN image_attempt.image_id IS 'The image that the bytes are for; it may be gone.';
 COMMENT ON COLUMN image_attempt.key IS 'The media key, in this row from before its first byte until its object is deleted.';
 COMMENT ON COLUMN image_attempt.until IS 'When the last write to the key is over, so that a sweep may delete its object and then this row. A sweep that takes the row puts it off.';

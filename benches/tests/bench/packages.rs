@@ -1,6 +1,3 @@
-// NOTE, 13:11: two sessions were given this worktree. The first one (started 12:02) wrote over this file at 12:56:55, before it knew of
-// the second (started 12:34); what the second had here is lost, and this is the first one's draft. The first has left this
-// worktree for good and works in a clone, /tmp/tests-first-session/repo (branch tests-b); it has nothing else in here.
 //! Node's packages are installed once, whoever asks at once, and a part of them is never taken for the whole.
 //!
 //! Shells stand in for npm. What npm itself installs is what the tests of the baselines run.

@@ -35,7 +35,7 @@ pub use error::ApiError;
 pub use form::{FormMethod, FormParts, IssueForm, PresignedForm};
 pub use link::refused_claim;
 pub use metrics::Metrics;
-pub use prepare::{discard, release};
+pub use prepare::{discard, release, take_back};
 pub use routes::NOT_PENDING;
 pub use server::{Server, Start, StartError, Stopped, Strategy, run};
 pub use settings::{CommonSettings, HttpSettings, JwtAlgorithm, LogFormat, SettingsError, parse};

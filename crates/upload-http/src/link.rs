@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::{
     ApiError, Caller, Code, Shared,
     error::chain,
-    prepare::{Claimed, Prepared, discard, link_in_progress, prepare, release},
+    prepare::{Claimed, Prepared, link_in_progress, prepare, take_back},
 };
 
 /// What an image is linked to, and the statements that do it.
@@ -231,10 +231,7 @@ pub(crate) async fn give_up(connection: &mut Connection, prepared: &Prepared) ->
 
 /// Takes back what an attempt did that is known not to have been committed, and hands on why.
 pub(crate) async fn undo(shared: &Shared, prepared: &Prepared, error: ApiError) -> ApiError {
-    release(shared, prepared.image.id, prepared.attempt, prepared.left()).await;
-    if let (true, Some(key)) = (prepared.copied, &prepared.image.media_key) {
-        discard(shared, key).await;
-    }
+    take_back(shared, prepared.image.id, prepared.attempt, prepared.left()).await;
     error
 }
 

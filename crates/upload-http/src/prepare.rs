@@ -90,10 +90,7 @@ pub(crate) async fn prepare(shared: &Shared, claimed: Claimed) -> Result<Prepare
     match verify_and_copy(shared, image, attempt, until).await {
         Ok(prepared) => Ok(prepared),
         Err(Failure { error, left }) => {
-            release(shared, id, attempt, left).await;
-            if left == Left::PerhapsAnObject {
-                discard(shared, &media_key(id, attempt)).await;
-            }
+            take_back(shared, id, attempt, left).await;
             Err(error)
         }
     }
@@ -216,6 +213,14 @@ async fn refuse(shared: &Shared, id: ImageId, attempt: AttemptId, refusal: Refus
 pub async fn discard(shared: &Shared, key: &str) {
     if let Err(error) = shared.storage.delete(key).await {
         warn!(cause = chain(&error), "what an attempt left is not deleted; a sweep does it");
+    }
+}
+
+/// Ends an attempt that does not commit: gives the image back first, and then deletes what may be left.
+pub async fn take_back(shared: &Shared, id: ImageId, attempt: AttemptId, left: Left) {
+    release(shared, id, attempt, left).await;
+    if left == Left::PerhapsAnObject {
+        discard(shared, &media_key(id, attempt)).await;
     }
 }
 

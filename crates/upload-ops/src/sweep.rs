@@ -214,6 +214,9 @@ impl Sweeper {
     /// Expired pending images: how many were taken, and of how many the objects are gone.
     async fn sweep_expired(&self, swept: &mut Swept) -> anyhow::Result<(usize, usize)> {
         let doomed = self.mark().await.context("expired images were not looked up")?;
+        if doomed.is_empty() {
+            return Ok((0, 0));
+        }
         let objects = doomed.iter().map(|doomed| (doomed.id, keys_of(doomed))).collect();
         let gone = self.delete_objects(&objects).await.context("objects of expired images were not deleted")?;
         swept.images += self.delete_rows(&gone).await.context("rows of expired images were not deleted")?;
@@ -223,6 +226,9 @@ impl Sweeper {
     /// What attempts left.
     async fn sweep_attempts(&self, swept: &mut Swept) -> anyhow::Result<(usize, usize)> {
         let abandoned = self.take_abandoned().await.context("what attempts left was not looked up")?;
+        if abandoned.is_empty() {
+            return Ok((0, 0));
+        }
         let objects = abandoned.into_iter().map(|Abandoned { id, key }| (id, BTreeSet::from([key]))).collect();
         let gone = self.delete_objects(&objects).await.context("what attempts left was not deleted")?;
         swept.attempts += self.forget(&gone).await.context("rows of attempts were not deleted")?;
@@ -232,6 +238,9 @@ impl Sweeper {
     /// Incoming keys of linked images.
     async fn sweep_linked(&self, swept: &mut Swept) -> anyhow::Result<(usize, usize)> {
         let linked = self.take_incoming().await.context("linked images were not looked up")?;
+        if linked.is_empty() {
+            return Ok((0, 0));
+        }
         let objects = linked.into_iter().map(|id| (id, BTreeSet::from([incoming_key(id)]))).collect();
         let empty =
             self.delete_objects(&objects).await.context("incoming objects of linked images were not deleted")?;

@@ -75,7 +75,7 @@ diesel::table! {
 diesel::table! {
     /// Media keys that an attempt writes, or may have written, and that no image names. A commit moves the key from here to the image in one statement.
     image_attempt (id) {
-        /// The attempt, or a new id for the key of an upload that a later upload replaced.
+        /// The attempt, or a new id for a key that its image named before: it was replaced, or the image was swept.
         id -> Uuid,
         /// The image that the bytes are for; it may be gone.
         image_id -> Uuid,

@@ -151,6 +151,7 @@ mod tests {
         drop(held);
         assert!(doors.buffer(2048).now_or_never().is_some());
     }
+
     #[tokio::test]
     async fn without_a_queue_there_is_room_as_long_as_nobody_is_before() {
         let limits = AdmissionLimits { waiting: 0, ..admission().limits };

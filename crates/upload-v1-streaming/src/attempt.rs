@@ -13,7 +13,7 @@ use std::{
 
 use tracing::{info, warn};
 use upload_domain::{AttemptId, ImageId, Refusal, media_key};
-use upload_http::{ApiError, Code, Shared, Shutdown, discard, refused_claim, release};
+use upload_http::{ApiError, Code, Shared, Shutdown, discard, refused_claim, release, take_back};
 use upload_persistence::{
     Connection, DatabaseError,
     image_attempts::{self, FinishedUpload, Left},
@@ -114,11 +114,7 @@ impl Hold {
 
     /// Ends the attempt without a commit, and deletes what the store may have kept.
     async fn give_up(&self) {
-        let left = self.left();
-        release(&self.shared, self.image, self.attempt, left).await;
-        if left == Left::PerhapsAnObject {
-            discard(&self.shared, &self.media_key).await;
-        }
+        take_back(&self.shared, self.image, self.attempt, self.left()).await;
     }
 
     /// Records why the body may not be kept, so that a link answers the same, and ends the attempt.

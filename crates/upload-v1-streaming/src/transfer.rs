@@ -176,7 +176,7 @@ impl Transfer<'_> {
     /// needs room in the budget.
     async fn buffer(&self, form: &mut Form) -> Result<Stored, TransferError> {
         let max_bytes = self.limits.max_image_bytes;
-        // Only a form whose file comes late in a long head gets here without: its headers looked predictable.
+        // Only a file that is longer than the head by the line end that its form leaves out gets here without.
         let mut room = None;
         let mut total_bytes = 0;
         let mut blocks = Vec::new();
