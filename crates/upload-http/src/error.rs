@@ -13,11 +13,14 @@ use actix_web::{
 use rand::RngExt as _;
 use serde::Serialize;
 use upload_domain::{ImageId, Refusal};
+use upload_link::{LinkError, Panicked, PostError, chain};
 use upload_persistence::DatabaseError;
 use upload_storage::StorageError;
 use utoipa::ToSchema;
 
 use crate::{Code, Retry, request_id::REQUEST_ID_HEADER, schemas};
+
+const STORAGE_TIMEOUT: &str = "The image store did not answer in time; try again.";
 
 /// A failure as the client sees it, with its cause for the log.
 #[derive(Debug)]
@@ -80,6 +83,11 @@ impl ApiError {
     /// 404 `image_not_found`: there is none, or it is another's.
     pub fn image_not_found() -> Self {
         Self::new(Code::ImageNotFound, "There is no such image.")
+    }
+
+    /// 404 `competition_not_found`.
+    pub(crate) fn competition_not_found() -> Self {
+        Self::new(Code::CompetitionNotFound, "There is no such competition.")
     }
 
     /// 413 `payload_too_large`: a file of more than `max_image_bytes`.
@@ -178,20 +186,6 @@ impl ApiError {
     }
 }
 
-/// An error and its causes, each by `Display`; a cause that the one before already spells out is not repeated.
-pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = cause.source();
-    }
-    text
-}
-
 impl fmt::Display for ApiError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {}", self.status.as_u16(), self.code)
@@ -236,12 +230,53 @@ impl From<upload_persistence::QueryError> for ApiError {
 impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
         let (code, detail) = match error {
-            StorageError::Timeout(_) => (Code::StorageTimeout, "The image store did not answer in time; try again."),
+            StorageError::Timeout(_) => (Code::StorageTimeout, STORAGE_TIMEOUT),
             StorageError::Unavailable(_) | StorageError::Refused(_) => {
                 (Code::StorageUnavailable, "The image store cannot be reached; try again.")
             }
         };
         Self::new(code, detail).cause(error)
+    }
+}
+
+impl From<LinkError> for ApiError {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::ImageNotFound => Self::image_not_found(),
+            LinkError::Forbidden => Self::forbidden(),
+            LinkError::CompetitionNotFound => Self::competition_not_found(),
+            LinkError::WrongPath => Self::new(Code::WrongPath, "This image was not created for this use."),
+            LinkError::AlreadyLinked => {
+                Self::new(Code::AlreadyLinked, "This image has been linked before; an image is linked once.")
+            }
+            LinkError::LinkInProgress => Self::new(Code::LinkInProgress, "This image is being linked right now."),
+            LinkError::UploadInProgress => Self::new(Code::UploadInProgress, "This image is being uploaded right now."),
+            LinkError::Expired => Self::new(Code::ImageExpired, "This image was not linked in time; create a new one."),
+            LinkError::Refused(refusal) => refusal.into(),
+            LinkError::NotUploaded => Self::new(Code::NotUploaded, "Nothing has been uploaded for this image yet."),
+            LinkError::UploadChanged(refusal) => {
+                let detail = "The image was uploaded again while it was being linked; try again.";
+                let changed = Self::new(Code::UploadChanged, detail);
+                refusal.map(Refusal::as_str).into_iter().fold(changed, Self::cause)
+            }
+            LinkError::Overloaded => Self::overloaded(),
+            LinkError::TooSlow => Self::new(Code::StorageTimeout, STORAGE_TIMEOUT),
+            LinkError::Storage(error) => error.into(),
+            LinkError::Database(error) => error.into(),
+            LinkError::Panicked(_) | LinkError::Bug(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<PostError> for ApiError {
+    fn from(PostError { image, error }: PostError) -> Self {
+        image.into_iter().fold(error.into(), Self::image)
+    }
+}
+
+impl From<Panicked> for ApiError {
+    fn from(error: Panicked) -> Self {
+        Self::internal(error)
     }
 }
 

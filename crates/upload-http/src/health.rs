@@ -21,6 +21,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tracing::{error, info, warn};
+use upload_link::chain;
 use upload_persistence::{Database, DatabaseError, migrations::SchemaStanding};
 use upload_storage::{Storage, StorageError};
 use utoipa::ToSchema;
@@ -28,7 +29,6 @@ use utoipa::ToSchema;
 use crate::{
     Code, Operation, Shared, Shutdown,
     clocks::{DatabaseClock, Difference},
-    error::chain,
     probe::{Sight, Silence, look},
 };
 

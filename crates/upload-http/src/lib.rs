@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
 
-mod background;
 mod boundary;
 mod caller;
 mod clocks;
@@ -10,12 +9,9 @@ mod endpoint;
 mod error;
 mod form;
 mod health;
-mod link;
-mod link_post;
 mod logging;
 mod metrics;
 mod openapi;
-mod prepare;
 mod probe;
 mod request_id;
 mod routes;
@@ -27,15 +23,12 @@ mod shutdown;
 mod start_up;
 mod views;
 
-pub use background::Background;
 pub use caller::{Caller, TokenVerifier};
 pub use code::{Code, Retry};
 pub use endpoint::{Endpoint, Operation, header};
 pub use error::ApiError;
 pub use form::{FormMethod, FormParts, IssueForm, PresignedForm};
-pub use link::refused_claim;
 pub use metrics::Metrics;
-pub use prepare::{discard, release, take_back};
 pub use routes::NOT_PENDING;
 pub use server::{Server, Start, StartError, Stopped, Strategy, run};
 pub use settings::{CommonSettings, HttpSettings, JwtAlgorithm, LogFormat, SettingsError, parse};

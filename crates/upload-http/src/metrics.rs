@@ -8,6 +8,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
+use upload_link::Event;
 
 /// Seconds, from a form's signature to a slow upload.
 const SECONDS: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0, 60.0];
@@ -71,6 +72,16 @@ impl Own {
     }
 }
 
+impl Own {
+    /// Counts what the link protocol did.
+    pub(crate) fn observe(&self, event: Event) {
+        match event {
+            Event::Linked => self.links.inc(),
+            Event::Refused(refusal) => self.refused.get_or_create(&CodeLabels { code: refusal.as_str() }).inc(),
+        };
+    }
+}
+
 impl Metrics {
     pub(crate) fn new(registry: Registry, own: Own) -> Self {
         Self { registry: Arc::new(registry), own }
@@ -81,14 +92,6 @@ impl Metrics {
         let labels = RouteLabels { method: method.clone(), route: route.clone() };
         self.own.durations.get_or_create(&labels).observe(took.as_secs_f64());
         self.own.requests.get_or_create(&RequestLabels { method, route, status }).inc();
-    }
-
-    pub(crate) fn linked(&self, images: u64) {
-        self.own.links.inc_by(images);
-    }
-
-    pub(crate) fn refused(&self, code: &'static str) {
-        self.own.refused.get_or_create(&CodeLabels { code }).inc();
     }
 
     /// Everything registered, as OpenMetrics text.

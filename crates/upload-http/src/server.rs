@@ -32,17 +32,16 @@ use tokio::{
     net::{TcpSocket, TcpStream, lookup_host},
     runtime::Handle,
     signal::unix::{SignalKind, signal},
-    sync::Semaphore,
     time::timeout,
 };
 use tracing::{info, warn};
+use upload_link::{Background, Links};
 use upload_persistence::Database;
 use upload_storage::{Signer, Storage};
 use url::Url;
 
 use crate::{
-    ActiveUploads, Background, CommonSettings, Endpoint, IssueForm, Metrics, SettingsError, Shared, Shutdown,
-    TokenVerifier,
+    ActiveUploads, CommonSettings, Endpoint, IssueForm, Metrics, SettingsError, Shared, Shutdown, TokenVerifier,
     boundary::boundary,
     connection::{Connection, Places, watch},
     health::Health,
@@ -349,13 +348,24 @@ async fn build(
     let interface = Interface::new(name, endpoints).context("the interface's document cannot be made")?;
     let database = Database::new(&settings.database, background.runtime().clone())
         .map_err(|error| SettingsError(error.to_string()))?;
+    let (limits, timing, counters) = (http.limits(), http.timing(), own.clone());
+    let links = Links::new(
+        database.clone(),
+        storage.clone(),
+        limits,
+        timing,
+        background.clone(),
+        http.links_active,
+        move |event| counters.observe(event),
+    );
     let shared = Shared {
         health: Arc::new(Health::new(database.clone(), storage.clone())),
         database,
         storage: storage.clone(),
-        limits: http.limits(),
-        timing: http.timing(),
+        limits,
+        timing,
         background,
+        links,
         forms,
         metrics: Metrics::new(registry, own),
         public_api_url: Arc::new(public_api_url),
@@ -363,7 +373,6 @@ async fn build(
         tokens: Arc::new(tokens),
         shutdown,
         uploads,
-        link_turns: Arc::new(Semaphore::new(http.links_active.into())),
         trusted_proxies: http.trusted_proxies.clone().into(),
     };
     let configure = move |config: &mut web::ServiceConfig| {

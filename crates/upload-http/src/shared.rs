@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
-use tokio::sync::Semaphore;
 use upload_domain::{ImageId, ImageLimits, Timing};
+use upload_link::{Background, Links};
 use upload_persistence::Database;
 use upload_storage::Storage;
 use url::Url;
 
-use crate::{ActiveUploads, Background, IssueForm, Metrics, Shutdown, TokenVerifier, health::Health};
+use crate::{ActiveUploads, IssueForm, Metrics, Shutdown, TokenVerifier, health::Health};
 
 /// A server's parts, as `web::Data`.
 #[derive(Clone)]
@@ -26,6 +26,8 @@ pub struct Shared {
     pub timing: Timing,
     /// Where work runs that must finish.
     pub background: Background,
+    /// The link protocol, and the hold on an image.
+    pub links: Links,
     /// How forms are made.
     pub forms: Arc<dyn IssueForm>,
     /// Counters and times.
@@ -42,8 +44,6 @@ pub struct Shared {
     pub uploads: ActiveUploads,
     /// How database and store are, for whoever asks.
     pub(crate) health: Arc<Health>,
-    /// Links that verify and copy at once; first come, first served.
-    pub(crate) link_turns: Arc<Semaphore>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
 

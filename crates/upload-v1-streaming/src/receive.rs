@@ -41,22 +41,21 @@ pub async fn receive(
 ) -> Result<(Image, Stored), ApiError> {
     let started = Instant::now();
     let Reception { attempt, format, declared_bytes, checksum_sha256, check_length } = reception;
-    let (media_key, handed_over) = attempt.target();
+    let hold = attempt.hold()?;
     let transfer = Transfer {
         storage,
         admission: &v1.admission,
         limits: &shared.limits,
         check_length,
         storage_timeout: v1.storage_timeout,
-        media_key: &media_key,
+        hold: &hold,
         has_room: turn.room.is_some(),
-        handed_over: &handed_over,
         format,
         declared_bytes,
         checksum_sha256,
     };
     let outcome = transfer.run(form, file_bytes).await;
-    let (image, stored) = attempt.settle(outcome).await?;
+    let (image, stored) = attempt.finish(outcome).await?;
     v1.metrics.received(stored.way, stored.byte_size);
     let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     info!(image.id = %image.id, size_bytes = stored.byte_size, duration_ms, way = stored.way, "image uploaded");

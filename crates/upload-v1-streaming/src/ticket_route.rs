@@ -14,7 +14,8 @@ use actix_web::{
 use chrono::{DateTime, Utc};
 use serde_json::json;
 use upload_domain::{AttemptId, ImageId};
-use upload_http::{ApiError, Code, NOT_PENDING, Operation, Shared, header as document_header, refused_claim, schemas};
+use upload_http::{ApiError, Code, NOT_PENDING, Operation, Shared, header as document_header, schemas};
+use upload_link::LinkError;
 use upload_persistence::{
     Database, image_attempts,
     images::{self, Image},
@@ -124,7 +125,7 @@ async fn claim(
     let mut connection = database.connection().await?;
     match image_attempts::claim_upload(&mut connection, image, attempt, lasts, cutoff).await? {
         Some(image) => Ok(image),
-        None => Err(refused_claim(images::standing(&mut connection, image, None, cutoff).await?)),
+        None => Err(LinkError::from(images::standing(&mut connection, image, None, cutoff).await?).into()),
     }
 }
 

@@ -5,10 +5,7 @@
 //! its last byte stores nothing. A file within the inspected head needs no prediction, and a form whose end
 //! cannot be predicted is held in memory, under a budget of its own.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use bytes::{Bytes, BytesMut};
@@ -16,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use upload_domain::{Dimensions, HEAD_BYTES, ImageFormat, ImageLimits, Refusal, Sha256Checksum, inspect};
 use upload_http::{ApiError, Code};
+use upload_link::Hold;
 use upload_storage::{Storage, StorageError};
 
 use crate::{
@@ -39,10 +37,8 @@ pub struct Transfer<'a> {
     pub check_length: &'a dyn Fn(u64) -> Result<(), ApiError>,
     /// The longest that the store may take nothing, or keep its answer back.
     pub storage_timeout: Duration,
-    /// The key to write.
-    pub media_key: &'a str,
-    /// Raised before the store is given the last of the file: from then on it may keep it.
-    pub handed_over: &'a AtomicBool,
+    /// Whose media key is written.
+    pub hold: &'a Hold,
     /// Whether the budget has set room aside for a file that is held.
     pub has_room: bool,
     /// The declared format.
@@ -106,8 +102,9 @@ impl Transfer<'_> {
     /// Streams a file that is `length` bytes long if the form keeps its word.
     async fn stream(&self, form: &mut Form, length: u64) -> Result<Stored, TransferError> {
         let (head, dimensions) = self.judge_head(form, length).await?;
+        let media_key = self.hold.media_key();
         let (writer, body) = upload_body(length, self.storage_timeout);
-        let mut put = std::pin::pin!(self.storage.put_stream(self.media_key, self.format, length, body));
+        let mut put = std::pin::pin!(self.storage.put_stream(&media_key, self.format, length, body));
         let fed = tokio::select! {
             biased;
             fed = self.feed(form, head, length, writer) => fed,
@@ -120,7 +117,7 @@ impl Transfer<'_> {
         }
         let answer =
             timeout(self.storage_timeout, put).await.unwrap_or_else(|elapsed| Err(StorageError::timeout(elapsed)));
-        settle(answer, Stored { byte_size: length, dimensions, etag: String::new(), way: "streamed" })
+        stored_or_not(answer, Stored { byte_size: length, dimensions, etag: String::new(), way: "streamed" })
     }
 
     /// Reads as much of the file as it takes to judge it: nearly always its first chunk, at most [`HEAD_BYTES`] and the
@@ -167,7 +164,7 @@ impl Transfer<'_> {
             return Err(length_mismatch().into());
         }
         self.check_digest(digest)?;
-        self.handed_over.store(true, Ordering::Release);
+        self.hold.will_write();
         writer.finish().await?;
         Ok(())
     }
@@ -214,9 +211,9 @@ impl Transfer<'_> {
             self.checksum_sha256
                 .map(|_declared| blocks.iter().fold(Sha256::new(), |digest, block| digest.chain_update(block))),
         )?;
-        self.handed_over.store(true, Ordering::Release);
-        let answer = self.storage.put_buffered(self.media_key, self.format, blocks).await;
-        settle(answer, Stored { byte_size, dimensions, etag: String::new(), way: "buffered" })
+        self.hold.will_write();
+        let answer = self.storage.put_buffered(&self.hold.media_key(), self.format, blocks).await;
+        stored_or_not(answer, Stored { byte_size, dimensions, etag: String::new(), way: "buffered" })
     }
 
     /// A PUT that was answered before its last slice had left. Nothing can have been stored, but a store that says so is not believed.
@@ -224,7 +221,7 @@ impl Transfer<'_> {
         match answer {
             Err(error) => error.into(),
             Ok(_etag) => {
-                self.handed_over.store(true, Ordering::Release);
+                self.hold.will_write();
                 ApiError::new(Code::StorageUnavailable, "the store answered before it had the whole file")
             }
         }
@@ -271,7 +268,7 @@ impl From<WriteError> for FeedError {
 
 /// What the store's answer to a whole file means. After a refusal it is not worth a look whether the object is there: an attempt before
 /// a retry may have stored it all the same, but then it is the sweep's.
-fn settle(answer: Result<String, StorageError>, stored: Stored) -> Result<Stored, TransferError> {
+fn stored_or_not(answer: Result<String, StorageError>, stored: Stored) -> Result<Stored, TransferError> {
     match answer {
         Ok(etag) => Ok(Stored { etag, ..stored }),
         Err(error @ StorageError::Refused(_)) => Err(TransferError::Failed(error.into())),

@@ -8,6 +8,7 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use upload_domain::CompetitionId;
+use upload_link::{Linked, Poster};
 use upload_persistence::{
     competitions::{self, NewCompetition},
     poster_images,
@@ -20,9 +21,7 @@ use super::{
     users::{LinkImage, link_example},
 };
 use crate::{
-    ApiError, Caller, Code, Operation, Shared,
-    link::{Linked, Poster, competition_not_found, link},
-    schemas,
+    ApiError, Caller, Code, Operation, Shared, schemas,
     views::{CompetitionPosterImage, CompetitionView, LinkedImage},
 };
 
@@ -108,8 +107,8 @@ pub(super) async fn link_poster(
     id: Path<CompetitionId>,
     body: Json<LinkImage>,
 ) -> Result<HttpResponse, ApiError> {
-    let pipeline = link(Shared::clone(&shared), caller, body.image_entity_id, Poster(id.into_inner()));
-    let (mut response, row) = match shared.background.run(pipeline).await? {
+    let linked = shared.links.link(caller.user_id, body.image_entity_id, Poster(id.into_inner())).await?;
+    let (mut response, row) = match linked {
         Linked::Now(row) => (HttpResponse::Created(), row),
         Linked::Before(row) => (HttpResponse::Ok(), row),
     };
@@ -119,7 +118,7 @@ pub(super) async fn link_poster(
 /// `GET /competitions/{id}`.
 pub(super) async fn show(shared: Data<Shared>, id: Path<CompetitionId>) -> Result<HttpResponse, ApiError> {
     let mut connection = shared.database.connection().await?;
-    let competition = competitions::find(&mut connection, *id).await?.ok_or_else(competition_not_found)?;
+    let competition = competitions::find(&mut connection, *id).await?.ok_or_else(ApiError::competition_not_found)?;
     let poster = poster_images::find_live(&mut connection, *id).await?;
     let poster = poster.map(|(_link, image)| LinkedImage::new(&shared, &image));
     Ok(HttpResponse::Ok().json(CompetitionBody { competition: CompetitionView::new(competition, poster) }))

@@ -14,7 +14,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use upload_domain::{ImageFormat, ImageId, ImagePath, Refusal, Sha256Checksum};
-use upload_persistence::images::{self, Image, NewImage, Standing};
+use upload_link::LinkError;
+use upload_persistence::images::{self, Image, NewImage};
 use upload_storage::ReadUrl;
 use utoipa::{ToSchema, openapi::Response};
 use uuid::Uuid;
@@ -22,7 +23,7 @@ use uuid::Uuid;
 use super::{Json, NOT_PENDING};
 use crate::{
     ApiError, Caller, Code, FormMethod, ImageEntity, IssueForm, Operation, PresignedForm, Shared, endpoint::header,
-    refused_claim, schemas,
+    schemas,
 };
 
 /// How long a signed read works.
@@ -156,7 +157,7 @@ pub(super) async fn renew_form(
     let mut connection = shared.database.connection().await?;
     let Some((image, now)) = images::find_pending(&mut connection, id, caller.user_id, cutoff).await? else {
         let standing = images::standing(&mut connection, id, Some(caller.user_id), cutoff).await?;
-        return Err(refused_claim(standing));
+        return Err(LinkError::from(standing).into());
     };
     drop(connection);
     let presigned_post = form(&shared, &image, FormMethod::Post, now).await?;
@@ -196,7 +197,7 @@ async fn form(
     let expires_at = by_form.min(by_image);
     // Stores know whole seconds only: a form that ends within this one is of no use.
     if expires_at.timestamp() <= now.timestamp() {
-        return Err(refused_claim(Standing::Expired));
+        return Err(LinkError::Expired.into());
     }
     shared.forms.issue(image, method, now, expires_at).await
 }

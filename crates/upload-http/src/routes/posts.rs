@@ -8,6 +8,7 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use upload_domain::{ImageId, PostId};
+use upload_link::PostText;
 use upload_persistence::{posts, users};
 use utoipa::{
     ToSchema,
@@ -15,12 +16,7 @@ use utoipa::{
 };
 
 use super::{Json, LINK, NOT_PENDING, users::EXAMPLE_ID};
-use crate::{
-    ApiError, Caller, Code, Operation, Shared,
-    link_post::{PostText, create_post},
-    schemas,
-    views::PostView,
-};
+use crate::{ApiError, Caller, Code, Operation, Shared, schemas, views::PostView};
 
 /// Most images of one post.
 const MAX_IMAGES: usize = 10;
@@ -122,8 +118,8 @@ pub(super) async fn create(
 ) -> Result<HttpResponse, ApiError> {
     body.check()?;
     let CreatePost { title, content, image_entity_ids } = body.into_inner();
-    let pipeline = create_post(Shared::clone(&shared), caller, PostText { title, content }, image_entity_ids);
-    let (post, images) = shared.background.run(pipeline).await?;
+    let (post, images) =
+        shared.links.create_post(caller.user_id, PostText { title, content }, image_entity_ids).await?;
     Ok(HttpResponse::Created().json(PostBody { post: PostView::new(&shared, post, &images) }))
 }
 

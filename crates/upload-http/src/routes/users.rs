@@ -4,13 +4,13 @@ use actix_web::{HttpResponse, http::StatusCode, web::Data};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use upload_domain::ImageId;
+use upload_link::{Linked, Profile};
 use upload_persistence::{profile_images, users};
 use utoipa::{ToSchema, openapi::Response};
 
 use super::{Json, LINK, NOT_PENDING};
 use crate::{
     ApiError, Caller, Operation, Shared,
-    link::{Linked, Profile, link},
     views::{LinkedImage, Me, UserProfileImage},
 };
 
@@ -84,8 +84,8 @@ pub(super) async fn link_profile_image(
     shared: Data<Shared>,
     body: Json<LinkImage>,
 ) -> Result<HttpResponse, ApiError> {
-    let pipeline = link(Shared::clone(&shared), caller, body.image_entity_id, Profile);
-    let (mut response, row) = match shared.background.run(pipeline).await? {
+    let linked = shared.links.link(caller.user_id, body.image_entity_id, Profile).await?;
+    let (mut response, row) = match linked {
         Linked::Now(row) => (HttpResponse::Created(), row),
         Linked::Before(row) => (HttpResponse::Ok(), row),
     };

@@ -9,14 +9,17 @@ use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::ApiError;
-
 /// Where such work runs, and who waits for it.
 #[derive(Debug, Clone)]
 pub struct Background {
     runtime: Handle,
     tracker: TaskTracker,
 }
+
+/// The work panicked: a mistake in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the work in the background panicked")]
+pub struct Panicked;
 
 impl Background {
     /// Work will run on `runtime`, which must outlive the server's workers.
@@ -37,17 +40,21 @@ impl Background {
         self.tracker.spawn_on(task.in_current_span(), &self.runtime)
     }
 
-    /// Runs a pipeline to its end, however long the caller stays; a panic in it becomes a 500.
-    pub async fn run<T, F>(&self, task: F) -> Result<T, ApiError>
+    /// Runs a pipeline to its end, however long the caller stays.
+    ///
+    /// # Errors
+    /// The pipeline's own, or [`Panicked`].
+    pub async fn run<T, E, F>(&self, task: F) -> Result<T, E>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, ApiError>> + Send + 'static,
+        E: From<Panicked> + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let (sender, outcome) = oneshot::channel();
         // Where the caller has gone, the outcome is dropped inside the task: what its drop starts is then counted before the task
         // is, so that `drain` waits for it. A join handle's outcome would be dropped after.
         drop(self.spawn(async move { drop(sender.send(task.await)) }));
-        outcome.await.unwrap_or_else(|panicked| Err(ApiError::internal(panicked)))
+        outcome.await.unwrap_or_else(|_sender_dropped| Err(Panicked.into()))
     }
 
     /// Waits for what still runs; false when `limit` was reached first.
@@ -88,7 +95,7 @@ mod tests {
             let outcome = Outcome(background.clone(), ended.clone());
             let task = background.run(async move {
                 tokio::task::yield_now().await;
-                Ok(outcome)
+                Ok::<_, Panicked>(outcome)
             });
             // The caller goes away right after the task has begun.
             drop(task.now_or_never());

@@ -1,0 +1,112 @@
+//! Why an image is not linked, named by meaning. What a client reads of it is `upload-http`'s affair.
+
+use std::error::Error;
+
+use upload_domain::Refusal;
+use upload_persistence::{DatabaseError, QueryError, images::Standing};
+use upload_storage::{StorageError, VersionError};
+
+use crate::background::Panicked;
+
+/// Why an image was not linked, or could not be claimed.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// There is no such image, or it belongs to another user.
+    #[error("there is no such image")]
+    ImageNotFound,
+    /// The user's row does not allow this.
+    #[error("the user may not do this")]
+    Forbidden,
+    /// There is no such competition.
+    #[error("there is no such competition")]
+    CompetitionNotFound,
+    /// The image was created for another use.
+    #[error("the image was not created for this use")]
+    WrongPath,
+    /// The image has been linked before, perhaps to something that is deleted by now.
+    #[error("the image has been linked before")]
+    AlreadyLinked,
+    /// Another link holds the image.
+    #[error("the image is being linked")]
+    LinkInProgress,
+    /// An upload holds the image.
+    #[error("the image is being uploaded")]
+    UploadInProgress,
+    /// The image is too old to be linked.
+    #[error("the image was not linked in time")]
+    Expired,
+    /// The content may not be kept. The row says so, too.
+    #[error("the content is refused: {}", .0.as_str())]
+    Refused(Refusal),
+    /// Nothing is under the image's incoming key.
+    #[error("nothing has been uploaded")]
+    NotUploaded,
+    /// A client wrote to the incoming key during the link. Where the copy has been judged, this is what was wrong with it.
+    #[error("the upload changed during the link")]
+    UploadChanged(Option<Refusal>),
+    /// Too many links wait for their turn.
+    #[error("no turn within the time for it")]
+    Overloaded,
+    /// The lease was nearly over before the image was verified and pinned.
+    #[error("the store took too long")]
+    TooSlow,
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The work panicked.
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
+    /// A mistake in this crate.
+    #[error("{0}")]
+    Bug(&'static str),
+}
+
+impl From<QueryError> for LinkError {
+    fn from(error: QueryError) -> Self {
+        DatabaseError::from(error).into()
+    }
+}
+
+impl From<VersionError> for LinkError {
+    fn from(error: VersionError) -> Self {
+        match error {
+            VersionError::Changed => Self::UploadChanged(None),
+            VersionError::Missing => Self::NotUploaded,
+            VersionError::Storage(error) => error.into(),
+        }
+    }
+}
+
+/// Why an image could not be claimed.
+impl From<Standing> for LinkError {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Missing => Self::ImageNotFound,
+            Standing::Forbidden => Self::Forbidden,
+            Standing::Linked(..) => Self::AlreadyLinked,
+            // Where nothing stands in the way any more, another attempt has just given the image back.
+            Standing::LinkInProgress | Standing::Pending => Self::LinkInProgress,
+            Standing::UploadInProgress => Self::UploadInProgress,
+            Standing::Expired => Self::Expired,
+            Standing::Refused(refusal) => Self::Refused(refusal),
+        }
+    }
+}
+
+/// An error and its causes in one line, each by `Display`: `Debug` of an SDK error holds whole replies, in which a store may repeat
+/// keys and signatures. A cause that the text already ends with is not repeated.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,196 @@
+//! The hold of one attempt on one image: refuse, give back, take back, and recover from a lost answer.
+//!
+//! A link and an upload through V1 hold an image in the same way: by a lease on its row, fenced by the attempt's id. The attempt
+//! writes one media key, which no other attempt ever writes. So a server that was paused and wakes late can only write a key that
+//! nobody reads.
+
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tracing::warn;
+use upload_domain::{AttemptId, ImageId, Refusal, UserId, media_key};
+use upload_persistence::{
+    Connection, DatabaseError, QueryResult,
+    image_attempts::{self, Left},
+    images::{self, Standing},
+};
+use upload_storage::{Head, StorageError};
+
+use crate::{Links, error::chain};
+
+/// An attempt that holds an image.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    image: ImageId,
+    attempt: AttemptId,
+    may_have_written: Arc<AtomicBool>,
+}
+
+/// What is under an attempt's media key after a write that the store did not confirm.
+#[derive(Debug)]
+pub enum Written {
+    /// An object; here are its first bytes.
+    Object(Head),
+    /// Nothing, so far.
+    Nothing,
+    /// The store does not say.
+    Unknown(StorageError),
+}
+
+impl Hold {
+    /// The hold that a claim has just given to `attempt`.
+    pub fn new(image: ImageId, attempt: AttemptId) -> Self {
+        Self { image, attempt, may_have_written: Arc::default() }
+    }
+
+    /// Which image.
+    pub fn image(&self) -> ImageId {
+        self.image
+    }
+
+    /// Which attempt.
+    pub fn attempt(&self) -> AttemptId {
+        self.attempt
+    }
+
+    /// The only key that this attempt may write.
+    pub fn media_key(&self) -> String {
+        media_key(self.image, self.attempt)
+    }
+
+    /// Call this before the store gets the last byte of a write to the media key, or the order to copy to it. From then on an
+    /// object may be there, whatever the store answers.
+    pub fn will_write(&self) {
+        self.may_have_written.store(true, Ordering::Release);
+    }
+
+    fn left(&self) -> Left {
+        if self.may_have_written.load(Ordering::Acquire) { Left::PerhapsAnObject } else { Left::Nothing }
+    }
+}
+
+impl Links {
+    /// Ends an attempt that does not commit: gives the image back first, then deletes what the attempt may have written.
+    pub async fn take_back(&self, hold: &Hold) {
+        self.give_back(hold).await;
+        if hold.left() == Left::PerhapsAnObject {
+            self.discard(&hold.media_key()).await;
+        }
+    }
+
+    /// Gives the image back, so that the client can try again at once. Where that fails, the lease ends by itself. The store is
+    /// not asked: a sweep deletes what is left.
+    pub async fn give_back(&self, hold: &Hold) {
+        match self.database.connection().await {
+            Ok(mut connection) => self.give_back_on(&mut connection, hold).await,
+            Err(error) => not_given_back(hold, &error),
+        }
+    }
+
+    /// As [`Links::give_back`], on a connection that is there already.
+    pub(crate) async fn give_back_on(&self, connection: &mut Connection, hold: &Hold) {
+        if let Err(error) = end(connection, hold).await {
+            not_given_back(hold, &error);
+        }
+    }
+
+    /// Records why the content may not be kept, so that every later link answers the same, and ends the attempt. `false` where the
+    /// attempt had lost the image before: then nothing is recorded.
+    ///
+    /// # Errors
+    /// The database failed; the lease will end by itself.
+    pub async fn refuse(&self, hold: &Hold, refusal: Refusal) -> Result<bool, DatabaseError> {
+        let mut connection = self.database.connection().await?;
+        Ok(image_attempts::refuse(&mut connection, hold.image, hold.attempt, refusal, hold.left()).await?)
+    }
+
+    /// What took the image away before the attempt could commit. The attempt is ended first, so that it is not itself the answer.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn why_lost(
+        &self,
+        connection: &mut Connection,
+        hold: &Hold,
+        user: Option<UserId>,
+    ) -> QueryResult<Standing> {
+        end(connection, hold).await?;
+        images::standing(connection, hold.image, user, self.timing.link_cutoff()).await
+    }
+
+    /// Looks for an object that the store did not confirm. No other attempt writes this key, so a look tells.
+    pub async fn find_written(&self, hold: &Hold, first_bytes: usize) -> Written {
+        match self.storage.read_head(&hold.media_key(), first_bytes).await {
+            Ok(Some(head)) => Written::Object(head),
+            Ok(None) => Written::Nothing,
+            Err(error) => Written::Unknown(error),
+        }
+    }
+
+    /// Finds out whether a commit whose answer was lost took place, and ends the attempts if it did not.
+    ///
+    /// The commit may even still run. To end an attempt waits for a commit that runs, and shuts out one that has not begun. If one
+    /// attempt could be ended, nothing was committed. Else `find` reads what the commit made. If the rows cannot be read, nothing is
+    /// deleted: they may name what the attempts wrote.
+    ///
+    /// # Errors
+    /// `failure`, where nothing was committed or nobody can tell.
+    pub async fn recover<T>(
+        &self,
+        holds: &[&Hold],
+        failure: DatabaseError,
+        find: impl AsyncFnOnce(&mut Connection) -> QueryResult<Option<T>>,
+    ) -> Result<T, DatabaseError> {
+        let read = async {
+            let mut connection = self.database.connection().await?;
+            for hold in holds {
+                if end(&mut connection, hold).await? {
+                    return Ok(None);
+                }
+            }
+            Ok::<_, DatabaseError>(find(&mut connection).await?)
+        };
+        match read.await {
+            Ok(Some(committed)) => {
+                warn!(images = %ids(holds), cause = chain(&failure), "the answer to a commit was lost, but the commit took place");
+                Ok(committed)
+            }
+            Ok(None) => {
+                for hold in holds {
+                    self.take_back(hold).await;
+                }
+                Err(failure)
+            }
+            Err(second) => {
+                warn!(images = %ids(holds), cause = chain(&second), "nobody can tell whether a commit took place; a sweep will");
+                Err(failure)
+            }
+        }
+    }
+
+    /// Deletes an object that no row names any more, so that it is gone at once. Where that fails, or the object appears later, a
+    /// sweep deletes it by the row of its attempt ([`upload_persistence::image_attempts`]).
+    pub async fn discard(&self, media_key: &str) {
+        if let Err(error) = self.storage.delete(media_key).await {
+            warn!(cause = chain(&error), "an object that no image names was not deleted; a sweep will delete it");
+        }
+    }
+}
+
+/// Ends the attempt; `true` where it held the image until now.
+async fn end(connection: &mut Connection, hold: &Hold) -> QueryResult<bool> {
+    image_attempts::release(connection, hold.image, hold.attempt, hold.left()).await
+}
+
+fn not_given_back(hold: &Hold, error: &(dyn Error + 'static)) {
+    warn!(image.id = %hold.image, cause = chain(error), "an image was not given back; its lease will end");
+}
+
+fn ids(holds: &[&Hold]) -> String {
+    holds.iter().map(|hold| hold.image.to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,80 @@
+#![doc = include_str!("../README.md")]
+
+mod background;
+mod error;
+mod hold;
+mod one;
+mod pin;
+mod post;
+mod targets;
+mod verify;
+
+use std::{fmt, sync::Arc};
+
+use tokio::sync::Semaphore;
+use upload_domain::{ImageLimits, Refusal, Timing};
+use upload_persistence::Database;
+use upload_storage::Storage;
+
+pub use background::{Background, Panicked};
+pub use error::{LinkError, chain};
+pub use hold::{Hold, Written};
+pub use one::Linked;
+pub use post::{PostError, PostText};
+pub use targets::{Poster, Profile, Target};
+
+/// What the protocol works with: one value for all requests of a server.
+#[derive(Clone)]
+pub struct Links {
+    /// Postgres.
+    pub database: Database,
+    /// The store. Only the main runtime may use it: a pooled connection dies with the runtime that opened it.
+    pub storage: Storage,
+    /// What an image may measure.
+    pub limits: ImageLimits,
+    /// How long a link may take, and how old an image may be.
+    pub timing: Timing,
+    /// Where links run to their end.
+    pub background: Background,
+    turns: Arc<Semaphore>,
+    observer: Arc<dyn Fn(Event) + Send + Sync>,
+}
+
+/// What the protocol did, for whoever counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// An image was linked.
+    Linked,
+    /// A link found content that may not be kept, and recorded that.
+    Refused(Refusal),
+}
+
+impl Links {
+    /// At most `at_once` links verify and pin at the same time; further ones wait in order. `observer` hears of each event once.
+    pub fn new(
+        database: Database,
+        storage: Storage,
+        limits: ImageLimits,
+        timing: Timing,
+        background: Background,
+        at_once: u16,
+        observer: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Self {
+        let turns = Arc::new(Semaphore::new(at_once.into()));
+        Self { database, storage, limits, timing, background, turns, observer: Arc::new(observer) }
+    }
+
+    fn observe(&self, event: Event) {
+        (self.observer)(event);
+    }
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Links")
+            .field("limits", &self.limits)
+            .field("timing", &self.timing)
+            .finish_non_exhaustive()
+    }
+}

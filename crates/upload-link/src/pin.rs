@@ -1,0 +1,135 @@
+//! From a claimed image to a pinned one: verified bytes under a media key, which no client ever had a signature for.
+//!
+//! The copy is verified as well as its source. That the store copies what an ETag names is not enough: most ETags are MD5, of which
+//! there are collisions, so a client could swap two files between the look and the copy. What is linked is what was looked at.
+//!
+//! No database connection is held here while the store is asked.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tracing::warn;
+use upload_domain::{Dimensions, HEAD_BYTES, Refusal, Sha256Checksum, incoming_key};
+use upload_persistence::{self as persistence, images::Image};
+use upload_storage::{StorageError, VersionError};
+
+use crate::{Hold, LinkError, Links, Written, error::chain, verify::Checked};
+
+/// How long a link may wait for its turn. The image is held meanwhile, so what is left of the lease must be enough for the rest.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
+/// An image that this link holds.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(crate) image: Image,
+    pub(crate) hold: Hold,
+    /// When it must be pinned, so that time is left to commit.
+    pub(crate) until: Instant,
+}
+
+/// An image that can be committed.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    pub(crate) image: Image,
+    pub(crate) hold: Hold,
+    media_key: String,
+    pub(crate) byte_size: u64,
+    dimensions: Dimensions,
+}
+
+impl Pinned {
+    /// What the commit writes.
+    pub(crate) fn verified(&self) -> persistence::Verified<'_> {
+        persistence::Verified {
+            image: self.image.id,
+            user: self.image.user_id,
+            attempt: self.hold.attempt(),
+            media_key: &self.media_key,
+            byte_size: self.byte_size,
+            dimensions: self.dimensions,
+        }
+    }
+
+    /// Whether the row of the image names what this attempt would commit.
+    pub(crate) fn is_on(&self, row: &Image) -> bool {
+        row.linked_at.is_some() && row.media_key.as_deref() == Some(&self.media_key)
+    }
+}
+
+impl Links {
+    /// Verifies and copies what the client has uploaded. Where V1 has brought verified bytes already, nothing is left to do. A failure
+    /// gives the image back.
+    pub(crate) async fn pin(&self, claimed: Claimed) -> Result<Pinned, LinkError> {
+        let Claimed { image, hold, until } = claimed;
+        if let Some(verified) = image.verified() {
+            let (byte_size, dimensions) = (verified.byte_size, verified.dimensions);
+            let media_key = verified.media_key.to_owned();
+            return Ok(Pinned { image, hold, media_key, byte_size, dimensions });
+        }
+        match self.verify_and_copy(&image, &hold, until).await {
+            Ok(Checked { etag: _, byte_size, dimensions }) => {
+                let media_key = hold.media_key();
+                Ok(Pinned { image, hold, media_key, byte_size, dimensions })
+            }
+            Err(error) => {
+                self.take_back(&hold).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for its turn, so that what all links hold in memory is bounded, and then has until `until`.
+    async fn verify_and_copy(&self, image: &Image, hold: &Hold, until: Instant) -> Result<Checked, LinkError> {
+        let wait = timeout_at(until.min(Instant::now() + LONGEST_WAIT), self.turns.acquire());
+        let Ok(Ok(_turn)) = wait.await else { return Err(LinkError::Overloaded) };
+        let source = timeout_at(until, self.verify(image, hold)).await.map_err(|_elapsed| LinkError::TooSlow)??;
+        // `timeout_at` lets its future begin even when the time is over. By then a sweep may have forgotten the key.
+        if Instant::now() >= until {
+            return Err(LinkError::TooSlow);
+        }
+        hold.will_write();
+        timeout_at(until, self.copy(image, hold, &source)).await.map_err(|_elapsed| LinkError::TooSlow)?
+    }
+
+    /// Copies, and then verifies the copy.
+    async fn copy(&self, image: &Image, hold: &Hold, source: &Checked) -> Result<Checked, LinkError> {
+        let (from, to) = (incoming_key(image.id), hold.media_key());
+        let asked = self.storage.promote(&from, &to, &source.etag, image.format).await;
+        let copy = match (asked, self.find_written(hold, HEAD_BYTES).await) {
+            (Ok(()), Written::Object(head)) => {
+                self.judge(image, &head).map_err(|refusal| LinkError::UploadChanged(Some(refusal)))?
+            }
+            (Ok(()), Written::Nothing) => {
+                return Err(StorageError::unavailable("the store has not kept its copy").into());
+            }
+            (Ok(()), Written::Unknown(error)) => return Err(error.into()),
+            (Err(error), Written::Object(head)) => match self.judge(image, &head) {
+                Ok(copy) => {
+                    warn!(image.id = %image.id, cause = chain(&error), "the answer to a copy was lost, but the copy is there");
+                    copy
+                }
+                Err(_refusal) => return Err(error.into()),
+            },
+            (Err(error), Written::Nothing) => return Err(error.into()),
+            (Err(error), Written::Unknown(second)) => {
+                warn!(image.id = %image.id, cause = chain(&second), "the store does not say whether the copy is there");
+                return Err(error.into());
+            }
+        };
+        match image.checksum_sha256 {
+            Some(declared) if self.checksum(&to, &copy.etag).await? != declared => {
+                Err(self.refuse_upload(hold, Refusal::ChecksumMismatch).await)
+            }
+            _ => Ok(copy),
+        }
+    }
+
+    /// Reads the whole copy. Nobody but this attempt writes there, so an answer that says otherwise is the store's mistake.
+    async fn checksum(&self, media_key: &str, etag: &str) -> Result<Sha256Checksum, LinkError> {
+        match self.storage.sha256(media_key, etag).await {
+            Ok(digest) => Ok(digest.into()),
+            Err(VersionError::Storage(error)) => Err(error.into()),
+            Err(other) => Err(StorageError::unavailable(other).into()),
+        }
+    }
+}
