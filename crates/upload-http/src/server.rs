@@ -44,11 +44,11 @@ use crate::{
     ActiveUploads, CommonSettings, Endpoint, IssueForm, Metrics, SettingsError, Shared, Shutdown, TokenVerifier,
     boundary::boundary,
     connection::{Connection, Places, watch},
-    health::Health,
+    document::Interface,
     logging, metrics,
-    openapi::Interface,
+    readiness::{self, Health},
     request_id::REQUEST_ID_HEADER,
-    routes, settings, start_up,
+    routes, settings,
 };
 
 /// Connections that may wait to be accepted; the kernel may allow fewer.
@@ -161,8 +161,8 @@ impl Server {
         settings.check()?;
         let taken = take(&settings.http.bind_address).await?;
         let Built { shared, configure, signer } = build(settings, taken.address, strategy).await?;
-        let sight = start_up::check(&shared.database, &shared.storage, signer.as_deref()).await?;
-        shared.health.note(&sight).await;
+        let probe = readiness::check(&shared.database, &shared.storage, signer.as_deref()).await?;
+        shared.health.note(&probe).await;
         Ok(Self { settings: settings.clone(), address: taken.address, listener: taken.listen()?, shared, configure })
     }
 

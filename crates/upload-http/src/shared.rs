@@ -10,7 +10,7 @@ use upload_persistence::Database;
 use upload_storage::Storage;
 use url::Url;
 
-use crate::{ActiveUploads, IssueForm, Metrics, Shutdown, TokenVerifier, health::Health};
+use crate::{ActiveUploads, IssueForm, Metrics, Shutdown, TokenVerifier, readiness::Health};
 
 /// A server's parts, as `web::Data`.
 #[derive(Clone)]

@@ -22,8 +22,7 @@ use uuid::Uuid;
 
 use super::{Json, NOT_PENDING};
 use crate::{
-    ApiError, Caller, Code, FormMethod, ImageEntity, IssueForm, Operation, PresignedForm, Shared, endpoint::header,
-    schemas,
+    ApiError, Caller, Code, FormMethod, ImageEntity, IssueForm, Operation, PresignedForm, Shared, header, schemas,
 };
 
 /// How long a signed read works.

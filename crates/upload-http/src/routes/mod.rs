@@ -19,7 +19,7 @@ use futures::{FutureExt as _, future::LocalBoxFuture};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::{ApiError, Code, Endpoint, IssueForm, health};
+use crate::{ApiError, Code, Endpoint, IssueForm, readiness as health};
 
 /// Longest JSON body, in bytes.
 const JSON_LIMIT: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! How far apart the clocks of the application, the database and the store are (RELIABILITY.md, section 2).
+//! How far apart the clocks of the application, the database and the store are.
 //!
 //! The database dates forms; the store (V2) and this process (V1) judge whether they have expired; so the three must agree within the skew
 //! that `PENDING_TTL` allows for. Nobody is asked for the time alone: readiness asks the database for its own, and the store's
@@ -30,7 +30,7 @@ enum Clock {
 
 /// How far ahead of the application's clock another one is: somewhere in this span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lead {
+pub(crate) struct ClockOffset {
     least: TimeDelta,
     most: TimeDelta,
 }
@@ -43,9 +43,9 @@ pub(crate) struct Question {
 
 /// What the other clocks were found to say, where they could be asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Leads {
-    pub(crate) database: Option<Lead>,
-    pub(crate) store: Option<Lead>,
+pub(crate) struct ClockOffsets {
+    pub(crate) database: Option<ClockOffset>,
+    pub(crate) store: Option<ClockOffset>,
 }
 
 /// A clock that is notably apart from another, or from both others.
@@ -61,7 +61,7 @@ pub(crate) struct Difference {
 /// The database's clock, kept up by whoever reads it.
 #[derive(Debug, Default)]
 pub(crate) struct DatabaseClock {
-    lead_ms: AtomicI64,
+    offset_ms: AtomicI64,
 }
 
 impl Question {
@@ -70,24 +70,24 @@ impl Question {
     }
 
     /// The database's clock, from its answer that has just come.
-    pub(crate) fn database(&self, said: DateTime<Utc>) -> Lead {
-        self.lead(said, TimeDelta::zero())
+    pub(crate) fn database(&self, said: DateTime<Utc>) -> ClockOffset {
+        self.offset(said, TimeDelta::zero())
     }
 
     /// The store's clock, from its answer that has just come.
-    pub(crate) fn store(&self, said: DateTime<Utc>) -> Lead {
-        self.lead(said, STORE_RESOLUTION)
+    pub(crate) fn store(&self, said: DateTime<Utc>) -> ClockOffset {
+        self.offset(said, STORE_RESOLUTION)
     }
 
-    fn lead(&self, said: DateTime<Utc>, resolution: TimeDelta) -> Lead {
+    fn offset(&self, said: DateTime<Utc>, resolution: TimeDelta) -> ClockOffset {
         // Not the clock again: it might be set in between.
         let took = TimeDelta::from_std(self.asked.elapsed()).unwrap_or(TimeDelta::MAX);
         let since_asked = said - self.asked_at;
-        Lead { least: since_asked - took, most: since_asked + resolution }
+        ClockOffset { least: since_asked - took, most: since_asked + resolution }
     }
 }
 
-impl Lead {
+impl ClockOffset {
     const NONE: Self = Self { least: TimeDelta::zero(), most: TimeDelta::zero() };
 
     /// By how much the first clock is ahead of the second, at least.
@@ -100,21 +100,25 @@ impl Lead {
     }
 }
 
-impl Leads {
+impl ClockOffsets {
     /// The two clocks that are furthest apart, where that is worth a word.
     pub(crate) fn difference(&self) -> Option<Difference> {
-        let known =
-            [(Clock::Application, Some(Lead::NONE)), (Clock::Database, self.database), (Clock::Store, self.store)];
-        let known: Vec<_> = known.into_iter().filter_map(|(clock, lead)| Some((clock, lead?))).collect();
+        let known = [
+            (Clock::Application, Some(ClockOffset::NONE)),
+            (Clock::Database, self.database),
+            (Clock::Store, self.store),
+        ];
+        let known: Vec<_> = known.into_iter().filter_map(|(clock, offset)| Some((clock, offset?))).collect();
         let pairs = known.iter().flat_map(|one| known.iter().map(move |other| (one, other)));
         let (&(ahead, first), &(behind, second)) = pairs.max_by_key(|((_, one), (_, other))| one.ahead_of(*other))?;
         let by = first.ahead_of(second);
         if by <= NOTABLE {
             return None;
         }
-        let third = known.iter().find(|(clock, _lead)| *clock != ahead && *clock != behind);
-        let agrees =
-            |lead: Lead| third.filter(|(_third, thirds)| thirds.agrees_with(lead)).map(|(third, _lead)| *third);
+        let third = known.iter().find(|(clock, _offset)| *clock != ahead && *clock != behind);
+        let agrees = |offset: ClockOffset| {
+            third.filter(|(_third, thirds)| thirds.agrees_with(offset)).map(|(third, _offset)| *third)
+        };
         let (odd, direction, other, agreeing) = match (agrees(first), agrees(second)) {
             (Some(third), None) => (behind, "behind", ahead.min(third), Some(ahead.max(third))),
             (None, Some(third)) => (ahead, "ahead of", behind.min(third), Some(behind.max(third))),
@@ -161,14 +165,14 @@ impl fmt::Display for Clock {
 
 impl DatabaseClock {
     /// Takes over what was read last.
-    pub(crate) fn set(&self, lead: Lead) {
-        let middle = lead.least + (lead.most - lead.least) / 2;
-        self.lead_ms.store(middle.num_milliseconds(), Ordering::Relaxed);
+    pub(crate) fn set(&self, offset: ClockOffset) {
+        let middle = offset.least + (offset.most - offset.least) / 2;
+        self.offset_ms.store(middle.num_milliseconds(), Ordering::Relaxed);
     }
 
     /// The database's time now, without asking it.
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        Utc::now() + TimeDelta::milliseconds(self.lead_ms.load(Ordering::Relaxed))
+        Utc::now() + TimeDelta::milliseconds(self.offset_ms.load(Ordering::Relaxed))
     }
 }
 
@@ -176,12 +180,12 @@ impl DatabaseClock {
 mod tests {
     use super::*;
 
-    fn seconds(least: i64, most: i64) -> Option<Lead> {
-        Some(Lead { least: TimeDelta::seconds(least), most: TimeDelta::seconds(most) })
+    fn seconds(least: i64, most: i64) -> Option<ClockOffset> {
+        Some(ClockOffset { least: TimeDelta::seconds(least), most: TimeDelta::seconds(most) })
     }
 
-    fn said(database: Option<Lead>, store: Option<Lead>) -> Option<(String, bool)> {
-        let difference = Leads { database, store }.difference()?;
+    fn said(database: Option<ClockOffset>, store: Option<ClockOffset>) -> Option<(String, bool)> {
+        let difference = ClockOffsets { database, store }.difference()?;
         Some((difference.to_string(), difference.is_tolerable()))
     }
 
@@ -229,9 +233,9 @@ mod tests {
     #[test]
     fn an_answer_is_placed_between_question_and_now() {
         let question = Question::ask();
-        let lead = question.store(question.asked_at + TimeDelta::seconds(10));
-        assert_eq!(lead.most, TimeDelta::seconds(11));
-        assert!(lead.least <= TimeDelta::seconds(10) && lead.least > TimeDelta::seconds(5), "{lead:?}");
+        let offset = question.store(question.asked_at + TimeDelta::seconds(10));
+        assert_eq!(offset.most, TimeDelta::seconds(11));
+        assert!(offset.least <= TimeDelta::seconds(10) && offset.least > TimeDelta::seconds(5), "{offset:?}");
         let clock = DatabaseClock::default();
         clock.set(question.database(question.asked_at + TimeDelta::seconds(100)));
         let ahead = clock.now() - Utc::now();

@@ -31,7 +31,8 @@ use utoipa::{
     },
 };
 
-use crate::{ApiError, Code, Endpoint, Retry, endpoint::BEARER, schemas};
+use super::{endpoint::BEARER, schemas};
+use crate::{ApiError, Code, Endpoint, Retry};
 
 /// What stands above the codes.
 const DESCRIPTION: &str = "\

@@ -26,11 +26,11 @@ use upload_persistence::{Database, DatabaseError, migrations::SchemaStanding};
 use upload_storage::{Storage, StorageError};
 use utoipa::ToSchema;
 
-use crate::{
-    Code, Operation, Shared, Shutdown,
+use super::{
     clocks::{DatabaseClock, Difference},
-    probe::{Sight, Silence, look},
+    probe::{Probe, ProbeError, probe},
 };
+use crate::{Code, Operation, Shared, Shutdown};
 
 /// How long each part may take to answer.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -135,8 +135,8 @@ impl Health {
     }
 
     /// Takes over what was found before anybody could ask.
-    pub(crate) async fn note(&self, sight: &Sight) {
-        self.note_in(&mut *self.last.lock().await, sight);
+    pub(crate) async fn note(&self, probe: &Probe) {
+        self.note_in(&mut *self.last.lock().await, probe);
     }
 
     /// Compares the clocks now and then until the server stops.
@@ -144,13 +144,13 @@ impl Health {
         let mut ticks = interval(CLOCKS_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let look = async {
+            let next = async {
                 ticks.tick().await;
                 self.parts().await
             };
             tokio::select! {
                 () = shutdown.begun() => return,
-                _parts = look => {}
+                _parts = next => {}
             }
         }
     }
@@ -160,56 +160,56 @@ impl Health {
         if let Some(finding) = last.as_ref().filter(|finding| finding.at.elapsed() < VALID) {
             return finding.parts.clone();
         }
-        let sight = look(&self.database, &self.storage, LIMIT).await;
-        self.note_in(&mut last, &sight)
+        let probe = probe(&self.database, &self.storage, LIMIT).await;
+        self.note_in(&mut last, &probe)
     }
 
-    fn note_in(&self, last: &mut Option<Finding>, sight: &Sight) -> Parts {
-        if let Some(lead) = sight.leads.database {
-            self.database_clock.set(lead);
+    fn note_in(&self, last: &mut Option<Finding>, probe: &Probe) -> Parts {
+        if let Some(offset) = probe.offsets.database {
+            self.database_clock.set(offset);
         }
-        let finding = Finding::new(sight);
-        finding.log_changes_since(last.as_ref(), sight);
+        let finding = Finding::new(probe);
+        finding.log_changes_since(last.as_ref(), probe);
         last.insert(finding).parts.clone()
     }
 }
 
 impl Finding {
-    fn new(sight: &Sight) -> Self {
-        let (postgres, schema) = match &sight.database {
+    fn new(probe: &Probe) -> Self {
+        let (postgres, schema) = match &probe.database {
             Ok(SchemaStanding::Current) => (OK, OK),
             Ok(SchemaStanding::Older { missing }) => (OK, format!("older: lacks {}", missing.join(", ")).into()),
             Ok(SchemaStanding::Newer { unknown }) => (OK, format!("newer: has {}", unknown.join(", ")).into()),
-            Err(silence) => (silence.word(), "unknown".into()),
+            Err(error) => (error.word(), "unknown".into()),
         };
-        let store = match &sight.store {
+        let store = match &probe.store {
             Ok(true) => OK,
             Ok(false) => "bucket missing".into(),
-            Err(silence) => silence.word(),
+            Err(error) => error.word(),
         };
-        let difference = sight.leads.difference();
+        let difference = probe.offsets.difference();
         let clocks = match difference {
             Some(difference) if !difference.is_tolerable() => difference.to_string().into(),
-            _ if sight.is_complete() => OK,
+            _ if probe.is_complete() => OK,
             _ => "unknown".into(),
         };
         Self { at: Instant::now(), parts: Parts { postgres, schema, store, clocks }, difference }
     }
 
     /// One line when something begins to fail, or fails otherwise, and one when it is well again: not one for each who asks.
-    fn log_changes_since(&self, before: Option<&Self>, sight: &Sight) {
+    fn log_changes_since(&self, before: Option<&Self>, probe: &Probe) {
         let before_parts = before.map_or_else(Parts::ok, |before| before.parts.clone());
         let (now, then) = (&self.parts, &before_parts);
-        log_change("postgres", &now.postgres, &then.postgres, || sight.database.as_ref().err().map(Silence::cause));
+        log_change("postgres", &now.postgres, &then.postgres, || probe.database.as_ref().err().map(ProbeError::cause));
         log_change("schema", &now.schema, &then.schema, || None);
-        log_change("store", &now.store, &then.store, || sight.store.as_ref().err().map(Silence::cause));
+        log_change("store", &now.store, &then.store, || probe.store.as_ref().err().map(ProbeError::cause));
 
         let then = before.and_then(|before| before.difference);
         match (&self.difference, &then) {
             (Some(now), Some(then)) if now.is_like(then) => {}
-            (Some(now), _) if now.is_tolerable() => warn!("{now}; look after NTP before they are 30 s apart"),
+            (Some(now), _) if now.is_tolerable() => warn!("{now}; check NTP before they are 30 s apart"),
             (Some(now), _) => error!("{now}; this server is not ready until NTP has put them right"),
-            (None, Some(_)) if sight.is_complete() => info!("the clocks agree again"),
+            (None, Some(_)) if probe.is_complete() => info!("the clocks agree again"),
             (None, _) => {}
         }
     }
@@ -233,7 +233,7 @@ impl Checks {
     }
 }
 
-impl<E: std::error::Error + 'static> Silence<E> {
+impl<E: std::error::Error + 'static> ProbeError<E> {
     fn cause(&self) -> String {
         match self {
             Self::Failed(error) => chain(error),
@@ -242,7 +242,7 @@ impl<E: std::error::Error + 'static> Silence<E> {
     }
 }
 
-impl Silence<DatabaseError> {
+impl ProbeError<DatabaseError> {
     fn word(&self) -> Cow<'static, str> {
         match self {
             Self::Failed(DatabaseError::Overloaded) => "overloaded".into(),
@@ -252,7 +252,7 @@ impl Silence<DatabaseError> {
     }
 }
 
-impl Silence<StorageError> {
+impl ProbeError<StorageError> {
     fn word(&self) -> Cow<'static, str> {
         match self {
             Self::Failed(StorageError::Refused(_)) => "refused".into(),

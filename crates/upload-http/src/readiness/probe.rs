@@ -1,4 +1,4 @@
-//! One look at what a server stands on, the same for its start-up, for readiness and for the watch over the clocks.
+//! One probe of the database and the store, for start-up, for readiness and for the watch over the clocks.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use upload_persistence::{
 };
 use upload_storage::{Storage, StorageError, bucket};
 
-use crate::clocks::{Lead, Leads, Question};
+use super::clocks::{ClockOffset, ClockOffsets, Question};
 
-/// Why a part has told nothing.
+/// Why a part did not say how it is.
 #[derive(Debug)]
-pub(crate) enum Silence<E> {
+pub(crate) enum ProbeError<E> {
     /// It failed.
     Failed(E),
     /// It did not answer in time.
@@ -22,16 +22,16 @@ pub(crate) enum Silence<E> {
 
 /// What was found.
 #[derive(Debug)]
-pub(crate) struct Sight {
+pub(crate) struct Probe {
     /// How the schema stands.
-    pub(crate) database: Result<SchemaStanding, Silence<DatabaseError>>,
+    pub(crate) database: Result<SchemaStanding, ProbeError<DatabaseError>>,
     /// Whether the bucket is there.
-    pub(crate) store: Result<bool, Silence<StorageError>>,
+    pub(crate) store: Result<bool, ProbeError<StorageError>>,
     /// What the clocks say.
-    pub(crate) leads: Leads,
+    pub(crate) offsets: ClockOffsets,
 }
 
-impl Sight {
+impl Probe {
     /// Whether both have answered.
     pub(crate) fn is_complete(&self) -> bool {
         self.database.is_ok() && self.store.is_ok()
@@ -39,16 +39,16 @@ impl Sight {
 }
 
 /// Looks at the database and the store at once, each for no longer than `limit`. On the main runtime, as the store wants it.
-pub(crate) async fn look(database: &Database, storage: &Storage, limit: Duration) -> Sight {
+pub(crate) async fn probe(database: &Database, storage: &Storage, limit: Duration) -> Probe {
     let (database, store) =
-        futures::join!(timeout(limit, look_at_database(database)), timeout(limit, look_at_store(storage)));
-    let (database, database_lead) = database.map_or((Err(Silence::NoAnswer), None), told);
-    let (store, store_lead) = store.map_or((Err(Silence::NoAnswer), None), told);
-    Sight { database, store, leads: Leads { database: database_lead, store: store_lead } }
+        futures::join!(timeout(limit, probe_database(database)), timeout(limit, probe_store(storage)));
+    let (database, database_offset) = database.map_or((Err(ProbeError::NoAnswer), None), with_cause);
+    let (store, store_offset) = store.map_or((Err(ProbeError::NoAnswer), None), with_cause);
+    Probe { database, store, offsets: ClockOffsets { database: database_offset, store: store_offset } }
 }
 
 /// The clock comes second: on a connection that is open already, the answer takes no longer than it must.
-async fn look_at_database(database: &Database) -> (Result<SchemaStanding, DatabaseError>, Option<Lead>) {
+async fn probe_database(database: &Database) -> (Result<SchemaStanding, DatabaseError>, Option<ClockOffset>) {
     let standing = match migrations::standing(database).await {
         Ok(standing) => standing,
         Err(error) => return (Err(error), None),
@@ -60,12 +60,14 @@ async fn look_at_database(database: &Database) -> (Result<SchemaStanding, Databa
     }
 }
 
-async fn look_at_store(storage: &Storage) -> (Result<bool, StorageError>, Option<Lead>) {
+async fn probe_store(storage: &Storage) -> (Result<bool, StorageError>, Option<ClockOffset>) {
     let question = Question::ask();
     let (exists, date) = bucket::head(storage).await;
     (exists, date.map(|date| question.store(date)))
 }
 
-fn told<T, E>((outcome, lead): (Result<T, E>, Option<Lead>)) -> (Result<T, Silence<E>>, Option<Lead>) {
-    (outcome.map_err(Silence::Failed), lead)
+fn with_cause<T, E>(
+    (outcome, offset): (Result<T, E>, Option<ClockOffset>),
+) -> (Result<T, ProbeError<E>>, Option<ClockOffset>) {
+    (outcome.map_err(ProbeError::Failed), offset)
 }

@@ -12,8 +12,9 @@ use utoipa::{
     },
 };
 
+use super::header;
 pub(crate) use crate::error::Problem;
-use crate::{Code, FormMethod, Retry, endpoint::header};
+use crate::{Code, FormMethod, Retry};
 
 /// Where every answer carries its request's id.
 pub(crate) const REQUEST_ID: &str = "X-Request-Id";

@@ -21,7 +21,8 @@ use utoipa::{
     },
 };
 
-use crate::{Code, Retry, schemas};
+use super::schemas;
+use crate::{Code, Retry};
 
 /// The security scheme of the routes that want a caller.
 pub(crate) const BEARER: &str = "bearer";

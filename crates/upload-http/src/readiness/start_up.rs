@@ -1,0 +1,68 @@
+//! What must hold before a server takes its first request. If any check fails, the program says in one sentence which setting is wrong
+//! and what to do, and exits with code 2.
+//!
+//! Nothing is tried again here: compose, systemd or Kubernetes start the process again, and log it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use upload_persistence::Database;
+use upload_storage::{Signer, Storage, StorageError, rights};
+
+use super::probe::{Probe, ProbeError, probe};
+use crate::SettingsError;
+
+/// How long all of it may take; the keys' credentials have been fetched before, which has a limit of its own.
+const LIMIT: Duration = Duration::from_secs(9);
+
+/// Looks at the database with its schema, the bucket, the clocks, and what the keys may do; each role must have a key of its own.
+pub(crate) async fn check(
+    database: &Database,
+    storage: &Storage,
+    signer: Option<&Signer>,
+) -> Result<Probe, SettingsError> {
+    signer.map_or(Ok(()), |signer| storage.check_distinct(signer)).map_err(|error| SettingsError(error.to_string()))?;
+    let deadline = Instant::now() + LIMIT;
+    let probe = probe(database, storage, LIMIT).await;
+    judge(&probe, storage).map_err(SettingsError)?;
+    let rights = timeout_at(deadline, async {
+        match &probe.store {
+            Err(ProbeError::Failed(error)) => Err(rights::refusal(storage, error).await),
+            Err(ProbeError::NoAnswer) | Ok(_) => rights::check(storage, signer).await,
+        }
+    });
+    match rights.await {
+        Ok(Ok(())) => Ok(probe),
+        Ok(Err(error)) => Err(SettingsError(error.to_string())),
+        Err(_elapsed) => Err(SettingsError(format!(
+            "S3_ENDPOINT: the store did not say within {} s what the keys may do; check that it runs, or set S3_KEY_CHECK=off",
+            LIMIT.as_secs()
+        ))),
+    }
+}
+
+fn judge(probe: &Probe, storage: &Storage) -> Result<(), String> {
+    let late = format!("did not answer within {} s", LIMIT.as_secs());
+    match &probe.database {
+        Ok(standing) => standing.advice().map_or(Ok(()), Err)?,
+        Err(ProbeError::Failed(error)) => return Err(error.advice()),
+        Err(ProbeError::NoAnswer) => {
+            return Err(format!("DATABASE_URL: the database {late}; check that it runs, or correct host and port"));
+        }
+    }
+    // Before the store is: one whose clock is far off takes no signature.
+    if let Some(difference) = probe.offsets.difference().filter(|difference| !difference.is_tolerable()) {
+        return Err(format!(
+            "{difference}, which is more than 30 s; check NTP on this machine and on those of DATABASE_URL and S3_ENDPOINT"
+        ));
+    }
+    match &probe.store {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(storage.advice_without_bucket()),
+        Err(ProbeError::Failed(StorageError::Refused(_))) => Ok(()),
+        Err(ProbeError::Failed(error)) => Err(error.advice()),
+        Err(ProbeError::NoAnswer) => {
+            Err(format!("S3_ENDPOINT: the store {late}; check that it runs, or correct the URL"))
+        }
+    }
+}
