@@ -7,7 +7,6 @@ use upload_bench::{
     record::{Report, Store, Target},
     report,
 };
-use upload_v1_streaming::StreamingSettings;
 
 use crate::{fixtures::settle, sample};
 
@@ -15,12 +14,6 @@ use crate::{fixtures::settle, sample};
 struct CommandLine {
     #[command(flatten)]
     command: AdviseCommand,
-}
-
-#[derive(Debug, Parser)]
-struct Settings {
-    #[command(flatten)]
-    streaming: StreamingSettings,
 }
 
 const QUESTION: Question = Question {
@@ -153,10 +146,14 @@ fn sizes_have_units_of_1000_or_1024_and_nothing_else() {
 }
 
 #[test]
-fn v1s_doors_are_as_wide_as_its_settings_have_them() {
-    let settings = Settings::try_parse_from(["v1", "--ticket-secret", "0123456789abcdef0123456789abcdef"]).unwrap();
-    let settings = settings.streaming;
-    assert_eq!(u64::from(settings.uploads_active), advise::ACTIVE_UPLOADS);
-    assert_eq!(u64::from(settings.uploads_waiting), advise::WAITING_UPLOADS);
-    assert_eq!(settings.uploads_wait_seconds, advise::LONGEST_WAIT_SECONDS);
+fn v1s_limits_are_those_of_the_example_environment() {
+    let example = include_str!("../../../.env.example");
+    let line = |name: &str, value: u64| format!("#{name}={value}");
+    for expected in [
+        line("UPLOADS_ACTIVE", advise::ACTIVE_UPLOADS),
+        line("UPLOADS_WAITING", advise::WAITING_UPLOADS),
+        line("UPLOADS_WAIT_SECONDS", advise::LONGEST_WAIT_SECONDS),
+    ] {
+        assert!(example.lines().any(|line| line == expected), "{expected}");
+    }
 }
