@@ -84,7 +84,6 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
         store: plan.store,
         sink: sink.as_ref(),
         payload: &payload,
-        oha: None,
         warm_up_images: workload.warm_up_images,
         retry: workload.retry,
         give_up: Duration::from_secs(workload.give_up_seconds),
@@ -122,7 +121,7 @@ async fn make(ground: &Ground<'_>, turn: Turn, screen: &Screen) -> Result<Option
 
 /// What decides the figures: versions and settings of all that takes part. The first stand is made for it, so that a store or a Postgres
 /// that does not work is told here; a Postgres of the sandbox's own is made durable.
-pub(crate) async fn machine(stage: &Stage, sandbox: &Sandbox, store: Store) -> Result<Machine> {
+async fn machine(stage: &Stage, sandbox: &Sandbox, store: Store) -> Result<Machine> {
     let stand = sandbox.try_stand().await.context(round::NO_STAND)?;
     if env::var_os("DATABASE_URL").is_none_or(|url| url.is_empty()) {
         for name in DURABILITY {
@@ -164,7 +163,7 @@ fn check_room(workload: &Workload) -> Result<()> {
 }
 
 /// The targets that can be run here, and why the others cannot.
-pub(crate) fn taking_part(targets: &[Target], stage: &Stage) -> (Vec<Target>, Vec<Skipped>) {
+fn taking_part(targets: &[Target], stage: &Stage) -> (Vec<Target>, Vec<Skipped>) {
     let missing: BTreeMap<Target, String> =
         targets.iter().filter_map(|target| Some((*target, stage.missing(*target)?))).collect();
     let there = targets.iter().copied().filter(|target| !missing.contains_key(target)).collect();

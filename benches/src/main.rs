@@ -10,7 +10,7 @@ use tracing::Level;
 use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 use upload_bench::{
     advise::AdviseCommand,
-    command::{CompareCommand, LoadCommand, ReportCommand, WitnessCommand},
+    command::{CompareCommand, LoadCommand, ReportCommand},
     sink::SinkCommand,
     stage::StoreCommand,
 };
@@ -32,7 +32,6 @@ enum Action {
     Compare(CompareCommand),
     Report(ReportCommand),
     Advise(AdviseCommand),
-    Witness(WitnessCommand),
     #[command(hide = true)]
     Sink(SinkCommand),
     #[command(hide = true)]
@@ -67,10 +66,6 @@ async fn run(action: Action) -> Result<ExitCode> {
             command.run(stop).await
         }
         Action::Compare(command) => {
-            listen(stop.clone())?;
-            command.run(&stop).await
-        }
-        Action::Witness(command) => {
             listen(stop.clone())?;
             command.run(&stop).await
         }

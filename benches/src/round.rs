@@ -21,7 +21,6 @@ use crate::{
     store, target,
     usage::{process_cpu_ms, stolen_ms},
     verify::{Told, verify},
-    witness::Oha,
 };
 
 /// Many users, so that no row of one is the bottleneck; more than so many gain nothing.
@@ -57,8 +56,6 @@ pub struct Ground<'a> {
     pub sink: Option<&'a SinkConnection>,
     /// The image.
     pub payload: &'a Payload,
-    /// Sends the images that count, in place of the generator; it can do so where one is one request.
-    pub oha: Option<&'a Oha>,
     /// How many images a server gets before those that count.
     pub warm_up_images: u32,
     /// Whether clients follow `Retry-After`.
@@ -141,20 +138,9 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, progress: &Progress, stand: &
     if let Some(process) = &started.process {
         process.reset()?;
     }
-    let Loaded { outcome, ending } = match ground.oha {
-        None => load(ground, &rest, &callers, turn.images, progress, &started).await?,
-        Some(oha) => {
-            let burst = oha.burst(&rest, &callers, ground.payload, turn.images, REQUEST_TIMEOUT);
-            let Some(outcome) = ground.stop.run_until_cancelled(burst).await else { return Ok(None) };
-            let outcome = outcome?;
-            let ending = ending_behind(&outcome, &started).await;
-            Loaded { outcome, ending }
-        }
-    };
+    let Loaded { outcome, ending } = load(ground, &rest, &callers, turn.images, progress, &started).await?;
     let since = |before: Option<f64>, after: Option<f64>| after.zip(before).map(|(after, before)| after - before);
-    // What another generator uses is not seen.
-    let generator_cpu_ms =
-        since(generator_before, process_cpu_ms(std::process::id())).filter(|_used| ground.oha.is_none());
+    let generator_cpu_ms = since(generator_before, process_cpu_ms(std::process::id()));
     let stolen_ms = since(stolen_before, stolen_ms());
     if ground.stop.is_cancelled() {
         return Ok(None);

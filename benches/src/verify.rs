@@ -29,8 +29,6 @@ pub type Finding = Result<Verified, String>;
 pub struct Told {
     /// Ids of the images that succeeded, or keys of objects where the target has no rows of ours.
     pub successes: Vec<String>,
-    /// Successes whose names are not known.
-    pub unnamed: u64,
     /// Images whose clients got no answer: each may have come through or not.
     pub unanswered: u64,
     /// All images.
@@ -41,7 +39,6 @@ impl Told {
     /// Adds what a load has come to.
     pub fn add(&mut self, outcome: Outcome) {
         self.images += outcome.load.successes + outcome.load.failures.values().sum::<u64>();
-        self.unnamed += outcome.unnamed;
         self.unanswered += outcome.unanswered;
         self.successes.extend(outcome.images);
     }
@@ -57,7 +54,7 @@ impl Told {
 
     /// There is one for each success, and perhaps for who had no answer.
     fn agrees(&self, count: u64, what: &str) -> Result<(), String> {
-        let successes = self.successes.len() as u64 + self.unnamed;
+        let successes = self.successes.len() as u64;
         if (successes..=successes + self.unanswered).contains(&count) {
             return Ok(());
         }

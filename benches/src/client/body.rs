@@ -32,11 +32,6 @@ impl Pieces {
     pub fn one(bytes: impl Into<Bytes>) -> Self {
         Self { pieces: [bytes.into(), Bytes::new(), Bytes::new()] }
     }
-
-    /// What is sent, in its order.
-    pub fn into_pieces(self) -> [Bytes; 3] {
-        self.pieces
-    }
 }
 
 /// A form: the fields in their order, then the file.

@@ -3,9 +3,7 @@
 mod compare;
 mod load;
 mod report;
-mod witness;
 
 pub use compare::CompareCommand;
 pub use load::LoadCommand;
 pub use report::ReportCommand;
-pub use witness::WitnessCommand;

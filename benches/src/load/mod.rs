@@ -168,8 +168,6 @@ pub struct Outcome {
     pub load: Load,
     /// Ids of the images that succeeded (or keys, of prepared forms), in no order.
     pub images: Vec<String>,
-    /// Successes whose names were not kept: a general generator's.
-    pub unnamed: u64,
     /// Images whose last request got no answer, so that nobody knows what became of them.
     pub unanswered: u64,
     /// How long nothing had moved when the run was ended from outside before its end; none when it came to its end.
@@ -259,7 +257,7 @@ fn tally(results: &[Ended], start: Instant, progress: &Progress) -> Result<Outco
         steps: steps.iter().map(|(step, latencies)| Ok((*step, latency::encode(latencies)?))).collect::<Result<_>>()?,
         ..progress.load()
     };
-    Ok(Outcome { load, images, unnamed: 0, unanswered: unanswered as u64, hung: is_given_up.then(|| progress.idle()) })
+    Ok(Outcome { load, images, unanswered: unanswered as u64, hung: is_given_up.then(|| progress.idle()) })
 }
 
 fn record(latencies: &mut Histogram<u64>, latency: Duration) -> Result<()> {

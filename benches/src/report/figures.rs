@@ -307,8 +307,7 @@ fn latency_of(finished: &[&Run], recorded: impl Fn(&Run) -> Option<&String>) -> 
     }))
 }
 
-/// What the server used in these rounds; none where there is no server, or nothing succeeded.
-pub(crate) fn cost(finished: &[&Run]) -> Option<Cost> {
+fn cost(finished: &[&Run]) -> Option<Cost> {
     let usage = |value: fn(&crate::record::Usage) -> f64| spread_of(finished, |run| run.server.as_ref().map(value));
     let per_gb = |value: fn(&crate::record::Usage) -> f64| {
         spread_of(finished, |run| Some(value(run.server.as_ref()?) / 1e3 / gigabytes(run)))

@@ -25,11 +25,6 @@ use serde::Deserialize;
 
 use crate::record::{Report, VERSION};
 
-/// A table for a terminal.
-pub fn table(grid: &grid::Grid) -> String {
-    table::draw(grid)
-}
-
 /// Writes `report.json`, `report.html` and `machine.txt` into the folder, which is made where it is missing.
 ///
 /// # Errors

@@ -63,7 +63,7 @@ impl Run {
 }
 
 fn told(successes: impl IntoIterator<Item = String>) -> Told {
-    Told { successes: successes.into_iter().collect(), unnamed: 0, unanswered: 0, images: IMAGES }
+    Told { successes: successes.into_iter().collect(), unanswered: 0, images: IMAGES }
 }
 
 #[tokio::test]
