@@ -187,12 +187,7 @@ async fn load(
     progress: &Progress,
     started: &Started,
 ) -> Result<Loaded> {
-    let options = Options {
-        pattern: Pattern::Burst { images },
-        keep_alive: None,
-        retry: ground.retry,
-        request_timeout: REQUEST_TIMEOUT,
-    };
+    let options = Options { pattern: Pattern::Burst { images }, retry: ground.retry, request_timeout: REQUEST_TIMEOUT };
     let give_up = CancellationToken::new();
     let loading = load::run(flow, callers, ground.payload, &options, progress, give_up.clone());
     let mut loading = std::pin::pin!(loading);

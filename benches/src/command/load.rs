@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use clap::{ArgGroup, Args, Parser, error::ContextKind};
+use clap::{Args, Parser, error::ContextKind};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::{net::TcpStream, time::timeout};
@@ -20,6 +20,7 @@ use upload_storage::{Signer, SignerSettings, StorageSettings};
 use url::Url;
 
 use crate::{
+    compare::SEED,
     latency,
     load::{self, Caller, Flow, Options, Outcome, Pattern, Progress},
     payload::{Payload, parse_image_size},
@@ -37,7 +38,6 @@ const INTERRUPTED: u8 = 130;
 
 /// Load a server that is already running.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("pattern").args(["burst", "open", "paced"])))]
 pub struct LoadCommand {
     /// What each image goes through, and what listens there.
     #[arg(long, value_enum)]
@@ -51,12 +51,8 @@ pub struct LoadCommand {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     images: u32,
 
-    /// All images at once: the default.
-    #[arg(long)]
-    burst: bool,
-
     /// So many images in a second, whatever becomes of them.
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", conflicts_with = "paced")]
     open: Option<f64>,
 
     /// All at once, each client no faster than so many bytes in a second.
@@ -66,14 +62,6 @@ pub struct LoadCommand {
     /// The image's size, such as 100kb, 5mb or 5000000.
     #[arg(long, default_value = "5mb", value_parser = parse_image_size)]
     size: usize,
-
-    /// Decides the image's content.
-    #[arg(long, default_value_t = 5)]
-    seed: u64,
-
-    /// So many clients that keep their connections, instead of new ones for each image.
-    #[arg(long, value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
-    keep_alive: Option<u32>,
 
     /// Follow Retry-After when the answer is 429 or 503.
     #[arg(long)]
@@ -109,7 +97,7 @@ impl LoadCommand {
     pub async fn run(&self, stop: CancellationToken) -> Result<ExitCode> {
         let callers = self.callers()?;
         self.reach().await?;
-        let payload = Payload::jpeg(self.size, self.seed);
+        let payload = Payload::jpeg(self.size, SEED);
         let flow = self.flow(&payload).await?;
         let progress = Progress::new();
         let end = stop.child_token();
@@ -183,8 +171,7 @@ impl LoadCommand {
             (None, Some(bytes_per_second)) => Pattern::Paced { images, bytes_per_second },
             (None, None) => Pattern::Burst { images },
         };
-        let Self { keep_alive, retry, .. } = *self;
-        Options { pattern, keep_alive, retry, request_timeout: Duration::from_secs(self.timeout) }
+        Options { pattern, retry: self.retry, request_timeout: Duration::from_secs(self.timeout) }
     }
 
     /// Shows on stderr how far it is, until it is dropped: a bar for people, lines of JSON for programs.

@@ -70,8 +70,6 @@ impl Pattern {
 pub struct Options {
     /// When, and how fast.
     pub pattern: Pattern,
-    /// So many clients, that keep their connections from image to image; none for new connections for each image.
-    pub keep_alive: Option<u32>,
     /// Whether a 429 or 503 is followed by waiting for `Retry-After` and sending that request again.
     pub retry: bool,
     /// How long one request may take, its connection and its repetitions included.
@@ -189,10 +187,10 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<Outcome> {
     let count = options.pattern.images();
-    match (options.pattern, options.keep_alive) {
+    match options.pattern {
         // Only the images under way need any, and how many these are is what it measures.
-        (Pattern::Open { .. }, None) => drop(raise_descriptors()?),
-        (_, connections) => check_descriptors(connections.unwrap_or(count))?,
+        Pattern::Open { .. } => drop(raise_descriptors()?),
+        _ => check_descriptors(count)?,
     }
     let images = images(flow, callers, payload, count)?;
     let settings = Settings::new(options)?;

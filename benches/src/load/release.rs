@@ -1,9 +1,6 @@
 //! When each image's turn comes, and which client takes it.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use tokio::{
@@ -27,7 +24,6 @@ pub struct Settings {
     /// Between two images; zero when all are due at once.
     interval: Duration,
     bytes_per_second: Option<u64>,
-    keep_alive: Option<u32>,
     /// Whether refusals for the moment are followed.
     pub retry: bool,
     /// Of one request with its repetitions.
@@ -41,8 +37,8 @@ impl Settings {
             Pattern::Open { per_second, .. } => (Duration::try_from_secs_f64(1.0 / check_rate(per_second)?)?, None),
             Pattern::Paced { bytes_per_second, .. } => (Duration::ZERO, Some(bytes_per_second)),
         };
-        let Options { keep_alive, retry, request_timeout, .. } = *options;
-        Ok(Self { interval, bytes_per_second, keep_alive, retry, request_timeout })
+        let Options { retry, request_timeout, .. } = *options;
+        Ok(Self { interval, bytes_per_second, retry, request_timeout })
     }
 }
 
@@ -53,24 +49,13 @@ pub struct Run {
     payload: Payload,
     network: Network,
     progress: Progress,
-    clients: Option<Clients>,
     stop: CancellationToken,
-}
-
-/// Clients that keep their connections, for whose turn images wait in order.
-#[derive(Debug)]
-struct Clients {
-    free: Semaphore,
-    idle: Mutex<Vec<Client>>,
 }
 
 impl Run {
     pub fn new(settings: Settings, payload: Payload, progress: Progress, stop: CancellationToken) -> Self {
-        let clients = settings
-            .keep_alive
-            .map(|connections| Clients { free: Semaphore::new(connections.max(1) as usize), idle: Mutex::default() });
         let network = Network::new(progress.clone(), settings.bytes_per_second);
-        Self { settings, payload, network, progress, clients, stop }
+        Self { settings, payload, network, progress, stop }
     }
 
     /// One image, from its parking to its end. The schedule is absolute: nobody's delay moves another's moment.
@@ -96,21 +81,9 @@ impl Run {
             sleep_until(due).await;
             self.progress.moved();
         }
-        let Some(clients) = &self.clients else {
-            return self.send(image, &mut Client::default()).await;
-        };
-        // The semaphore is never closed, and it hands out as many permits as there may be clients.
-        let _permit = clients.free.acquire().await.map_err(Failure::connection)?;
-        let idle = || clients.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut client = idle().pop().unwrap_or_default();
-        let result = self.send(image, &mut client).await;
-        idle().push(client);
-        result
-    }
-
-    async fn send(&self, image: &Image, client: &mut Client) -> Result<Sent, Failure> {
+        let mut client = Client::default();
         let sending = Sending {
-            client,
+            client: &mut client,
             network: &self.network,
             settings: &self.settings,
             progress: &self.progress,
