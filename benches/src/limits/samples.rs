@@ -1,11 +1,11 @@
-//! Memory over time: a sample every 50 ms, thinned when there are too many.
+//! Memory over time: a sample every 50 ms, and fewer when there are too many.
 
 use crate::record::MemorySample;
 
-/// The most samples that are kept.
+/// The largest number of samples.
 const MOST_SAMPLES: usize = 600;
 
-/// Samples so far. When there are too many, every other one is dropped, and from then on every other one is taken.
+/// The samples so far. When there are too many, every second one is dropped, and from then on every second one is taken.
 #[derive(Debug)]
 pub(super) struct Samples {
     kept: Vec<MemorySample>,
