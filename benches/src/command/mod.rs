@@ -1,4 +1,4 @@
-//! The command line, a file for each subcommand.
+//! The subcommands, one file each.
 
 mod compare;
 mod load;

@@ -1,4 +1,4 @@
-//! When each image's turn comes, and which client takes it.
+//! When each image is sent.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,15 +18,15 @@ use crate::{
     payload::Payload,
 };
 
-/// [`Options`], checked.
+/// The checked [`Options`].
 #[derive(Debug)]
 pub struct Settings {
-    /// Between two images; zero when all are due at once.
+    /// Between two images; zero if all are due at once.
     interval: Duration,
     bytes_per_second: Option<u64>,
-    /// Whether refusals for the moment are followed.
+    /// Whether to repeat requests after a 429 or 503.
     pub retry: bool,
-    /// Of one request with its repetitions.
+    /// For one request with its repetitions.
     pub request_timeout: Duration,
 }
 
@@ -42,7 +42,7 @@ impl Settings {
     }
 }
 
-/// What the images of a run share.
+/// What the images of a run have in common.
 #[derive(Debug)]
 pub struct Run {
     settings: Settings,
@@ -58,7 +58,7 @@ impl Run {
         Self { settings, payload, network, progress, stop }
     }
 
-    /// One image, from its parking to its end. The schedule is absolute: nobody's delay moves another's moment.
+    /// One image, from its start to its end. The schedule is absolute: a late image does not delay the next one.
     pub async fn image(
         self: Arc<Self>,
         number: usize,
@@ -72,7 +72,9 @@ impl Run {
         let due = start + self.settings.interval.mul_f64(number as f64);
         let result = self.stop.run_until_cancelled(self.go(&image, due)).await;
         let result = result.unwrap_or(Err(Failure::GivenUp));
-        self.progress.ended(result.is_ok());
+        if result.is_ok() {
+            self.progress.succeeded();
+        }
         Ended { result, due, at: Instant::now() }
     }
 

@@ -1,4 +1,4 @@
-//! Whoever is kept waiting has that in his latency. What is asserted are lower bounds, which hold on a busy machine, too.
+//! Latencies include every wait. The assertions are lower bounds, which also hold on a busy machine.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ fn latencies_from(outcome: &Outcome, at_least: Duration) -> u64 {
     latencies.count_between(at_least.as_micros() as u64 * 999 / 1000, u64::MAX)
 }
 
-/// Coordinated omission: images do not wait for those before them.
+/// No coordinated omission: images do not wait for earlier ones.
 #[tokio::test]
-async fn at_a_constant_rate_a_server_that_holds_its_answers_is_asked_as_often_and_its_hold_is_in_the_latencies() {
+async fn at_a_constant_rate_a_delay_of_the_server_is_in_all_latencies() {
     let (images, every) = (40, Duration::from_millis(5));
     let server = Server::start(move |arrived| async move {
         arrived.arrivals(images.into()).await;
@@ -33,7 +33,7 @@ async fn at_a_constant_rate_a_server_that_holds_its_answers_is_asked_as_often_an
     let options = Options { pattern: Pattern::Open { images, per_second: 1.0 / every.as_secs_f64() }, ..burst(0) };
     let outcome = run(&once(&server.url), &small(), &options).await;
     assert_eq!(outcome.load.successes, 40);
-    // The last is due 195 ms after the first, and nobody is answered sooner: of image i the wait is at least (39 - i) * 5 ms.
+    // The last image is due 195 ms after the first, and no answer comes before: image i waits at least (39 - i) * 5 ms.
     assert!(latencies_from(&outcome, every * 20) >= 20, "{:?}", outcome.load);
     assert!(latencies_from(&outcome, every * 39) >= 1, "{:?}", outcome.load);
     assert!(outcome.load.makespan_ms >= 195.0);
