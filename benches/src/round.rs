@@ -79,12 +79,6 @@ pub struct Turn {
     pub round: u32,
 }
 
-/// What the clients saw, and how the load ended.
-struct Loaded {
-    outcome: Outcome,
-    ending: Ending,
-}
-
 /// Runs one round. `None` if the user asked to stop before its end.
 ///
 /// # Errors
@@ -123,8 +117,8 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, stand: &Stand) -> Result<Opti
     let (warm_up, rest) = flow.split(ground.warm_up_images);
     let mut told = Told::default();
     if ground.warm_up_images > 0 {
-        let warmed = load(ground, &warm_up, &callers, ground.warm_up_images, &started).await?;
-        told.add(warmed.outcome);
+        let (outcome, _ending) = load(ground, &warm_up, &callers, ground.warm_up_images, &started).await?;
+        told.add(outcome);
     }
     if let Some(sink) = sink {
         // The sink does not count the warm-up.
@@ -138,7 +132,7 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, stand: &Stand) -> Result<Opti
     if let Some(process) = &started.process {
         process.reset()?;
     }
-    let Loaded { outcome, ending } = load(ground, &rest, &callers, turn.images, &started).await?;
+    let (outcome, ending) = load(ground, &rest, &callers, turn.images, &started).await?;
     let since = |before: Option<f64>, after: Option<f64>| after.zip(before).map(|(after, before)| after - before);
     let generator_cpu_ms = since(generator_before, process_cpu_ms(std::process::id()));
     let stolen_ms = since(stolen_before, stolen_ms());
@@ -178,8 +172,14 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, stand: &Stand) -> Result<Opti
     }))
 }
 
-/// Releases the images, and gives the target up if it hangs or dies.
-async fn load(ground: &Ground<'_>, flow: &Flow, callers: &[Caller], images: u32, started: &Started) -> Result<Loaded> {
+/// Releases the images, and gives the target up if it hangs or dies. Returns what the clients saw, and how the load ended.
+async fn load(
+    ground: &Ground<'_>,
+    flow: &Flow,
+    callers: &[Caller],
+    images: u32,
+    started: &Started,
+) -> Result<(Outcome, Ending)> {
     let progress = Progress::new();
     let options = Options { pattern: Pattern::Burst { images }, retry: ground.retry, request_timeout: REQUEST_TIMEOUT };
     let give_up = CancellationToken::new();
@@ -189,12 +189,12 @@ async fn load(ground: &Ground<'_>, flow: &Flow, callers: &[Caller], images: u32,
         outcome = &mut loading => {
             let outcome = outcome?;
             let ending = ending_behind(&outcome, started).await;
-            return Ok(Loaded { outcome, ending });
+            return Ok((outcome, ending));
         }
         ending = watch(ground, &progress, started) => ending,
     };
     give_up.cancel();
-    Ok(Loaded { outcome: loading.await?, ending })
+    Ok((loading.await?, ending))
 }
 
 /// How a load ended that no longer waits for answers. Clients notice the end of a server before its exit is known.

@@ -16,10 +16,7 @@ use tokio::{
 };
 use upload_sandbox::process::Server;
 
-use super::{
-    group::{Gauges, Group},
-    samples::Samples,
-};
+use super::group::{Gauges, Group};
 use crate::{
     record::{MemorySample, Usage},
     usage::{self, CpuTime},
@@ -54,7 +51,7 @@ struct Meter {
 /// The measurements since the reset. The last ones are kept, because a process that ends takes its counters with it.
 #[derive(Debug, Default)]
 struct Measured {
-    samples: Samples,
+    samples: Vec<MemorySample>,
     peak_rss_bytes: u64,
     peak_cgroup_bytes: u64,
     cpu: CpuTime,
@@ -132,7 +129,7 @@ impl Limited {
             cpu_system_ms: (cpu.system_ms - before.system_ms).max(0.0),
             peak_rss_bytes: measured.peak_rss_bytes,
             peak_cgroup_bytes: self.meter.gauges.is_some().then_some(measured.peak_cgroup_bytes),
-            memory: measured.samples.take(),
+            memory: std::mem::take(&mut measured.samples),
         })
     }
 
@@ -166,7 +163,7 @@ impl Limited {
         let memory = {
             let mut measured = lock(&self.measured);
             measured.look_at_peaks(&self.meter);
-            measured.samples.take()
+            std::mem::take(&mut measured.samples)
         };
         if ask {
             self.server.ask_to_stop();
@@ -239,7 +236,7 @@ impl Meter {
         let mut measured = lock(measured);
         measured.cpu = cpu.unwrap_or(measured.cpu);
         let (rss_bytes, cgroup_bytes) = measured.look_at_peaks(self);
-        measured.samples.add(MemorySample { at_ms, rss_bytes, cgroup_bytes });
+        measured.samples.push(MemorySample { at_ms, rss_bytes, cgroup_bytes });
     }
 }
 

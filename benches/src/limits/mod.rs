@@ -6,7 +6,6 @@
 mod group;
 mod hierarchy;
 mod limited;
-mod samples;
 
 use std::{
     env,
