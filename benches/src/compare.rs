@@ -1,7 +1,7 @@
-//! The comparison: who takes part, in which order, and what is kept.
+//! The comparison: which targets take part, in which order, and what is kept.
 //!
-//! Targets take turns within each round, so that a machine that slows down slows all of them, and none always follows the same other.
-//! After every round the report is written anew: whatever ends the comparison, what was measured so far is there.
+//! Targets take turns within each round, so a machine that slows down slows all of them. The report is written after every round, so
+//! whatever ends the comparison, the measurements until then are kept.
 
 use std::{
     collections::BTreeMap,
@@ -19,23 +19,23 @@ use upload_sandbox::{Sandbox, Stand};
 use crate::{
     client::Failure,
     facts,
-    load::{Progress, check_descriptors},
+    load::check_descriptors,
     payload::Payload,
     record::{Ending, Machine, Report, Run, Skipped, Store, Target, VERSION},
     report::{self, targets},
     round::{self, Ground, Turn},
-    screen::Screen,
+    screen,
     stage::Stage,
     workload::{Burst, Workload},
 };
 
-/// The image is the same in every comparison.
+/// Every comparison uses the same image.
 pub(crate) const SEED: u64 = 5;
-/// What Postgres does for durability wherever it is deployed; the sandbox's own does none of it, as its tests have nothing to lose.
+/// What makes a deployed Postgres durable. The sandbox turns it off for its tests.
 const DURABILITY: [&str; 4] = ["fsync", "synchronous_commit", "full_page_writes", "autovacuum"];
-/// Room that a store of our own must have, in times of the largest burst: a linked image is there twice until its upload is deleted.
+/// Free disk space for our own store, as a multiple of the largest burst: a linked image exists twice until its upload is deleted.
 const ROOM: u64 = 3;
-/// A target that could not go on so often at one number of images is not asked again for that number.
+/// After so many failed rounds with one number of images, the target gets no further round with it.
 const MOST_GIVEN_UP: u32 = 2;
 
 /// What to compare, and where to keep it.
@@ -49,18 +49,17 @@ pub struct Plan {
     pub folder: PathBuf,
 }
 
-/// Makes all rounds of the plan, and returns the report as far as it got.
+/// Runs all rounds of the plan, and returns the report, which may be incomplete.
 ///
 /// # Errors
-/// When something beside the targets does not work. What was measured until then is in the folder.
+/// When something other than a target fails. The measurements until then are in the folder.
 pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result<Report> {
     let workload = &plan.workload;
     if plan.store != Store::Given {
         check_room(workload)?;
     }
     check_descriptors(workload.most_images())?;
-    let screen = Screen::new();
-    screen.say("making the image, starting Postgres");
+    screen::say("making the image and starting Postgres");
     let payload = Payload::jpeg(usize::try_from(workload.image_bytes)?, SEED);
     let sandbox = Sandbox::start().await?;
     let (targets, skipped) = taking_part(&workload.targets, stage);
@@ -84,7 +83,6 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
         store: plan.store,
         sink: sink.as_ref(),
         payload: &payload,
-        oha: None,
         warm_up_images: workload.warm_up_images,
         retry: workload.retry,
         give_up: Duration::from_secs(workload.give_up_seconds),
@@ -97,14 +95,14 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
         if given_up(&report.runs, turn) >= MOST_GIVEN_UP {
             continue;
         }
-        let mut made = make(&ground, turn, &screen).await;
+        let mut made = make(&ground, turn).await;
         if let Err(error) = &made {
-            // A store may still be busy with what clients of the round before have left unfinished.
-            screen.say(&format!("once more, as this could not be made: {error:#}"));
-            made = make(&ground, turn, &screen).await;
+            // The store may still be busy with requests that the previous round broke off.
+            screen::say(&format!("trying the round again after an error: {error:#}"));
+            made = make(&ground, turn).await;
         }
         let Some(run) = made? else { break };
-        screen.run(&run);
+        screen::show_round(&run);
         report.runs.push(run);
         report::write(&report, &plan.folder)?;
     }
@@ -113,16 +111,14 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
     Ok(report)
 }
 
-async fn make(ground: &Ground<'_>, turn: Turn, screen: &Screen) -> Result<Option<Run>> {
-    let progress = Progress::new();
-    let _drawn = screen.turn(turn, &progress);
-    let made = round::make(ground, turn, &progress).await;
+async fn make(ground: &Ground<'_>, turn: Turn) -> Result<Option<Run>> {
+    let made = round::make(ground, turn).await;
     made.with_context(|| format!("{} with {} images", targets::name(turn.target), turn.images))
 }
 
-/// What decides the figures: versions and settings of all that takes part. The first stand is made for it, so that a store or a Postgres
-/// that does not work is told here; a Postgres of the sandbox's own is made durable.
-pub(crate) async fn machine(stage: &Stage, sandbox: &Sandbox, store: Store) -> Result<Machine> {
+/// The versions and settings that decide the figures. It makes the first stand, so a store or a Postgres that does not work is reported
+/// here. It also makes the sandbox's own Postgres durable.
+async fn machine(stage: &Stage, sandbox: &Sandbox, store: Store) -> Result<Machine> {
     let stand = sandbox.try_stand().await.context(round::NO_STAND)?;
     if env::var_os("DATABASE_URL").is_none_or(|url| url.is_empty()) {
         for name in DURABILITY {
@@ -148,30 +144,30 @@ async fn show(stand: &Stand, name: &str) -> Result<Option<String>> {
     Ok(stand.sql(&format!("SHOW {name}")).await?.into_iter().flatten().flatten().next())
 }
 
-/// A disk that is full in the middle of a round would be measured as the target's failure.
+/// A full disk in the middle of a round would look like a failure of the target.
 fn check_room(workload: &Workload) -> Result<()> {
     let folder = env::temp_dir();
-    let disk = statvfs(&folder).with_context(|| format!("the room in {} is not known", folder.display()))?;
+    let disk = statvfs(&folder).with_context(|| format!("cannot read the free space of {}", folder.display()))?;
     let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
     let needed = u64::from(workload.most_images()) * workload.image_bytes * ROOM;
     ensure!(
         free >= needed,
-        "{} has {free} bytes free, and {} images at once need {needed}: make room, let TMPDIR name a larger disk, or ask for fewer",
+        "{} has {free} bytes free, and {} images at once need {needed}: free some space, set TMPDIR to a larger disk, or use fewer images",
         folder.display(),
         workload.most_images()
     );
     Ok(())
 }
 
-/// The targets that can be run here, and why the others cannot.
-pub(crate) fn taking_part(targets: &[Target], stage: &Stage) -> (Vec<Target>, Vec<Skipped>) {
+/// The targets that can run here, and why the others cannot.
+fn taking_part(targets: &[Target], stage: &Stage) -> (Vec<Target>, Vec<Skipped>) {
     let missing: BTreeMap<Target, String> =
         targets.iter().filter_map(|target| Some((*target, stage.missing(*target)?))).collect();
     let there = targets.iter().copied().filter(|target| !missing.contains_key(target)).collect();
     (there, missing.into_iter().map(|(target, reason)| Skipped { target, reason }).collect())
 }
 
-/// Every round in its order: burst by burst, and last the same on the null sink.
+/// All rounds in order: burst by burst, first on the store and then on the null sink.
 fn turns(workload: &Workload, targets: &[Target]) -> Vec<Turn> {
     let mut turns = Vec::new();
     for (bursts, to_sink) in [(&workload.bursts, false), (&workload.sink_bursts, true)] {
@@ -184,7 +180,7 @@ fn turns(workload: &Workload, targets: &[Target]) -> Vec<Turn> {
     turns
 }
 
-/// Rotated by one each time, and every other time backwards: a round leaves the machine warm, or busy, for the next.
+/// Each round starts with the next target, and every second round goes backwards: a target leaves the machine warm or busy for the next.
 fn round_of(targets: &[Target], burst: Burst, round: u32, to_sink: bool) -> impl Iterator<Item = Turn> {
     let mut targets = targets.to_vec();
     let first = round.saturating_sub(1) as usize % targets.len().max(1);
@@ -199,7 +195,7 @@ fn given_up(runs: &[Run], turn: Turn) -> u32 {
     let same = runs.iter().filter(|run| {
         run.target == turn.target && run.images == turn.images && (run.store == Store::Sink) == turn.to_sink
     });
-    // A server that trickles is none that goes on: its rounds last as long as the clients have patience.
+    // A server that answers too slowly keeps a round going until its clients time out.
     let given_up = same.filter(|run| {
         matches!(run.ending, Ending::Hung { .. } | Ending::Died { .. })
             || run.load.failures.contains_key(&Failure::Timeout.to_string())
@@ -207,7 +203,7 @@ fn given_up(runs: &[Run], turn: Turn) -> u32 {
     u32::try_from(given_up.count()).unwrap_or(u32::MAX)
 }
 
-/// Where a report goes unless somebody says otherwise: out of the repository's way.
+/// Where a report goes without `--out`.
 pub fn default_folder(workspace: &Path) -> PathBuf {
     workspace.join("target/upload-bench").join(Utc::now().format("%Y-%m-%dT%H-%M-%S").to_string())
 }

@@ -1,13 +1,13 @@
-//! What decides the figures besides the programs: the machine, its kernel, and the commit that was measured.
+//! The facts that decide the figures: the machine, its kernel, the store's version, and the commit that was measured.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command, thread};
 
 use crate::{
-    limits::program,
     record::{Limits, Machine},
+    store,
 };
 
-/// Reads what Linux and git say of themselves; what they do not say is called unknown.
+/// The facts from Linux and git; `unknown` where they are missing.
 pub fn machine(limits: Limits) -> Machine {
     let kibibytes = field("/proc/meminfo", "MemTotal").and_then(|total| total.strip_suffix(" kB")?.parse::<u64>().ok());
     Machine {
@@ -25,11 +25,9 @@ pub fn machine(limits: Limits) -> Machine {
     }
 }
 
-/// The version of the MinIO that `scripts/minio` starts: on the search path, or where Go installs programs. One that Go built calls
-/// itself a development version, whatever it is; Go knows the module's version.
+/// The version of the MinIO that runs as the store. A MinIO that Go built calls itself a development version, so Go is asked first.
 pub fn minio() -> Option<String> {
-    let by_go = || Some(Path::new(output(Path::new("go"), &["env", "GOPATH"])?.trim()).join("bin/minio"));
-    let binary = program("minio").or_else(by_go)?;
+    let binary = fs::read_link(format!("/proc/{}/exe", store::process_id()?)).ok()?;
     let modules = output(Path::new("go"), &["version", "-m", binary.to_str()?]).unwrap_or_default();
     let module = modules.lines().find_map(|line| line.trim().strip_prefix("mod\tgithub.com/minio/minio\t"));
     let version = module.and_then(|module| module.split_whitespace().next()).map(str::to_owned);
@@ -52,7 +50,7 @@ fn field(path: &str, name: &str) -> Option<String> {
     line.map(|value| value.trim().to_owned())
 }
 
-/// Runs of the past are no change of what is measured.
+/// Committed runs are not a change.
 fn commit() -> Option<String> {
     let head = git(&["rev-parse", "--short=12", "HEAD"])?;
     let changes = git(&["status", "--porcelain", "--", ":!benches/runs"])?;
@@ -64,7 +62,7 @@ fn git(arguments: &[&str]) -> Option<String> {
     Some(output(Path::new("git"), &[&["-C", folder], arguments].concat())?.trim().to_owned())
 }
 
-/// The folder of the workspace that this binary was built in.
+/// The folder of the workspace.
 pub fn workspace() -> &'static Path {
     const HERE: &str = env!("CARGO_MANIFEST_DIR");
     Path::new(HERE).parent().unwrap_or(Path::new(HERE))

@@ -1,7 +1,7 @@
-//! Latencies as a report keeps them: an HdrHistogram of microseconds, in its V2 encoding, as base64.
+//! Latencies in a report: an HdrHistogram of microseconds, in its V2 encoding, as base64.
 //!
-//! The whole histogram is kept and never its percentiles alone, so that rounds can be added up and a report made anew. The
-//! encoding is that of the other implementations of HdrHistogram, which can therefore read it.
+//! A report keeps the whole histogram, not only percentiles, so that rounds can be added up. Other implementations of HdrHistogram can
+//! read the encoding.
 
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -9,40 +9,37 @@ use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
-/// Digits that a recorded value keeps: it is off by a thousandth at most.
+/// Digits of a recorded value: it is off by a thousandth at most.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
-/// An empty histogram of microseconds, which grows with what is recorded.
+/// An empty histogram of microseconds.
 ///
 /// # Errors
-///
-/// Fails only where the number of digits is out of the range that the histogram allows.
+/// Only if the number of digits is out of range.
 pub fn histogram() -> Result<Histogram<u64>> {
-    Histogram::new(SIGNIFICANT_DIGITS).context("no histogram could be made")
+    Histogram::new(SIGNIFICANT_DIGITS).context("cannot create a histogram")
 }
 
-/// The text that [`decode`] reads.
+/// Encodes a histogram.
 ///
 /// # Errors
-///
-/// Fails when the histogram is too large for its encoding.
+/// If it is too large for the encoding.
 pub fn encode(histogram: &Histogram<u64>) -> Result<String> {
     let mut bytes = Vec::new();
-    V2Serializer::new().serialize(histogram, &mut bytes).context("the histogram could not be encoded")?;
+    V2Serializer::new().serialize(histogram, &mut bytes).context("cannot encode the histogram")?;
     Ok(STANDARD.encode(bytes))
 }
 
-/// The histogram that [`encode`] made a text of. An empty text is an empty histogram: that of a run without a success.
+/// Decodes a histogram. An empty text is an empty histogram.
 ///
 /// # Errors
-///
-/// Fails when the text is not base64, or what it holds is not a histogram.
+/// If the text is not base64 or not a histogram.
 pub fn decode(text: &str) -> Result<Histogram<u64>> {
     if text.is_empty() {
         return histogram();
     }
     let bytes = STANDARD.decode(text).context("the histogram is not base64")?;
-    Deserializer::new().deserialize(&mut bytes.as_slice()).context("the histogram cannot be read")
+    Deserializer::new().deserialize(&mut bytes.as_slice()).context("cannot read the histogram")
 }
 
 #[cfg(test)]

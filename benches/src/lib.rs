@@ -20,5 +20,4 @@ pub mod store;
 pub mod target;
 pub mod usage;
 pub mod verify;
-pub mod witness;
 pub mod workload;

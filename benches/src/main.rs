@@ -1,4 +1,4 @@
-//! The binary: reads its command, does it, and says how it went by the exit code: 0 done, 1 failed or stopped, 2 a wrong command line.
+//! The binary. Its exit code is 0 when done, 1 when it failed or was stopped, and 2 for a wrong command line.
 
 use std::process::ExitCode;
 
@@ -10,15 +10,15 @@ use tracing::Level;
 use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 use upload_bench::{
     advise::AdviseCommand,
-    command::{CompareCommand, LoadCommand, ReportCommand, WitnessCommand},
+    command::{CompareCommand, LoadCommand, ReportCommand},
     sink::SinkCommand,
     stage::StoreCommand,
 };
 
-/// The exit code of a process that did not wait for its end, as shells have it for Ctrl-C.
+/// The exit code after a second Ctrl-C, as in a shell.
 const INTERRUPTED: i32 = 130;
 
-/// Measures uploads: through a server, straight to the store, and by what others build.
+/// Measures image uploads: through a server, straight to the store, and through other software.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -32,7 +32,6 @@ enum Action {
     Compare(CompareCommand),
     Report(ReportCommand),
     Advise(AdviseCommand),
-    Witness(WitnessCommand),
     #[command(hide = true)]
     Sink(SinkCommand),
     #[command(hide = true)]
@@ -51,7 +50,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is odd but no failure goes to stderr: a cgroup that is left, a server that does not stop.
+/// Warnings go to stderr, for instance about a cgroup that could not be removed.
 fn log() {
     let filter = Targets::new().with_target("upload_bench", Level::WARN).with_target("upload_sandbox", Level::WARN);
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(filter);
@@ -70,10 +69,6 @@ async fn run(action: Action) -> Result<ExitCode> {
             listen(stop.clone())?;
             command.run(&stop).await
         }
-        Action::Witness(command) => {
-            listen(stop.clone())?;
-            command.run(&stop).await
-        }
         Action::Report(command) => command.run(),
         Action::Advise(command) => {
             println!("{}", command.run()?);
@@ -84,10 +79,10 @@ async fn run(action: Action) -> Result<ExitCode> {
     }
 }
 
-/// The first Ctrl-C or SIGTERM asks to stop, the second does not wait.
+/// The first Ctrl-C or SIGTERM stops after the current step, the second at once.
 fn listen(stop: CancellationToken) -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     tokio::spawn(async move {
         loop {
             tokio::select! {
@@ -97,7 +92,7 @@ fn listen(stop: CancellationToken) -> Result<()> {
             if stop.is_cancelled() {
                 std::process::exit(INTERRUPTED);
             }
-            eprintln!("upload-bench: stopping; once more stops at once");
+            eprintln!("upload-bench: stopping; press Ctrl-C again to stop at once");
             stop.cancel();
         }
     });

@@ -1,6 +1,4 @@
-//! The file that every client uploads: one valid JPEG of an exact size, made from a seed and hashed before anything is timed.
-//!
-//! All uploads of a run share its bytes; nothing here is called while the clock runs.
+//! The file that every client uploads: one valid JPEG of an exact size, made from a seed and hashed before the clock starts.
 
 use std::fmt;
 
@@ -10,19 +8,19 @@ use sha2::{Digest, Sha256};
 use upload_domain::ImageFormat;
 use upload_sandbox::samples::{self, SMALLEST_JPEG};
 
-/// One file, and what it is known by afterwards.
+/// A file and its hash.
 #[derive(Clone)]
 pub struct Payload {
-    /// Its bytes; a clone shares them.
+    /// Its bytes. Clones share them.
     pub file: Bytes,
     /// Their SHA-256.
     pub sha256: [u8; 32],
-    /// What it is.
+    /// Its format.
     pub format: ImageFormat,
 }
 
 impl Payload {
-    /// A valid JPEG of exactly `bytes` bytes; equal seeds make equal files.
+    /// A valid JPEG of exactly `bytes` bytes. Equal seeds make equal files.
     ///
     /// # Panics
     ///
@@ -40,11 +38,10 @@ impl fmt::Debug for Payload {
     }
 }
 
-/// Reads a size: a number of bytes, or with `kb`, `mb`, `gb` (powers of 1000) or `kib`, `mib`, `gib` (powers of 1024).
+/// Parses a size: a number of bytes, or with `kb`, `mb`, `gb` (powers of 1000) or `kib`, `mib`, `gib` (powers of 1024).
 ///
 /// # Errors
-///
-/// Fails with what was expected when the text is no such size, or less than one byte.
+/// If the text is not a size, or less than one byte.
 pub fn parse_size(text: &str) -> Result<u64> {
     const UNITS: [(&str, f64); 8] = [
         ("kib", 1024.0),
@@ -60,22 +57,21 @@ pub fn parse_size(text: &str) -> Result<u64> {
     let (digits, factor) =
         UNITS.iter().find_map(|(unit, factor)| Some((lower.strip_suffix(unit)?, *factor))).unwrap_or((&lower, 1.0));
     let Ok(count) = digits.trim_end().parse::<f64>() else {
-        bail!("a size is a number of bytes or has a unit, as in 5000000, 5mb or 1.5MiB, and {text} is none");
+        bail!("{text} is not a size: give bytes, or a number with a unit, such as 5000000, 5mb or 1.5MiB");
     };
     let size = count * factor;
-    // Above it, a float no longer holds every whole number.
-    ensure!((1.0..=9e15).contains(&size), "a size is at least one byte and finite, and {text} is not");
+    // A larger float does not hold every whole number.
+    ensure!((1.0..=9e15).contains(&size), "{text} is not a size: give at least one byte");
     Ok(size.round() as u64)
 }
 
-/// The same of an image that can be made.
+/// Parses the size of an image.
 ///
 /// # Errors
-///
-/// Also where it would be too small for one.
+/// Also if it is too small for an image.
 pub fn parse_image_size(text: &str) -> Result<usize> {
     let bytes = usize::try_from(parse_size(text)?)?;
-    ensure!(bytes >= SMALLEST_JPEG, "an image of {bytes} bytes cannot be made: the smallest has {SMALLEST_JPEG}");
+    ensure!(bytes >= SMALLEST_JPEG, "{bytes} bytes are too few for an image: the smallest has {SMALLEST_JPEG}");
     Ok(bytes)
 }
 
@@ -97,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_none_is_refused_with_what_would_be_one() {
+    fn a_wrong_size_is_refused_with_an_example() {
         assert!(parse_image_size("huge").is_err_and(|error| error.to_string().contains("5mb")));
         assert!(parse_image_size("10").is_err_and(|error| error.to_string().contains("256")));
     }

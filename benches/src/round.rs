@@ -1,6 +1,6 @@
-//! One round: a database and a bucket of its own, a server freshly started and warmed up, the load, and a look at what it left.
+//! One round: a new database and bucket, a new server, a warm-up, the load, and a check of what it left.
 //!
-//! Nothing outlives a round, so that no target inherits another's cache, connections or memory, nor what the store still has to do for it.
+//! Nothing outlives a round, so no target inherits the cache, the connections, the memory or the pending work of another.
 
 use std::time::Duration;
 
@@ -21,30 +21,29 @@ use crate::{
     store, target,
     usage::{process_cpu_ms, stolen_ms},
     verify::{Told, verify},
-    witness::Oha,
 };
 
-/// Many users, so that no row of one is the bottleneck; more than so many gain nothing.
+/// Users that share the images. With many of them, no single row is the bottleneck.
 const MOST_CALLERS: u32 = 1000;
-/// Users that are added at once.
+/// Users that are added concurrently.
 const INSERTS: usize = 8;
-/// How long one request may take: whoever has waited for two minutes has gone.
+/// How long one request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a server's end may take to be told, once its connections have failed.
+/// How long to wait for the exit of a server whose connections have failed.
 const END_IS_TOLD: Duration = Duration::from_secs(1);
-/// A store has done what it had to do once it has used no more than a tick's worth of CPU for so long. MinIO removes the
-/// deleted objects' data later, by then a second: see `scripts/minio`.
-const QUIET: Duration = Duration::from_millis(1200);
-/// How much that is, in milliseconds.
-const QUIET_CPU_MS: f64 = 20.0;
-/// A store that is never quiet is not waited for longer.
-const LONGEST_SETTLING: Duration = Duration::from_secs(30);
+/// A store is idle once it has used less than [`IDLE_CPU_MS`] for so long. MinIO removes deleted data up to a second later: see
+/// `scripts/minio`.
+const IDLE: Duration = Duration::from_millis(1200);
+/// CPU time of an idle store, in milliseconds.
+const IDLE_CPU_MS: f64 = 20.0;
+/// The longest wait for an idle store.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
-/// What to do where a round cannot begin.
-pub(crate) const NO_STAND: &str = "a round's database and bucket cannot be made: check that the store of S3_ENDPOINT and the Postgres of \
-                        DATABASE_URL, where they are set, run and let their key and user make buckets and databases";
+/// What to do if a round cannot begin.
+pub(crate) const NO_STAND: &str = "cannot create the database and the bucket of a round: if S3_ENDPOINT or DATABASE_URL is set, \
+                                   check that it runs, and that its key or user may create buckets or databases";
 
-/// What all rounds share.
+/// What all rounds have in common.
 #[derive(Debug)]
 pub struct Ground<'a> {
     /// The programs and their limits.
@@ -53,28 +52,26 @@ pub struct Ground<'a> {
     pub sandbox: &'a Sandbox,
     /// Which store that is.
     pub store: Store,
-    /// The null sink, for rounds that end there.
+    /// The null sink, for rounds on it.
     pub sink: Option<&'a SinkConnection>,
     /// The image.
     pub payload: &'a Payload,
-    /// Sends the images that count, in place of the generator; it can do so where one is one request.
-    pub oha: Option<&'a Oha>,
-    /// How many images a server gets before those that count.
+    /// Images that each server gets before the load, not counted.
     pub warm_up_images: u32,
     /// Whether clients follow `Retry-After`.
     pub retry: bool,
-    /// How long nothing may move before a server is given up.
+    /// After how long without progress a server is given up.
     pub give_up: Duration,
-    /// Cancelled when somebody asks to stop.
+    /// Cancelled when the user asks to stop.
     pub stop: &'a CancellationToken,
 }
 
 /// Which round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// Who carries the bytes.
+    /// The target.
     pub target: Target,
-    /// Whether they end in the null sink.
+    /// Whether it writes to the null sink.
     pub to_sink: bool,
     /// Images at once.
     pub images: u32,
@@ -82,55 +79,49 @@ pub struct Turn {
     pub round: u32,
 }
 
-/// What the clients of some images saw, and how it ended.
-struct Loaded {
-    outcome: Outcome,
-    ending: Ending,
-}
-
-/// Makes one round; `None` when somebody has asked to stop before its end, since half a round says nothing.
+/// Runs one round. `None` if the user asked to stop before its end.
 ///
 /// # Errors
-/// When something beside the target does not work: the database, the store, this machine.
-pub async fn make(ground: &Ground<'_>, turn: Turn, progress: &Progress) -> Result<Option<Run>> {
+/// When something other than the target fails: the database, the store, this machine.
+pub async fn make(ground: &Ground<'_>, turn: Turn) -> Result<Option<Run>> {
     let stand = ground.sandbox.try_stand().await.context(NO_STAND)?;
-    let outcome = on_stand(ground, turn, progress, &stand).await;
-    let removed = stand.remove().await.context("a round's database and bucket are left behind");
+    let outcome = on_stand(ground, turn, &stand).await;
+    let removed = stand.remove().await.context("cannot remove the database and the bucket of a round");
     let run = outcome?;
     removed?;
-    settle().await;
+    wait_for_idle_store().await;
     Ok(run)
 }
 
-/// Waits until the store has done what the round left it to do, so that no other round pays for it.
-async fn settle() {
+/// Waits until the store has finished the work of this round, so that the next one does not pay for it.
+async fn wait_for_idle_store() {
     let Some(store) = store::process_id() else { return };
-    let until = Instant::now() + LONGEST_SETTLING;
+    let until = Instant::now() + LONGEST_WAIT;
     while Instant::now() < until {
         let before = process_cpu_ms(store);
-        sleep(QUIET).await;
+        sleep(IDLE).await;
         match process_cpu_ms(store).zip(before) {
-            Some((after, before)) if after - before > QUIET_CPU_MS => {}
+            Some((after, before)) if after - before > IDLE_CPU_MS => {}
             _ => return,
         }
     }
 }
 
-async fn on_stand(ground: &Ground<'_>, turn: Turn, progress: &Progress, stand: &Stand) -> Result<Option<Run>> {
+async fn on_stand(ground: &Ground<'_>, turn: Turn, stand: &Stand) -> Result<Option<Run>> {
     let sink = ground.sink.filter(|_| turn.to_sink);
     let started = ground.stage.start(turn.target, stand, sink).await;
-    let mut started = started.with_context(|| format!("{} does not start", targets::name(turn.target)))?;
+    let mut started = started.with_context(|| format!("cannot start {}", targets::name(turn.target)))?;
     let images = turn.images + ground.warm_up_images;
     let callers = callers(stand, turn.target, images).await?;
     let flow = target::flow(turn.target, started.url.as_ref(), stand, sink, images, ground.payload).await?;
     let (warm_up, rest) = flow.split(ground.warm_up_images);
     let mut told = Told::default();
     if ground.warm_up_images > 0 {
-        let warmed = load(ground, &warm_up, &callers, ground.warm_up_images, &Progress::new(), &started).await?;
-        told.add(warmed.outcome);
+        let (outcome, _ending) = load(ground, &warm_up, &callers, ground.warm_up_images, &started).await?;
+        told.add(outcome);
     }
     if let Some(sink) = sink {
-        // The objects of the warm-up are not among those that are counted.
+        // The sink does not count the warm-up.
         sink.reset().await?;
         told = Told::default();
     }
@@ -141,25 +132,14 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, progress: &Progress, stand: &
     if let Some(process) = &started.process {
         process.reset()?;
     }
-    let Loaded { outcome, ending } = match ground.oha {
-        None => load(ground, &rest, &callers, turn.images, progress, &started).await?,
-        Some(oha) => {
-            let burst = oha.burst(&rest, &callers, ground.payload, turn.images, REQUEST_TIMEOUT);
-            let Some(outcome) = ground.stop.run_until_cancelled(burst).await else { return Ok(None) };
-            let outcome = outcome?;
-            let ending = ending_behind(&outcome, &started).await;
-            Loaded { outcome, ending }
-        }
-    };
+    let (outcome, ending) = load(ground, &rest, &callers, turn.images, &started).await?;
     let since = |before: Option<f64>, after: Option<f64>| after.zip(before).map(|(after, before)| after - before);
-    // What another generator uses is not seen.
-    let generator_cpu_ms =
-        since(generator_before, process_cpu_ms(std::process::id())).filter(|_used| ground.oha.is_none());
+    let generator_cpu_ms = since(generator_before, process_cpu_ms(std::process::id()));
     let stolen_ms = since(stolen_before, stolen_ms());
     if ground.stop.is_cancelled() {
         return Ok(None);
     }
-    // What a server still does after its last answer belongs to the images, so it is let finish before CPU times are read.
+    // What a server does after its last answer belongs to the images, so it may finish before its CPU time is read.
     let server = match started.process.take() {
         Some(process) => Some(process.finish(ending == Ending::Finished).await?),
         None => None,
@@ -167,7 +147,7 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, progress: &Progress, stand: &
     let store_cpu_ms = since(store_before, store_pid.and_then(process_cpu_ms));
     let load = outcome.load.clone();
     told.add(outcome);
-    let (verified, ending) = look(turn.target, stand, sink, ground.payload, &told, ending).await?;
+    let (verified, ending) = check(turn.target, stand, sink, ground.payload, &told, ending).await?;
     let server_to_store = match (sink, &server) {
         (Some(sink), Some(_server)) => {
             Some(sink.counts().await?.remove(target::own_key(turn.target)).unwrap_or_default())
@@ -192,42 +172,37 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, progress: &Progress, stand: &
     }))
 }
 
-/// Releases images at once, and gives the target up where it is to be.
+/// Releases the images, and gives the target up if it hangs or dies. Returns what the clients saw, and how the load ended.
 async fn load(
     ground: &Ground<'_>,
     flow: &Flow,
     callers: &[Caller],
     images: u32,
-    progress: &Progress,
     started: &Started,
-) -> Result<Loaded> {
-    let options = Options {
-        pattern: Pattern::Burst { images },
-        keep_alive: None,
-        retry: ground.retry,
-        request_timeout: REQUEST_TIMEOUT,
-    };
+) -> Result<(Outcome, Ending)> {
+    let progress = Progress::new();
+    let options = Options { pattern: Pattern::Burst { images }, retry: ground.retry, request_timeout: REQUEST_TIMEOUT };
     let give_up = CancellationToken::new();
-    let loading = load::run(flow, callers, ground.payload, &options, progress, give_up.clone());
+    let loading = load::run(flow, callers, ground.payload, &options, &progress, give_up.clone());
     let mut loading = std::pin::pin!(loading);
     let ending = tokio::select! {
         outcome = &mut loading => {
             let outcome = outcome?;
             let ending = ending_behind(&outcome, started).await;
-            return Ok(Loaded { outcome, ending });
+            return Ok((outcome, ending));
         }
-        ending = watch(ground, progress, started) => ending,
+        ending = watch(ground, &progress, started) => ending,
     };
     give_up.cancel();
-    Ok(Loaded { outcome: loading.await?, ending })
+    Ok((loading.await?, ending))
 }
 
-/// How a load ended that has all of its answers, or none to wait for: a server's end is seen by its clients before anybody is told.
+/// How a load ended that no longer waits for answers. Clients notice the end of a server before its exit is known.
 async fn ending_behind(outcome: &Outcome, started: &Started) -> Ending {
     let Some(process) = started.process.as_ref().filter(|_| outcome.unanswered > 0) else { return Ending::Finished };
     match timeout(END_IS_TOLD, process.ended()).await {
         Ok(status) => Ending::Died { status },
-        // A program such as nginx goes on with new processes in their place.
+        // nginx, for instance, replaces a killed process.
         Err(_still_there) if process.killed_for_memory() > 0 => {
             Ending::Died { status: "one of its processes was killed for memory".to_owned() }
         }
@@ -235,7 +210,7 @@ async fn ending_behind(outcome: &Outcome, started: &Started) -> Ending {
     }
 }
 
-/// Ends when the target is to be given up, or somebody has asked to stop.
+/// Ends when the target hangs or dies, or the user asks to stop.
 async fn watch(ground: &Ground<'_>, progress: &Progress, started: &Started) -> Ending {
     let hung = async {
         let idle = progress.stalled(ground.give_up).await;
@@ -254,8 +229,8 @@ async fn watch(ground: &Ground<'_>, progress: &Progress, started: &Started) -> E
     }
 }
 
-/// Finished rounds only: of the others no client knows what became of its image.
-async fn look(
+/// Checks what a finished round left. In other rounds, clients do not know what became of their images.
+async fn check(
     target: Target,
     stand: &Stand,
     sink: Option<&SinkConnection>,

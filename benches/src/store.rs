@@ -1,7 +1,7 @@
-//! Which store a comparison measures: the one that the environment names, else a throw-away MinIO, else the embedded one.
+//! The store of a comparison: the one in the environment, or a throw-away MinIO, or the embedded one.
 //!
-//! A store is a process of its own, which a script (or this binary's hidden `store`) starts, names in the environment of the
-//! command that it runs, and ends with it. So the comparison replaces itself by that script, which starts it again.
+//! A script (or this binary's hidden `store`) starts the store, runs a command with the store in its environment, and stops the store
+//! when the command ends. So the comparison replaces itself by that script, which starts the comparison again.
 
 use std::{env, os::unix::process::CommandExt as _, process::Command};
 
@@ -9,15 +9,15 @@ use anyhow::{Context as _, Result};
 
 use crate::{facts::workspace, limits::program, record::Store};
 
-/// Tells the second start what the first one has chosen.
+/// Tells the second start which store the first one chose.
 const CHOSEN: &str = "UPLOAD_BENCH_STORE";
 
-/// What the environment has to say of a store.
+/// The store in the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// `S3_ENDPOINT` names one.
     Running(Store),
-    /// It names none: one must be started.
+    /// There is no store yet.
     Nothing,
 }
 
@@ -31,12 +31,12 @@ pub fn find() -> Found {
     }
 }
 
-/// Replaces this process by one that starts a store and then this program with the same arguments.
+/// Replaces this process by one that starts a store, and then this program with the same arguments.
 ///
 /// # Errors
 /// Returns only when that fails.
 pub fn start_again_with_store() -> Result<()> {
-    let this = env::current_exe().context("the path of this program cannot be found")?;
+    let this = env::current_exe().context("cannot find the path of this program")?;
     let script = workspace().join("scripts/minio");
     let (mut starter, chosen) = if script.is_file() && ["minio", "go"].iter().any(|name| program(name).is_some()) {
         (Command::new(script), "minio")
@@ -46,10 +46,10 @@ pub fn start_again_with_store() -> Result<()> {
         (embedded, "embedded")
     };
     let error = starter.arg("--").arg(&this).args(env::args_os().skip(1)).env(CHOSEN, chosen).exec();
-    Err(error).context("the store's starter cannot be run")
+    Err(error).context("cannot start the store")
 }
 
-/// The process id of the store, where whoever started it has told it.
+/// The process id of the store, if its starter set it.
 pub fn process_id() -> Option<u32> {
     env::var("SANDBOX_S3_PID").ok()?.trim().parse().ok()
 }

@@ -1,8 +1,8 @@
-//! What an image goes through at each target, and what it takes to begin: this is where a target's name becomes requests.
+//! The requests of each target: here the name of a target becomes a [`Flow`].
 
 use anyhow::{Context as _, Result};
 use chrono::{TimeDelta, Utc};
-use upload_domain::{ImageFormat, ImageId, incoming_key};
+use upload_domain::{ImageId, incoming_key};
 use upload_sandbox::Stand;
 use upload_storage::{FormRequest, Signer, StorageSettings};
 use url::Url;
@@ -15,15 +15,15 @@ use crate::{
     stage::SinkConnection,
 };
 
-/// How long prepared forms live: longer than any round.
+/// How long prepared forms are valid: longer than any round.
 const FORM_LIFETIME: TimeDelta = TimeDelta::hours(1);
 
-/// Whether its clients show tokens: our own servers, whose images have rows of ours.
+/// Whether its clients send tokens, as our own servers require.
 pub fn has_users(target: Target) -> bool {
     matches!(target, Target::V1 | Target::V2Post | Target::V2Put | Target::V1Stream | Target::V2Unlinked)
 }
 
-/// By whose key the sink knows the target's own connections: nginx passes on what clients have signed with the signer's.
+/// The key with which the target's own requests to the sink are signed. nginx passes on what clients signed with the signer's.
 pub fn own_key(target: Target) -> &'static str {
     match target {
         Target::Nginx | Target::Nginx128k => "signer",
@@ -31,10 +31,10 @@ pub fn own_key(target: Target) -> &'static str {
     }
 }
 
-/// The requests of each image at a server that signs its own forms or needs none; `None` for targets whose forms are signed beforehand.
+/// The requests of each image at a server. `None` for targets whose forms are signed beforehand.
 ///
 /// # Errors
-/// When no path can be added to the server's URL.
+/// When the server's URL cannot have a path.
 pub fn of_server(target: Target, server: &Url) -> Result<Option<Flow>> {
     let form = |method, link| Flow::Form { server: server.clone(), method, link };
     let once = |path: &str, fields: Vec<(String, String)>| {
@@ -50,10 +50,10 @@ pub fn of_server(target: Target, server: &Url) -> Result<Option<Flow>> {
     }))
 }
 
-/// The requests of each image at a target that listens at `url` (`direct` has none: it is the store itself).
+/// The requests of each image at a target that listens at `url`. `direct` has no URL: it is the store itself.
 ///
 /// # Errors
-/// When no forms can be signed.
+/// When forms cannot be signed.
 pub async fn flow(
     target: Target,
     url: Option<&Url>,
@@ -75,17 +75,16 @@ pub async fn flow(
     of_prepared_forms(url, &signer, images, payload).await
 }
 
-/// One POST for each image, of forms as V2 would sign them, but without V2 and without rows: to the store that they are signed for, or
-/// to the relay in front of it.
+/// One POST for each image, with a form like V2's, but without V2 and without a row. It goes to the store, or to the relay in front.
 ///
 /// # Errors
-/// When no forms can be signed.
+/// When forms cannot be signed.
 pub async fn of_prepared_forms(relay: Option<&Url>, signer: &Signer, images: u32, payload: &Payload) -> Result<Flow> {
     let forms = prepared(signer, images, payload).await?;
-    let first = forms.first().context("there is no image")?;
+    let first = forms.first().context("there are no images")?;
     let mut bucket = first.url.clone();
     if let Some(relay) = relay {
-        // Only who is asked changes: the relay passes the path on, and a form's signature does not cover the host.
+        // The relay passes the path on, and the signature of a form does not cover the host.
         bucket.set_host(relay.host_str())?;
         bucket.set_port(relay.port()).ok().context("a relay has a port")?;
     }
@@ -106,7 +105,7 @@ async fn prepared(signer: &Signer, images: u32, payload: &Payload) -> Result<Vec
         let now = Utc::now();
         let request = FormRequest {
             image,
-            format: ImageFormat::Jpeg,
+            format: payload.format,
             min_bytes: bytes,
             max_bytes: bytes,
             checksum_sha256: None,

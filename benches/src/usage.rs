@@ -1,6 +1,6 @@
-//! What processes use, as proc(5) tells it: CPU time and memory. Linux only; elsewhere nothing is found.
+//! The CPU time and the memory of processes, from proc(5). Linux only.
 //!
-//! Where a cgroup counts too, `limits` asks that one, whose counters outlive the processes.
+//! Where there is a cgroup, `limits` reads that instead: its counters outlive the processes.
 
 use std::{fs, path::Path};
 
@@ -21,38 +21,37 @@ pub struct CpuTime {
 pub struct Memory {
     /// Resident now (`VmRSS`).
     pub resident_bytes: u64,
-    /// The most that was resident since the start or the last [`reset_peak`] (`VmHWM`).
+    /// The most since the start or the last [`reset_peak`] (`VmHWM`).
     pub peak_bytes: u64,
 }
 
-/// CPU time that a process has used, all of its threads together, also those that have ended; in milliseconds, in steps of ten.
-/// `None` once the process has ended.
+/// The CPU time of a process with all its threads, ended ones included, in milliseconds and in steps of ten. `None` once it has ended.
 pub fn process_cpu_ms(pid: u32) -> Option<f64> {
     let CpuTime { user_ms, system_ms } = process_cpu(pid)?;
     Some(user_ms + system_ms)
 }
 
-/// The same, in user mode and in the kernel.
+/// The same, separately in user mode and in the kernel.
 pub fn process_cpu(pid: u32) -> Option<CpuTime> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // Fields 14 and 15.
     Some(CpuTime { user_ms: field(&stat, 14)? * MS_PER_TICK, system_ms: field(&stat, 15)? * MS_PER_TICK })
 }
 
-/// CPU time that the hypervisor gave to others since the machine's start, of all CPUs together; in milliseconds, in steps of ten.
+/// CPU time of all CPUs that the hypervisor gave to others since the machine's start, in milliseconds and in steps of ten.
 pub fn stolen_ms() -> Option<f64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     // The line of all CPUs is the first: its name, then user, nice, system, idle, iowait, irq, softirq and steal.
     Some(stat.lines().next()?.split_whitespace().nth(8)?.parse::<f64>().ok()? * MS_PER_TICK)
 }
 
-/// Memory of a process; `None` once it has ended.
+/// The memory of a process. `None` once it has ended.
 pub fn memory(pid: u32) -> Option<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     Some(Memory { resident_bytes: kibibytes(&status, "VmRSS:")?, peak_bytes: kibibytes(&status, "VmHWM:")? })
 }
 
-/// Lets the peak of a process start again from now (proc(5), `clear_refs`); one that has ended has none.
+/// Resets the peak of a process (proc(5), `clear_refs`), if it still runs.
 pub fn reset_peak(pid: u32) {
     let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
 }
@@ -68,7 +67,7 @@ pub fn process_group(id: u32) -> Vec<u32> {
     pids.filter(is_in_group).collect()
 }
 
-/// A number of `/proc/…/stat`, counted from 1 as proc(5) counts. The second field is the program's name, which may hold anything.
+/// A field of `/proc/…/stat`, counted from 1. The second field is the program's name, which may contain anything.
 fn field(stat: &str, number: usize) -> Option<f64> {
     let after_name = stat.rsplit_once(')')?.1;
     after_name.split_whitespace().nth(number - 3)?.parse().ok()

@@ -1,7 +1,7 @@
-//! What a run has really left in the store and the database, compared with what its clients were told.
+//! Compares what a round left in the store and the database with what its clients saw.
 //!
-//! A run whose figures look good is worth nothing if images are missing, short or too many, so every finished run is looked
-//! at before the next begins. What is deliberately absent: any look at runs that were given up, where clients do not know.
+//! Good figures are worth nothing if images are missing, short or too many, so every finished round is checked before the next begins.
+//! Rounds that were given up are not checked: their clients do not know what became of their images.
 
 use std::collections::BTreeSet;
 
@@ -16,37 +16,34 @@ use crate::{
     record::{Target, Verified},
 };
 
-/// Up to so many objects, all are read back; of more, every n-th, so that about as many are.
+/// Up to so many objects are all read back. Of more objects, every n-th is.
 const MOST_CHECKSUMS: usize = 200;
-/// Objects that are read back at once, each of them whole in memory.
+/// Objects that are read back at once, each as a whole.
 const READERS: usize = 4;
 
-/// What there is beside what there should be: the first thing that does not agree, in words.
+/// What was found, or the first difference, in words.
 pub type Finding = Result<Verified, String>;
 
-/// What the clients of a run were told.
+/// What the clients of a round saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Told {
     /// Ids of the images that succeeded, or keys of objects where the target has no rows of ours.
     pub successes: Vec<String>,
-    /// Successes whose names are not known.
-    pub unnamed: u64,
-    /// Images whose clients got no answer: each may have come through or not.
+    /// Images whose clients got no answer. Each may have been stored or not.
     pub unanswered: u64,
     /// All images.
     pub images: u64,
 }
 
 impl Told {
-    /// Adds what a load has come to.
+    /// Adds the outcome of a load.
     pub fn add(&mut self, outcome: Outcome) {
         self.images += outcome.load.successes + outcome.load.failures.values().sum::<u64>();
-        self.unnamed += outcome.unnamed;
         self.unanswered += outcome.unanswered;
         self.successes.extend(outcome.images);
     }
 
-    /// Compares what a null sink has counted, which keeps nothing else of an object.
+    /// Compares the counts of a null sink, which does not keep objects.
     pub fn sunk(&self, objects: u64, bytes: u64, payload: &Payload) -> Finding {
         self.agrees(objects, "objects")?;
         if bytes != objects * payload.file.len() as u64 {
@@ -55,9 +52,9 @@ impl Told {
         Ok(Verified { objects, rows: None, checksums: 0 })
     }
 
-    /// There is one for each success, and perhaps for who had no answer.
+    /// One for each success, and perhaps one for each client without an answer.
     fn agrees(&self, count: u64, what: &str) -> Result<(), String> {
-        let successes = self.successes.len() as u64 + self.unnamed;
+        let successes = self.successes.len() as u64;
         if (successes..=successes + self.unanswered).contains(&count) {
             return Ok(());
         }
@@ -69,12 +66,12 @@ impl Told {
     }
 }
 
-/// Looks at the stand after a run.
+/// Checks the stand after a round.
 ///
 /// # Errors
-/// When the store or the database cannot be looked at, which says nothing about the run.
+/// When the store or the database does not answer, which says nothing about the round.
 pub async fn verify(stand: &Stand, target: Target, told: &Told, payload: &Payload) -> Result<Finding> {
-    let objects = stand.admin.list_with_sizes(prefix(target)).await.context("the bucket cannot be listed")?;
+    let objects = stand.admin.list_with_sizes(prefix(target)).await.context("cannot list the bucket")?;
     let rows = rows(stand, target, told.images, payload).await?;
     let finding = compare(&objects, rows.as_ref(), target, told, payload);
     let Ok(mut found) = finding else { return Ok(finding) };
@@ -85,13 +82,13 @@ pub async fn verify(stand: &Stand, target: Target, told: &Told, payload: &Payloa
         .try_collect()
         .await?;
     if let Some(key) = wrong.into_iter().flatten().next() {
-        return Ok(Err(format!("{key} holds other bytes than were sent")));
+        return Ok(Err(format!("{key} does not hold the bytes that were sent")));
     }
     found.checksums = sample.len() as u64;
     Ok(Ok(found))
 }
 
-/// What a client knows of an object. A key of ours is `<prefix><image id>`, with or without an attempt behind it.
+/// What a client knows of an object. Our keys are `<prefix><image id>`, with or without an attempt behind it.
 fn id_of(key: &str, target: Target) -> &str {
     if matches!(target, Target::Direct | Target::Nginx | Target::Nginx128k | Target::NodeV1) {
         return key;
@@ -102,7 +99,7 @@ fn id_of(key: &str, target: Target) -> &str {
 fn compare(objects: &[(String, u64)], rows: Option<&Rows>, target: Target, told: &Told, payload: &Payload) -> Finding {
     let distinct: BTreeSet<&str> = told.successes.iter().map(String::as_str).collect();
     if distinct.len() != told.successes.len() {
-        return Err(format!("{} successes are of {} images only", told.successes.len(), distinct.len()));
+        return Err(format!("{} successes name only {} images", told.successes.len(), distinct.len()));
     }
     told.agrees(objects.len() as u64, "objects")?;
     let mut strangers = Vec::new();
@@ -114,23 +111,23 @@ fn compare(objects: &[(String, u64)], rows: Option<&Rows>, target: Target, told:
             strangers.push(key);
         }
     }
-    // So many objects are of nobody's successes; where there are more, one of somebody's is missing.
+    // So many objects may belong to no success. If there are more, the object of a success is missing.
     let unclaimed = objects.len() - told.successes.len();
     if strangers.len() > unclaimed
         && let Some(key) = strangers.first()
     {
-        return Err(format!("{key} is of an image that no client was told of"));
+        return Err(format!("{key} belongs to no image that a client saw"));
     }
     if let Some(rows) = rows {
         told.agrees(rows.told, "rows")?;
         if rows.others > 0 {
-            return Err(format!("there are {} rows that should not be", rows.others));
+            return Err(format!("there are {} unexpected rows", rows.others));
         }
     }
     Ok(Verified { objects: objects.len() as u64, rows: rows.map(|rows| rows.told), checksums: 0 })
 }
 
-/// Where an image ends that has come through.
+/// Where a successful image is stored.
 fn prefix(target: Target) -> &'static str {
     match target {
         Target::V1 | Target::V2Post | Target::V2Put | Target::V1Stream | Target::NodeV1 => "media/",
@@ -138,13 +135,13 @@ fn prefix(target: Target) -> &'static str {
     }
 }
 
-/// How many rows there are of images that came through, and how many that nobody was told of.
+/// How many rows belong to successful images, and how many are unexpected.
 struct Rows {
     told: u64,
     others: u64,
 }
 
-/// Asks in SQL of its own: what checks the servers should not come from their code.
+/// Uses its own SQL: a check of the servers must not depend on their code.
 async fn rows(stand: &Stand, target: Target, images: u64, payload: &Payload) -> Result<Option<Rows>> {
     let bytes = payload.file.len();
     let table = match target {
@@ -169,7 +166,7 @@ async fn rows(stand: &Stand, target: Target, images: u64, payload: &Payload) -> 
             let linked = stand.count("image WHERE linked_at IS NOT NULL").await?;
             Rows { told: stand.count(&stored).await?, others: too_many + linked }
         }
-        // Whether these were uploaded is not in their rows, and a failed upload leaves one.
+        // These rows do not say whether the image was uploaded, and a failed upload leaves one.
         _ => {
             let objects = stand.admin.list(prefix(target)).await?.len() as u64;
             Rows { told: stand.count(table).await?.min(objects), others: too_many }
@@ -177,9 +174,9 @@ async fn rows(stand: &Stand, target: Target, images: u64, payload: &Payload) -> 
     }))
 }
 
-/// The key itself where its object's bytes are not those that were sent.
+/// The key, if its object does not hold the bytes that were sent.
 async fn differs<'a>(stand: &Stand, key: &'a String, payload: &Payload) -> Result<Option<&'a String>> {
-    let bytes = stand.admin.read(key).await.with_context(|| format!("{key} cannot be read back"))?;
+    let bytes = stand.admin.read(key).await.with_context(|| format!("cannot read {key} back"))?;
     let same = bytes.is_some_and(|bytes| Sha256::digest(&bytes).as_slice() == payload.sha256);
     Ok((!same).then_some(key))
 }

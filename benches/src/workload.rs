@@ -1,34 +1,35 @@
-//! What to measure, as a file in `workloads/` says it: JSON, no field without meaning, every wrong value refused by name.
+//! What to measure: a JSON file like those in `workloads/`. Unknown fields and wrong values are refused by name.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
+use upload_domain::ImageLimits;
 use upload_sandbox::samples::SMALLEST_JPEG;
 
 use crate::record::Target;
 
-/// One comparison's plan.
+/// The plan of a comparison.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Workload {
     /// Size of each image, in bytes.
     pub image_bytes: u64,
-    /// Who takes part, in the order in which they take turns.
+    /// The targets, in the order in which they take turns.
     pub targets: Vec<Target>,
-    /// How many images at once, and how often.
+    /// The bursts on the store.
     pub bursts: Vec<Burst>,
-    /// The same on the null sink.
+    /// The bursts on the null sink.
     pub sink_bursts: Vec<Burst>,
-    /// Images that each round's server gets at once before those that count; 0 for a cold one.
+    /// Images that each server gets first, not counted. With 0 it starts cold.
     pub warm_up_images: u32,
     /// Whether clients follow `Retry-After` after a 429 or 503.
     pub retry: bool,
-    /// How long nothing may happen before a server is given up, in seconds.
+    /// After how many seconds without progress a server is given up.
     pub give_up_seconds: u64,
 }
 
-/// So many images released at once, so often.
+/// A number of images released at once, in several rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Burst {
@@ -42,14 +43,12 @@ pub struct Burst {
 const FULL: &str = include_str!("../workloads/full.json");
 /// The plan of `--quick`: under three minutes on two cores.
 const QUICK: &str = include_str!("../workloads/quick.json");
-/// V1 and V2 refuse larger files by default, in bytes.
-const LARGEST_IMAGE: u64 = 20 * 1024 * 1024;
 
 impl Workload {
     /// The full plan.
     ///
     /// # Errors
-    /// None while the file is as it should be, which a test sees to.
+    /// Only if the file in `workloads/` is wrong.
     pub fn full() -> Result<Self> {
         Self::parse(FULL).context("workloads/full.json")
     }
@@ -57,18 +56,17 @@ impl Workload {
     /// The plan of `--quick`.
     ///
     /// # Errors
-    /// None while the file is as it should be, which a test sees to.
+    /// Only if the file in `workloads/` is wrong.
     pub fn quick() -> Result<Self> {
         Self::parse(QUICK).context("workloads/quick.json")
     }
 
-    /// A plan of one's own.
+    /// A plan of your own.
     ///
     /// # Errors
-    /// One sentence that names the file and what is wrong in it.
+    /// Names the file and what is wrong in it.
     pub fn read(path: &Path) -> Result<Self> {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("the workload {} cannot be read", path.display()))?;
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read the workload {}", path.display()))?;
         Self::parse(&text).with_context(|| format!("the workload {} is wrong", path.display()))
     }
 
@@ -82,16 +80,17 @@ impl Workload {
         targets.sort();
         targets.dedup();
         if targets.len() != workload.targets.len() {
-            bail!("`targets` names one twice");
+            bail!("`targets` names a target twice");
         }
         if workload.bursts.is_empty() && workload.sink_bursts.is_empty() {
-            bail!("`bursts` and `sinkBursts` are empty: there is nothing to do");
+            bail!("`bursts` and `sinkBursts` are both empty: give at least one burst");
         }
         if all_bursts().any(|burst| burst.images == 0 || burst.rounds == 0) {
-            bail!("a burst has at least one image and one round");
+            bail!("a burst needs at least one image and one round");
         }
-        if !(SMALLEST_JPEG as u64..=LARGEST_IMAGE).contains(&workload.image_bytes) {
-            bail!("`imageBytes` must be from {SMALLEST_JPEG} to {LARGEST_IMAGE}");
+        let largest = ImageLimits::default().max_image_bytes;
+        if !(SMALLEST_JPEG as u64..=largest).contains(&workload.image_bytes) {
+            bail!("`imageBytes` must be from {SMALLEST_JPEG} to {largest}");
         }
         if workload.give_up_seconds == 0 {
             bail!("`giveUpSeconds` must be at least 1");
@@ -99,7 +98,7 @@ impl Workload {
         Ok(workload)
     }
 
-    /// The most images at once.
+    /// The largest number of images at once.
     pub fn most_images(&self) -> u32 {
         let bursts = self.bursts.iter().chain(&self.sink_bursts);
         bursts.map(|burst| burst.images).max().unwrap_or(0).max(self.warm_up_images)

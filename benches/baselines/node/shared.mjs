@@ -1,4 +1,4 @@
-// What both baselines share: settings as the Rust servers have them, the pool of Postgres, and how they start.
+// What both baselines share: the settings of the Rust servers, the Postgres pool, and the start.
 
 import express from 'express';
 import pg from 'pg';
@@ -6,7 +6,7 @@ import { S3Client } from '@aws-sdk/client-s3';
 
 export const bucket = process.env.S3_BUCKET;
 
-// Keys are given as to the Rust servers: S3_… is the server's, S3_SIGNER_… signs forms.
+// The keys are those of the Rust servers: S3_… is the server's, and S3_SIGNER_… signs forms.
 export function store(prefix) {
   return new S3Client({
     endpoint: process.env.S3_ENDPOINT,
@@ -22,12 +22,12 @@ export function store(prefix) {
 
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 8 });
 
-// One insert for each image, as the original has.
+// One insert for each image, as in the original.
 export function insert(key) {
   return pool.query('INSERT INTO node_image (key) VALUES ($1)', [key]);
 }
 
-// `routes` adds them to an Express application, which then listens on a free port and says where.
+// `routes` adds routes to an Express application, which then listens on a free port and prints its address.
 export async function serve(routes) {
   await pool.query('CREATE TABLE IF NOT EXISTS node_image (key text PRIMARY KEY, created_at timestamptz NOT NULL DEFAULT now())');
   const application = express();

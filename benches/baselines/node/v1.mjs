@@ -1,4 +1,4 @@
-// The original's V1: the file goes through the server. multer parses the form and multer-s3 hands the file to the SDK's `Upload`.
+// The original's V1: the file goes through the server. multer parses the form, and multer-s3 passes the file to the SDK's `Upload`.
 
 import { randomUUID } from 'node:crypto';
 import multer from 'multer';

@@ -6,7 +6,7 @@ import { createPresignedPost } from '@aws-sdk/s3-presigned-post';
 import { bucket, insert, serve, store } from './shared.mjs';
 
 const client = store('S3_SIGNER_');
-const LARGEST = 20 * 1024 * 1024;
+const LARGEST = Number(process.env.MAX_IMAGE_BYTES);
 
 await serve((application) => {
   application.post('/user/images', express.json(), async (request, response) => {

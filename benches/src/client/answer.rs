@@ -1,4 +1,4 @@
-//! What came back, and the class under which a failure is counted.
+//! Answers, and the classes of failures.
 
 use std::{fmt, time::Duration};
 
@@ -7,16 +7,16 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{Response, StatusCode, body::Incoming, header::RETRY_AFTER};
 use serde::Deserialize;
 
-/// The longest answer that is read, in bytes; those of the servers and of stores are far shorter.
+/// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// The longest code that becomes part of a class, in bytes.
+/// The longest code in a class, in bytes.
 const MAX_CODE_BYTES: usize = 64;
 
 /// An answer, read to its end.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
-    /// How long the server asks to wait; none where it does not say, or says it as a date.
+    /// How long the server asks to wait. `None` if it does not, or gives a date.
     pub retry_after: Option<Duration>,
     pub body: Bytes,
 }
@@ -33,7 +33,7 @@ impl Answer {
         Ok(Self { status: head.status, retry_after: retry_after.map(Duration::from_secs), body })
     }
 
-    /// The failure that this answer is: its status, and the code of a problem document or of an S3 error.
+    /// This answer as a failure: its status, and the code of a problem document or of an S3 error.
     pub fn refusal(&self) -> Failure {
         let status = self.status.as_u16();
         let code = self.problem_code().or_else(|| self.store_code());
@@ -49,7 +49,7 @@ impl Answer {
         is_code(&problem.code).then_some(problem.code)
     }
 
-    /// The text of the first `<Code>`, which is all that a class needs of S3's XML.
+    /// The text of the first `<Code>` in S3's XML.
     fn store_code(&self) -> Option<String> {
         let text = std::str::from_utf8(&self.body).ok()?;
         let (code, _) = text.split_once("<Code>")?.1.split_once("</Code>")?;
@@ -62,29 +62,29 @@ fn is_code(text: &str) -> bool {
     (1..=MAX_CODE_BYTES).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
-/// Why an image did not succeed. Its text is the class under which it is counted.
+/// Why an image failed. Its text is the class in which it is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// No connection, or one that ended before the answer.
+    /// The connection failed, or ended before the answer.
     Connection,
     /// No answer in time.
     Timeout,
-    /// The run was ended first.
+    /// The run was stopped.
     GivenUp,
-    /// Another answer than success, with its class.
+    /// An answer other than success, with its class.
     Refused(String),
-    /// A success without what it should hold.
+    /// A success with an unexpected body.
     Unreadable,
 }
 
 impl Failure {
-    /// A connection's failure, whatever it was; the cause is for the log.
+    /// A failed connection. The cause goes to the log.
     pub fn connection(cause: impl fmt::Display) -> Self {
         tracing::debug!(%cause, "a connection failed");
         Self::Connection
     }
 
-    /// Whether the request may have done its work all the same.
+    /// Whether the request may have succeeded all the same.
     pub fn is_unanswered(&self) -> bool {
         matches!(self, Self::Connection | Self::Timeout | Self::GivenUp)
     }

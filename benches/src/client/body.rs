@@ -1,5 +1,4 @@
-//! A request's body: at most three pieces of shared bytes, sent as they are. However many uploads there are, the file is
-//! in memory once.
+//! The body of a request: at most three pieces of shared bytes. The file is in memory once, whatever the number of uploads.
 
 use std::{
     convert::Infallible,
@@ -12,8 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::payload::Payload;
 
-/// 32 hexadecimal digits, as Python's urllib3 and httpx write them: V1 knows by it that a line end follows the closing
-/// delimiter, and so how long the file is. A fixed one, since the files are ours and do not contain it.
+/// 32 hexadecimal digits, as in Python's urllib3 and httpx. V1 knows this kind, and so the length of the file. It is fixed, because our
+/// files do not contain it.
 const BOUNDARY: &str = "9f3c1e7a5b2d486094e1d7c8a6b35f02";
 
 /// The `Content-Type` of [`multipart`].
@@ -32,14 +31,9 @@ impl Pieces {
     pub fn one(bytes: impl Into<Bytes>) -> Self {
         Self { pieces: [bytes.into(), Bytes::new(), Bytes::new()] }
     }
-
-    /// What is sent, in its order.
-    pub fn into_pieces(self) -> [Bytes; 3] {
-        self.pieces
-    }
 }
 
-/// A form: the fields in their order, then the file.
+/// A form: the fields in order, then the file.
 pub fn multipart(fields: &[(String, String)], file_field: &str, payload: &Payload) -> Pieces {
     let mut head = String::new();
     for (name, value) in fields {
@@ -53,7 +47,7 @@ pub fn multipart(fields: &[(String, String)], file_field: &str, payload: &Payloa
     Pieces { pieces: [head.into(), payload.file.clone(), tail.into()] }
 }
 
-/// A name as browsers write it between quotes
+/// A name between quotes, as browsers write it
 /// (<https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data>).
 fn escape(name: &str) -> String {
     name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")

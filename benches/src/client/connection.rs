@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection, driven by whoever waits for its answer: no task of its own, no wake-up between two threads.
+//! One HTTP/1.1 connection, driven by the task that waits for the answer: no second task, no wake-up of another thread.
 
 use std::{fmt, pin::pin};
 
@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::{Answer, Endpoint, Failure, body::Pieces, stream::CountedStream};
 
 pub struct Connection {
-    /// Whom it leads to.
+    /// Where it leads.
     pub authority: String,
     sender: SendRequest<Pieces>,
     driver: Driver,
@@ -28,12 +28,12 @@ struct Driver {
 }
 
 impl Driver {
-    /// Takes note of what the other side has done while nobody waited: nothing else reads from an idle connection.
+    /// Notices if the other side has closed the idle connection.
     async fn look(&mut self) {
         self.has_ended = self.has_ended || poll!(&mut self.connection).is_ready();
     }
 
-    /// Moves bytes until `work`, which waits for them, is done.
+    /// Drives the connection until `work` is done.
     async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
         let work = pin!(work);
         if self.has_ended {
@@ -41,7 +41,7 @@ impl Driver {
         }
         match select(work, &mut self.connection).await {
             Either::Left((done, _)) => done,
-            // Whatever ended the connection, hyper tells it to whoever waits.
+            // hyper reports the end of the connection to `work`.
             Either::Right((_, work)) => {
                 self.has_ended = true;
                 work.await
@@ -57,13 +57,13 @@ impl Connection {
         Ok(Self { authority: endpoint.authority.clone(), sender, driver })
     }
 
-    /// Whether another request may be sent.
+    /// Whether another request can be sent.
     pub async fn is_ready(&mut self) -> bool {
         self.driver.look().await;
         !self.driver.has_ended && self.driver.drive(self.sender.ready()).await.is_ok()
     }
 
-    /// Sends a request and reads its answer, which may come before the request's body is sent to its end.
+    /// Sends a request and reads its answer, which may come before the whole body was sent.
     pub async fn exchange(&mut self, request: Request<Pieces>) -> Result<Answer, Failure> {
         let answer = async {
             let response: Response<Incoming> = self.sender.send_request(request).await.map_err(Failure::connection)?;

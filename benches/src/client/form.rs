@@ -1,5 +1,4 @@
-//! The answer to `POST /user/images`, read in the order in which it was written: stores want a form's fields as they came,
-//! and a JSON object in memory may sort them.
+//! The answer to `POST /user/images`. The fields of a form keep their order, which stores rely on.
 
 use std::fmt;
 
@@ -8,17 +7,17 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 
-/// What a created image comes with.
+/// A created image.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Created {
     /// The image.
     pub image_entity: ImageEntity,
-    /// How its file is uploaded.
+    /// The form that uploads its file.
     pub presigned_post: Form,
 }
 
-/// As much of an image as a client needs.
+/// The part of an image that a client needs.
 #[derive(Debug, Deserialize)]
 pub struct ImageEntity {
     /// Its id.
@@ -30,17 +29,17 @@ pub struct ImageEntity {
 pub struct Form {
     /// `POST` or `PUT`.
     pub method: Option<String>,
-    /// Where to.
+    /// Its URL.
     pub url: String,
-    /// Fields of a POST.
+    /// The fields of a POST.
     #[serde(default)]
     pub fields: Pairs,
-    /// Headers of a PUT.
+    /// The headers of a PUT.
     #[serde(default)]
     pub headers: Pairs,
 }
 
-/// A JSON object of texts in the order of its text.
+/// A JSON object of strings, in its original order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Pairs(pub Vec<(String, String)>);
 
@@ -56,7 +55,7 @@ impl<'de> Visitor<'de> for PairsVisitor {
     type Value = Pairs;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object of texts")
+        formatter.write_str("an object of strings")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {

@@ -1,12 +1,11 @@
-//! The generator's own HTTP/1.1 client, since a measurement decides what a general one decides by itself: when a
-//! connection is made and reused, that the file is never copied, and that every byte is counted.
+//! The generator's own HTTP/1.1 client. A measurement must control when connections are made and reused, must not copy the file, and
+//! must count every byte.
 //!
-//! It speaks plain HTTP and resolves names once; there are no redirects, no proxies and no compression.
+//! It speaks plain HTTP and resolves names once. There are no redirects, proxies or compression.
 //!
-//! On one machine the clients' send buffers come out of the same memory that the kernel gives to TCP as a whole (`tcp_mem`,
-//! <https://docs.kernel.org/networking/ip-sysctl.html>) as the servers' receive buffers; once it is used up, whatever arrives is dropped. Clients
-//! elsewhere bring kernels of their own, so theirs are bounded here. That alone did not let V1 take a thousand uploads at once: its own
-//! receive buffers had to be bounded, too.
+//! The send buffers of the clients are limited. On one machine they share the kernel's memory for TCP with the receive buffers of the
+//! server (`tcp_mem`, <https://docs.kernel.org/networking/ip-sysctl.html>), and the kernel drops packets when it is used up. Real clients
+//! have kernels of their own.
 
 mod answer;
 mod body;
@@ -36,22 +35,22 @@ use crate::load::Progress;
 use connection::Connection;
 use stream::CountedStream;
 
-/// The send buffer of each client's socket, in bytes; Linux doubles what is asked for, to have room for its own (socket(7)).
+/// The send buffer of each client's socket, in bytes. Linux doubles the value for its own bookkeeping (socket(7)).
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 
-/// Whom a connection leads to, as far as traffic is told apart by it.
+/// Where a connection leads. The two are counted apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The server that is measured, or the relay.
     Server,
-    /// The store, without a server in between.
+    /// The store itself.
     Store,
 }
 
 /// Where requests go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
-    /// Host and port as the URL has them: a signature may cover this text.
+    /// Host and port as in the URL: a signature may cover this text.
     pub authority: String,
     host: Host,
     port: u16,
@@ -59,10 +58,10 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Where a URL leads.
+    /// The endpoint of a URL.
     pub fn of(url: &Url, role: Role) -> Result<Self> {
         let (Some(host), "http") = (url.host(), url.scheme()) else {
-            bail!("{url} cannot be loaded: the generator speaks plain http only.");
+            bail!("cannot load {url}: only plain http is supported");
         };
         let authority = url[Position::BeforeHost..Position::AfterPort].to_owned();
         Ok(Self { authority, host: host.to_owned(), port: url.port_or_known_default().unwrap_or(80), role })
@@ -73,18 +72,19 @@ impl Endpoint {
         let mut request = Request::new(body);
         *request.method_mut() = method;
         let path = &url[Position::BeforePath..Position::AfterQuery];
-        *request.uri_mut() = path.parse::<Uri>().with_context(|| format!("{path} is no path"))?;
-        let host = HeaderValue::try_from(&self.authority).with_context(|| format!("{url} has no usable host"))?;
+        *request.uri_mut() = path.parse::<Uri>().with_context(|| format!("{path} is not a path"))?;
+        let host =
+            HeaderValue::try_from(&self.authority).with_context(|| format!("{url} does not have a valid host"))?;
         request.headers_mut().insert(HOST, host);
         Ok(request)
     }
 }
 
-/// What all clients of a run share.
+/// What all clients of a run have in common.
 #[derive(Debug)]
 pub(crate) struct Network {
     progress: Progress,
-    /// At most so many bytes are written in a second on each connection; none for no limit.
+    /// The largest number of bytes that each connection writes in a second. `None` for no limit.
     bytes_per_second: Option<u64>,
     addresses: Mutex<HashMap<String, SocketAddr>>,
 }
@@ -94,12 +94,12 @@ impl Network {
         Self { progress, bytes_per_second, addresses: Mutex::default() }
     }
 
-    /// Finds an endpoint's address, by the resolver only once.
+    /// The address of an endpoint. Each name is resolved once.
     pub async fn resolve(&self, endpoint: &Endpoint) -> Result<SocketAddr> {
         let name = match &endpoint.host {
             Host::Ipv4(address) => return Ok((*address, endpoint.port).into()),
             Host::Ipv6(address) => return Ok((*address, endpoint.port).into()),
-            // Names below `localhost` are this machine's (RFC 6761, 6.3), which not every resolver knows.
+            // Names below `localhost` are this machine (RFC 6761, 6.3), but not every resolver knows that.
             Host::Domain(name) if name.ends_with(".localhost") => {
                 return Ok((Ipv4Addr::LOCALHOST, endpoint.port).into());
             }
@@ -111,9 +111,9 @@ impl Network {
         }
         let found: Vec<_> = tokio::net::lookup_host((name.as_str(), endpoint.port))
             .await
-            .with_context(|| format!("There is no host called {name}"))?
+            .with_context(|| format!("cannot resolve {name}"))?
             .collect();
-        // Servers of one machine mostly listen on IPv4 alone, whatever `localhost` resolves to first.
+        // Local servers mostly listen on IPv4 only, whatever `localhost` resolves to first.
         let address = found.iter().find(|address| address.is_ipv4()).or(found.first());
         let address = *address.with_context(|| format!("{name} has no address"))?;
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).insert(endpoint.authority.clone(), address);
@@ -131,14 +131,14 @@ impl Network {
     }
 }
 
-/// One client: its connections, at most one to each authority.
+/// One client, with at most one connection to each authority.
 #[derive(Debug, Default)]
 pub(crate) struct Client {
     open: Vec<Connection>,
 }
 
 impl Client {
-    /// Sends a request and reads the whole answer. When this is dropped half-way, so is the connection.
+    /// Sends a request and reads the whole answer. Dropping this future drops the connection.
     pub async fn exchange(
         &mut self,
         network: &Network,
@@ -154,14 +154,14 @@ impl Client {
         };
         network.progress.sent();
         let answer = connection.exchange(request).await?;
-        // A refusal may have come before the file was sent, and then the rest of it stands in the way of the next request.
+        // A refusal may come before the whole file was sent; then the connection cannot be used again.
         if answer.status.is_success() {
             self.open.push(connection);
         }
         Ok(answer)
     }
 
-    /// The connection from before, if the other side has not closed it since.
+    /// The previous connection, if the other side has not closed it.
     async fn reuse(&mut self, endpoint: &Endpoint) -> Option<Connection> {
         let index = self.open.iter().position(|connection| connection.authority == endpoint.authority)?;
         let mut connection = self.open.swap_remove(index);

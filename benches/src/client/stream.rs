@@ -1,8 +1,8 @@
-//! A TCP connection that counts what passes, and that can be slowed down to a client's rate.
+//! A TCP connection that counts its bytes, and can limit its rate.
 //!
-//! It never reports that writing failed. A server that refuses an upload answers and closes while the file is still being
-//! sent; the answer is then in the receive buffer, and hyper would throw it away for the sake of the write's error. So a
-//! broken connection only stops taking bytes, and reading says how it ended: with an answer, or without.
+//! It never reports a failed write. A server that refuses an upload may answer and close while the file is still being sent. hyper would
+//! then report the failed write and drop the answer. So a broken connection only stops to take bytes, and reading returns the answer or
+//! the error.
 
 use std::{
     io::{self, IoSlice},
@@ -20,10 +20,10 @@ use tokio::{
 use super::Role;
 use crate::load::Progress;
 
-/// How much a paced client may be behind its rate and make up for at once: so many parts of a second.
+/// The token bucket holds this fraction of a second.
 const BUCKETS_PER_SECOND: f64 = 10.0;
 
-/// A counted, perhaps paced, connection.
+/// A connection that is counted, and perhaps slowed down.
 pub struct CountedStream {
     tcp: TcpStream,
     role: Role,
@@ -37,7 +37,7 @@ impl CountedStream {
         Self { tcp, role, progress, pace: bytes_per_second.map(Pace::new), is_broken: false }
     }
 
-    /// Notes what a write came to; an error leaves it pending, and the reading side tells the rest.
+    /// Counts a write. After an error, writing stays pending, and reading reports the end.
     fn wrote(&mut self, result: io::Result<usize>) -> Poll<io::Result<usize>> {
         match result {
             Ok(bytes) => {
@@ -48,7 +48,7 @@ impl CountedStream {
                 Poll::Ready(Ok(bytes))
             }
             Err(error) => {
-                tracing::debug!(%error, "a connection broke while it was written to");
+                tracing::debug!(%error, "a connection broke during a write");
                 self.is_broken = true;
                 Poll::Pending
             }
@@ -98,7 +98,7 @@ impl AsyncWrite for CountedStream {
         self.wrote(result)
     }
 
-    /// True, or hyper would copy the file into a buffer of its own.
+    /// Otherwise hyper would copy the file.
     fn is_write_vectored(&self) -> bool {
         true
     }
@@ -112,7 +112,7 @@ impl AsyncWrite for CountedStream {
     }
 }
 
-/// A token bucket: what may be written now, so that the client keeps to its rate.
+/// A token bucket that limits the rate of writing.
 struct Pace {
     bytes_per_second: f64,
     bucket_bytes: f64,
@@ -134,7 +134,7 @@ impl Pace {
         }
     }
 
-    /// Waits until the bucket is half full, so that a slow client sends few segments of some size and not many tiny ones.
+    /// Waits until the bucket is half full, so that a slow client does not send many tiny segments.
     fn poll_allowance(&mut self, context: &mut Context<'_>) -> Poll<usize> {
         loop {
             let now = Instant::now();

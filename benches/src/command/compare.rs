@@ -16,14 +16,14 @@ use crate::{
     workload::Workload,
 };
 
-/// Compare the targets with each other on this machine, and write a report.
+/// Compare the targets on this machine, and write a report.
 #[derive(Debug, Args)]
 pub struct CompareCommand {
-    /// A short comparison of five targets, under three minutes on two cores.
+    /// Compare five targets in less than three minutes.
     #[arg(long, conflicts_with = "workload")]
     quick: bool,
 
-    /// A plan of your own, as a file like those in benches/workloads/.
+    /// Your own plan: a file like those in benches/workloads/.
     #[arg(long, value_name = "FILE")]
     workload: Option<PathBuf>,
 
@@ -31,21 +31,21 @@ pub struct CompareCommand {
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 
-    /// Let clients follow Retry-After when they are answered 429 or 503; their retries are reported apart.
+    /// Let clients follow Retry-After after a 429 or 503. Their retries are counted apart.
     #[arg(long)]
     retry: bool,
 
-    /// A folder with the binaries of both servers, instead of building them.
+    /// A folder with the binaries of both servers; without it, they are built.
     #[arg(long, value_name = "FOLDER")]
     binaries: Option<PathBuf>,
 }
 
 impl CompareCommand {
-    /// Compares, and prints the table. The exit code is 1 if somebody asked to stop before the end, or a round is void; a server that
-    /// hung or died is a result.
+    /// Compares, and prints the report. The exit code is 1 if the user stopped it or a round is void. A server that hung or died is a
+    /// result, not an error.
     ///
     /// # Errors
-    /// When the plan is wrong, or something beside the targets does not work.
+    /// When the plan is wrong, or something other than a target fails.
     pub async fn run(&self, stop: &CancellationToken) -> Result<ExitCode> {
         let mut workload = match &self.workload {
             Some(file) => Workload::read(file)?,
@@ -61,7 +61,7 @@ impl CompareCommand {
         let folder = self.out.clone().unwrap_or_else(|| compare::default_folder(workspace()));
         let plan = Plan { workload, store, folder };
         let report = compare::run(&plan, &stage, stop).await?;
-        println!("{}", report::terminal(&report));
+        println!("{}", report::terminal(&report)?);
         println!("report: {}", plan.folder.join("report.html").display());
         let is_void = report.runs.iter().any(|run| matches!(run.ending, Ending::Void { .. }));
         Ok(if report.complete && !is_void { ExitCode::SUCCESS } else { ExitCode::FAILURE })

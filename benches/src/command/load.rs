@@ -1,25 +1,16 @@
 //! `upload-bench load`.
 
-use std::{
-    convert::Infallible,
-    fs,
-    io::IsTerminal as _,
-    path::PathBuf,
-    pin::pin,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf, pin::pin, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use clap::{ArgGroup, Args, Parser, error::ContextKind};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
+use clap::{Args, Parser, error::ContextKind};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::CancellationToken;
 use upload_storage::{Signer, SignerSettings, StorageSettings};
 use url::Url;
 
 use crate::{
+    compare::SEED,
     latency,
     load::{self, Caller, Flow, Options, Outcome, Pattern, Progress},
     payload::{Payload, parse_image_size},
@@ -29,21 +20,17 @@ use crate::{
 
 /// How long a server may take to accept the first connection.
 const REACH: Duration = Duration::from_secs(5);
-const REDRAW: Duration = Duration::from_millis(100);
-const LINE: Duration = Duration::from_secs(1);
-const STYLE: &str = "[{bar:30}] {pos}/{len} {elapsed} {msg}";
-/// As shells have it for Ctrl-C.
+/// The exit code of a shell after Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// Load a server that is already running.
+/// Load a server that is already running: with a burst, at a constant rate, or with slow clients.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("pattern").args(["burst", "open", "paced"])))]
 pub struct LoadCommand {
-    /// What each image goes through, and what listens there.
+    /// What runs there, which decides the requests of each image.
     #[arg(long, value_enum)]
     target: Target,
 
-    /// Where it listens; for `direct` the store itself.
+    /// Its URL; for `direct`, that of the store.
     #[arg(long, value_name = "URL")]
     server: Url,
 
@@ -51,31 +38,19 @@ pub struct LoadCommand {
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     images: u32,
 
-    /// All images at once: the default.
-    #[arg(long)]
-    burst: bool,
-
-    /// So many images in a second, whatever becomes of them.
-    #[arg(long, value_name = "RATE")]
+    /// Send this many images a second, instead of all at once.
+    #[arg(long, value_name = "RATE", conflicts_with = "paced")]
     open: Option<f64>,
 
-    /// All at once, each client no faster than so many bytes in a second.
+    /// Limit each client to this many bytes a second.
     #[arg(long, value_name = "BYTES_PER_S", value_parser = clap::value_parser!(u64).range(1..))]
     paced: Option<u64>,
 
-    /// The image's size, such as 100kb, 5mb or 5000000.
+    /// The size of the image, such as 100kb, 5mb or 5000000.
     #[arg(long, default_value = "5mb", value_parser = parse_image_size)]
     size: usize,
 
-    /// Decides the image's content.
-    #[arg(long, default_value_t = 5)]
-    seed: u64,
-
-    /// So many clients that keep their connections, instead of new ones for each image.
-    #[arg(long, value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
-    keep_alive: Option<u32>,
-
-    /// Follow Retry-After when the answer is 429 or 503.
+    /// Follow Retry-After after a 429 or 503.
     #[arg(long)]
     retry: bool,
 
@@ -83,15 +58,15 @@ pub struct LoadCommand {
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,
 
-    /// How long nothing may move before the rest is given up.
+    /// Give up after so long without progress.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     give_up: u64,
 
-    /// A user's bearer token; once for each user, who take turns.
+    /// The bearer token of a user. Repeat it for more users, who take turns.
     #[arg(long)]
     token: Vec<String>,
 
-    /// A file with a token on each line.
+    /// A file with one token on each line.
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     tokens_file: Option<PathBuf>,
 
@@ -101,19 +76,17 @@ pub struct LoadCommand {
 }
 
 impl LoadCommand {
-    /// Loads, and prints what was measured, also when `stop` ends it early; the exit code is then that of Ctrl-C.
+    /// Loads the server and prints the result. If `stop` ends it early, the exit code is that of Ctrl-C.
     ///
     /// # Errors
-    ///
-    /// When the server cannot be reached, or what is asked for cannot be done.
+    /// When the server cannot be reached, or the options do not fit each other.
     pub async fn run(&self, stop: CancellationToken) -> Result<ExitCode> {
         let callers = self.callers()?;
         self.reach().await?;
-        let payload = Payload::jpeg(self.size, self.seed);
+        let payload = Payload::jpeg(self.size, SEED);
         let flow = self.flow(&payload).await?;
         let progress = Progress::new();
         let end = stop.child_token();
-        let begun = Instant::now();
         let options = self.options();
         let loading = load::run(&flow, &callers, &payload, &options, &progress, end.clone());
         let mut loading = pin!(loading);
@@ -123,7 +96,6 @@ impl LoadCommand {
                 end.cancel();
                 loading.await
             }
-            never = self.show(&progress, begun) => match never {},
         }?;
         self.print(&outcome)?;
         if stop.is_cancelled() {
@@ -137,11 +109,10 @@ impl LoadCommand {
             return Ok(flow);
         }
         let Environment { mut storage, signer } = Environment::try_parse_from(["upload-bench"]).map_err(|error| {
-            // clap's own words would show a value that cannot be used, and call variables arguments.
+            // clap would print wrong values, and call the variables arguments.
             let names = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
             anyhow!(
-                "The forms for this target are signed here, with the variables S3_… and S3_SIGNER_… that V2 reads; missing or wrong in the \
-                 environment: {names}"
+                "this target needs signed forms: set the variables S3_… and S3_SIGNER_… as for V2; missing or wrong: {names}"
             )
         })?;
         let relay = if self.target == Target::Direct {
@@ -150,29 +121,29 @@ impl LoadCommand {
         } else {
             Some(&self.server)
         };
-        let signer = Signer::new(&storage, &signer).await.context("no forms can be signed with this environment")?;
+        let signer = Signer::new(&storage, &signer).await.context("cannot sign forms with this environment")?;
         target::of_prepared_forms(relay, &signer, self.images, payload).await
     }
 
     fn callers(&self) -> Result<Vec<Caller>> {
         let tokens = match &self.tokens_file {
-            Some(file) => fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?,
+            Some(file) => fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
             None => self.token.join("\n"),
         };
         let tokens = tokens.lines().map(str::trim).filter(|token| !token.is_empty());
         let callers: Vec<Caller> = tokens.map(|token| Caller { token: token.to_owned() }).collect();
         if callers.is_empty() && target::has_users(self.target) {
-            bail!("This server wants to know its callers: give it --token or --tokens-file.");
+            bail!("this target needs a user: give --token or --tokens-file");
         }
         Ok(callers)
     }
 
-    /// Whoever mistypes an address should not wait for all images to fail.
+    /// A mistyped address fails at once, not image by image.
     async fn reach(&self) -> Result<()> {
-        let address = self.server.socket_addrs(|| None).with_context(|| format!("{} cannot be found", self.server))?;
+        let address = self.server.socket_addrs(|| None).with_context(|| format!("cannot resolve {}", self.server))?;
         match timeout(REACH, TcpStream::connect(&*address)).await {
-            Ok(connected) => connected.map(drop).with_context(|| format!("{} cannot be reached", self.server)),
-            Err(_elapsed) => bail!("{} did not answer within {} s.", self.server, REACH.as_secs()),
+            Ok(connected) => connected.map(drop).with_context(|| format!("cannot connect to {}", self.server)),
+            Err(_elapsed) => bail!("{} did not answer within {} s", self.server, REACH.as_secs()),
         }
     }
 
@@ -183,29 +154,7 @@ impl LoadCommand {
             (None, Some(bytes_per_second)) => Pattern::Paced { images, bytes_per_second },
             (None, None) => Pattern::Burst { images },
         };
-        let Self { keep_alive, retry, .. } = *self;
-        Options { pattern, keep_alive, retry, request_timeout: Duration::from_secs(self.timeout) }
-    }
-
-    /// Shows on stderr how far it is, until it is dropped: a bar for people, lines of JSON for programs.
-    async fn show(&self, progress: &Progress, begun: Instant) -> Infallible {
-        if !std::io::stderr().is_terminal() {
-            let mut line = tokio::time::interval(LINE);
-            line.tick().await;
-            loop {
-                line.tick().await;
-                let (done, failed, bytes) = (progress.done(), progress.failed(), progress.bytes());
-                let seconds = begun.elapsed().as_secs();
-                eprintln!("{}", json!({ "seconds": seconds, "done": done, "failed": failed, "bytes": bytes }));
-            }
-        }
-        let style = ProgressStyle::with_template(STYLE).unwrap_or_else(|_wrong| ProgressStyle::default_bar());
-        let bar = ClearedBar(ProgressBar::new(u64::from(self.images)).with_style(style));
-        loop {
-            bar.0.set_position(progress.done() + progress.failed());
-            bar.0.set_message(format!("{} MB", progress.bytes() / 1_000_000));
-            tokio::time::sleep(REDRAW).await;
-        }
+        Options { pattern, retry: self.retry, request_timeout: Duration::from_secs(self.timeout) }
     }
 
     fn print(&self, outcome: &Outcome) -> Result<()> {
@@ -215,13 +164,13 @@ impl LoadCommand {
             print!("{}", summary(&outcome.load, self.size)?);
         }
         if let Some(idle) = outcome.hung {
-            eprintln!("upload-bench: ended early; nothing had moved for {:.1} s", idle.as_secs_f64());
+            eprintln!("upload-bench: gave up after {:.1} s without progress", idle.as_secs_f64());
         }
         Ok(())
     }
 }
 
-/// What V2 signs forms with, from the variables that it reads.
+/// The variables with which V2 signs forms.
 #[derive(Debug, Parser)]
 struct Environment {
     #[command(flatten)]
@@ -230,16 +179,7 @@ struct Environment {
     signer: SignerSettings,
 }
 
-/// A bar that does not stay on the terminal.
-struct ClearedBar(ProgressBar);
-
-impl Drop for ClearedBar {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
-
-/// A run in words and figures.
+/// The result in words and figures.
 fn summary(load: &Load, image_bytes: usize) -> Result<String> {
     let failed: u64 = load.failures.values().sum();
     let all = load.successes + failed;
@@ -257,7 +197,7 @@ fn summary(load: &Load, image_bytes: usize) -> Result<String> {
         let max = latencies.max() as f64 / 1000.0;
         text += &format!("latency   p50 {:.1}, p90 {:.1}, p99 {:.1}, max {max:.1} ms\n", at(0.5), at(0.9), at(0.99));
     }
-    text += &format!("requests  {}, of which {} again\n", load.requests, load.retries);
+    text += &format!("requests  {}, {} of them repeated\n", load.requests, load.retries);
     text += &format!("server    {} bytes to it, {} from it\n", load.bytes_to_server, load.bytes_from_server);
     text += &format!("store     {} bytes to it, {} from it\n", load.bytes_to_store, load.bytes_from_store);
     Ok(text)

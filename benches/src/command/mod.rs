@@ -1,11 +1,9 @@
-//! The command line, a file for each subcommand.
+//! The subcommands, one file each.
 
 mod compare;
 mod load;
 mod report;
-mod witness;
 
 pub use compare::CompareCommand;
 pub use load::LoadCommand;
 pub use report::ReportCommand;
-pub use witness::WitnessCommand;

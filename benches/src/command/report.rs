@@ -1,13 +1,16 @@
 //! `upload-bench report`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::Args;
 
 use crate::report;
 
-/// Print a report again, and write its page anew beside it.
+/// Print a report again, and write its page beside it.
 #[derive(Debug, Args)]
 pub struct ReportCommand {
     /// The report.json of a comparison.
@@ -16,16 +19,14 @@ pub struct ReportCommand {
 }
 
 impl ReportCommand {
-    /// Reads, writes, prints.
+    /// Reads `report.json`, writes `report.html` and `machine.txt`, and prints the report.
     ///
     /// # Errors
-    /// When the file is no report of this version, or its folder cannot be written.
+    /// When the file is not a report of this version, or its folder cannot be written.
     pub fn run(&self) -> Result<ExitCode> {
         let read = report::read(&self.file)?;
-        if let Some(folder) = self.file.parent() {
-            report::write(&read, folder)?;
-        }
-        println!("{}", report::terminal(&read));
+        report::render(&read, self.file.parent().unwrap_or(Path::new("")))?;
+        println!("{}", report::terminal(&read)?);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,7 +1,7 @@
-//! One cgroup: made, read and removed.
+//! One cgroup: created, read and removed.
 //!
-//! It is removed by a shell that holds the read end of a pipe, so that it goes even where this process is killed: at the pipe's
-//! end the shell kills whatever is in the group, and removes it.
+//! A shell with the read end of a pipe removes it. When this process ends, even by a kill, the pipe closes; the shell then kills
+//! whatever is in the group and removes it.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 
 use crate::usage::CpuTime;
 
-/// A group can only be removed once its processes have been reaped, by whoever started them.
+/// A group can be removed only after the parents of its processes have waited for them.
 const KEEPER: &str = r#"trap '' HUP INT TERM
 read -r _
 tries=0
@@ -31,7 +31,7 @@ for folder; do
     done
 done"#;
 
-/// A group with its keeper. Dropping it kills what is in it, removes it and waits for that.
+/// A group with the shell that removes it. Dropping it kills its processes, removes it and waits for that.
 #[derive(Debug)]
 pub(super) struct Group {
     gauges: Gauges,
@@ -43,7 +43,7 @@ pub(super) struct Group {
 pub(super) enum Gauges {
     V2 {
         folder: PathBuf,
-        /// Open, since what resets the peak does so for whoever reads through the same opened file (Linux 6.12).
+        /// Kept open: a reset applies to readers of the same open file (Linux 6.12).
         peak: Option<Arc<File>>,
     },
     V1 {
@@ -71,11 +71,11 @@ impl Group {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()
-            .context("/bin/sh, which removes a cgroup, does not start")?;
-        // From here on dropping the value removes what there is by then.
+            .context("cannot start /bin/sh, which removes a cgroup")?;
+        // From here on, dropping the value removes the folders.
         let mut group = Self { gauges, keeper };
         for folder in group.gauges.folders() {
-            fs::create_dir(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+            fs::create_dir(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         }
         if let Gauges::V2 { folder, peak } = &mut group.gauges {
             *peak = OpenOptions::new().read(true).write(true).open(folder.join("memory.peak")).ok().map(Arc::new);
@@ -95,10 +95,10 @@ impl Group {
     /// Writes a setting.
     pub(super) fn set(&self, name: &str, value: &str) -> Result<()> {
         let path = self.gauges.file(name);
-        fs::write(&path, value).with_context(|| format!("{} cannot be set to {value}", path.display()))
+        fs::write(&path, value).with_context(|| format!("cannot set {} to {value}", path.display()))
     }
 
-    /// The same for one that not every kernel has.
+    /// Writes a setting that not every kernel has.
     pub(super) fn set_if_there(&self, name: &str, value: &str) -> Result<()> {
         if self.gauges.file(name).exists() { self.set(name, value) } else { Ok(()) }
     }
@@ -108,10 +108,10 @@ impl Drop for Group {
     fn drop(&mut self) {
         drop(self.keeper.stdin.take());
         if let Err(error) = self.keeper.wait() {
-            tracing::warn!(%error, "the keeper of a cgroup cannot be waited for");
+            tracing::warn!(%error, "cannot wait for the shell that removes a cgroup");
         }
         for folder in self.folders().filter(|folder| folder.exists()) {
-            tracing::warn!(folder = %folder.display(), "a cgroup is left behind");
+            tracing::warn!(folder = %folder.display(), "cannot remove a cgroup");
         }
     }
 }
@@ -126,7 +126,7 @@ impl Gauges {
         }
     }
 
-    /// A file by its name, which begins with its controller's.
+    /// A file by its name, which begins with the name of its controller.
     fn file(&self, name: &str) -> PathBuf {
         match self {
             Self::V2 { folder, .. } => folder.join(name),
@@ -144,24 +144,24 @@ impl Gauges {
         self.read(name).ok()?.trim().parse().ok()
     }
 
-    /// CPU time since the group was made, of processes that have ended, too.
+    /// CPU time since the group was created, ended processes included.
     pub(super) fn cpu(&self) -> Result<CpuTime> {
         match self {
             Self::V2 { .. } => {
-                let stat = self.read("cpu.stat").context("cpu.stat cannot be read")?;
+                let stat = self.read("cpu.stat").context("cannot read cpu.stat")?;
                 let ms = |name| number(&stat, name).map(|us| us as f64 / 1e3).with_context(|| format!("no {name}"));
                 Ok(CpuTime { user_ms: ms("user_usec")?, system_ms: ms("system_usec")? })
             }
             Self::V1 { .. } => {
-                let nanoseconds = self.read_number("cpuacct.usage").context("cpuacct.usage cannot be read")?;
-                let stat = self.read("cpuacct.stat").context("cpuacct.stat cannot be read")?;
+                let nanoseconds = self.read_number("cpuacct.usage").context("cannot read cpuacct.usage")?;
+                let stat = self.read("cpuacct.stat").context("cannot read cpuacct.stat")?;
                 let ticks = |name| number(&stat, name).with_context(|| format!("no {name}"));
                 Ok(split(nanoseconds, ticks("user")?, ticks("system")?))
             }
         }
     }
 
-    /// Memory that it is charged for now, in bytes.
+    /// The memory that it is charged for now, in bytes.
     pub(super) fn memory_bytes(&self) -> Option<u64> {
         self.read_number(match self {
             Self::V2 { .. } => "memory.current",
@@ -169,7 +169,7 @@ impl Gauges {
         })
     }
 
-    /// The most that it was charged for since it was made or [`Gauges::reset_peak`], in bytes.
+    /// The most since it was created or the last [`Gauges::reset_peak`], in bytes.
     pub(super) fn peak_bytes(&self) -> Option<u64> {
         match self {
             Self::V2 { peak, .. } => {
@@ -181,7 +181,7 @@ impl Gauges {
         }
     }
 
-    /// Lets the peak start again from now. A kernel whose v2 cannot do that counts from the start of the process.
+    /// Resets the peak. With cgroup v2 before Linux 6.12 it counts from the start of the group.
     pub(super) fn reset_peak(&self) {
         let reset = match self {
             Self::V2 { peak: Some(peak), .. } => peak.write_at(b"reset", 0).map(|_bytes| ()),
@@ -189,20 +189,11 @@ impl Gauges {
             Self::V1 { .. } => fs::write(self.file("memory.max_usage_in_bytes"), "0"),
         };
         if let Err(error) = reset {
-            tracing::debug!(%error, "the peak of a cgroup's memory cannot be reset");
+            tracing::debug!(%error, "cannot reset the peak memory of a cgroup");
         }
     }
 
-    /// How long its threads have waited because its CPU was used up, in milliseconds.
-    pub(super) fn throttled_ms(&self) -> Option<f64> {
-        let stat = self.read("cpu.stat").ok()?;
-        match self {
-            Self::V2 { .. } => number(&stat, "throttled_usec").map(|us| us as f64 / 1e3),
-            Self::V1 { .. } => number(&stat, "throttled_time").map(|ns| ns as f64 / 1e6),
-        }
-    }
-
-    /// How many processes were killed because the group's memory was used up.
+    /// How many processes were killed for memory.
     pub(super) fn killed_for_memory(&self) -> u64 {
         let events = self.read(match self {
             Self::V2 { .. } => "memory.events",
@@ -223,8 +214,8 @@ fn number(lines: &str, name: &str) -> Option<u64> {
     lines.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-/// Divides an exact sum as coarse ticks are divided: `cpuacct.usage_user` and `cpuacct.usage_sys` depended, before Linux 5.17, on
-/// where a process happened to be when it was counted, and v2 divides in this way, too.
+/// Splits an exact sum in the proportion of coarse ticks, as v2 does. Before Linux 5.17, `cpuacct.usage_user` and `cpuacct.usage_sys`
+/// were not exact.
 fn split(nanoseconds: u64, user_ticks: u64, system_ticks: u64) -> CpuTime {
     let ms = nanoseconds as f64 / 1e6;
     let ticks = user_ticks + system_ticks;

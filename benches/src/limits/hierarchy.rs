@@ -1,4 +1,4 @@
-//! Where cgroups can be made: the mounts of v2 and v1, and in them the places that this process may own.
+//! Where cgroups can be created: the mounts of v2 and v1, and in them the folders that this process may use.
 
 use std::{
     fs,
@@ -11,22 +11,22 @@ use anyhow::{Context as _, Result};
 use super::{CPUS, MEMORY_BYTES, group::Group};
 use crate::record::Limits;
 
-/// What every group's name begins with; the process id of its maker follows.
+/// The beginning of every group's name; the process id of its creator follows.
 const PREFIX: &str = "upload-bench-";
-/// The period over which the CPU's quota holds, in microseconds: the kernel's default, and Docker's.
+/// The period of the CPU quota, in microseconds: the default of the kernel and of Docker.
 const PERIOD_US: u32 = 100_000;
 
-/// Folders in which groups can be made.
+/// Folders in which groups can be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Hierarchy {
     /// One tree for all.
     V2(PathBuf),
-    /// A tree for each controller; some machines mount several in one place.
+    /// A tree for each controller. Some machines mount several together.
     V1 { cpu: PathBuf, accounting: PathBuf, memory: PathBuf },
 }
 
 impl Hierarchy {
-    /// As a report names it.
+    /// For the report.
     pub(super) fn limits(&self) -> Limits {
         match self {
             Self::V2(_) => Limits::CgroupV2,
@@ -34,7 +34,7 @@ impl Hierarchy {
         }
     }
 
-    /// Makes a group with the limits set. Dropping it kills what is in it and removes it.
+    /// Creates a group with the limits. Dropping it kills its processes and removes it.
     pub(super) fn create(&self) -> Result<Group> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -53,45 +53,22 @@ impl Hierarchy {
                 group.set("cpu.cfs_period_us", &PERIOD_US.to_string())?;
                 group.set("cpu.cfs_quota_us", &quota_us.to_string())?;
                 group.set("memory.limit_in_bytes", &MEMORY_BYTES.to_string())?;
-                // Memory and swap together, which must not be less than memory alone: hence after it.
+                // Memory and swap together. It must not be less than memory alone, so it is set second.
                 group.set_if_there("memory.memsw.limit_in_bytes", &MEMORY_BYTES.to_string())?;
                 Ok(group)
             }
         }
     }
-
-    /// Removes groups whose maker is no more. Usually there are none: see [`Group`].
-    pub(super) fn remove_stale(&self) {
-        for folder in self.folders() {
-            let Ok(entries) = fs::read_dir(folder) else { continue };
-            for entry in entries.flatten() {
-                let name = entry.file_name();
-                let maker = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next());
-                if maker.is_some_and(|maker| !Path::new("/proc").join(maker).exists())
-                    && let Err(error) = fs::remove_dir(entry.path())
-                {
-                    tracing::warn!(folder = %entry.path().display(), %error, "a cgroup of a killed comparison is left");
-                }
-            }
-        }
-    }
-
-    fn folders(&self) -> Vec<&Path> {
-        match self {
-            Self::V2(folder) => vec![folder],
-            Self::V1 { cpu, accounting, memory } => vec![cpu, accounting, memory],
-        }
-    }
 }
 
-/// Every place that may do, the best first.
+/// Every possible place, the best first.
 pub(super) fn candidates() -> Vec<Hierarchy> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     candidates_of(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
 }
 
-/// In each tree the root, where no other limit comes in between; else, for who may not write there, this process's own group; in
-/// v2 also those above it, since a group with processes in it can have none below with controllers (cgroups(7)).
+/// In each tree the root, where no other limit applies, and then this process's own group. In v2 also the groups above it, because a
+/// group with processes cannot have child groups with controllers (cgroups(7)).
 fn candidates_of(mounts: &str, own: &str) -> Vec<Hierarchy> {
     let own = |controller: &str| {
         own.lines().find_map(|line| {
@@ -144,21 +121,21 @@ impl<'a> Mount<'a> {
         Some(Self { root, folder, kind: what.next()?, options: what.nth(1)? })
     }
 
-    /// The folder of a group, which the kernel names from the root of the tree; in a container only a part of that is mounted.
+    /// The folder of a group. The kernel names it from the root of the tree, of which a container mounts only a part.
     fn folder_of(&self, group: &str) -> PathBuf {
         let below = Path::new(group).strip_prefix(self.root).or_else(|_| Path::new(group).strip_prefix("/"));
         below.map_or_else(|_| self.folder.to_owned(), |below| self.folder.join(below).components().collect())
     }
 }
 
-/// Lets the groups in a folder have the two controllers.
+/// Enables the two controllers for the groups in a folder.
 fn enable(folder: &Path) -> Result<()> {
     let path = folder.join("cgroup.subtree_control");
-    let enabled = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let enabled = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     if ["cpu", "memory"].iter().all(|wanted| enabled.split_whitespace().any(|name| name == *wanted)) {
         return Ok(());
     }
-    fs::write(&path, "+cpu +memory").with_context(|| format!("{} cannot be written", path.display()))
+    fs::write(&path, "+cpu +memory").with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

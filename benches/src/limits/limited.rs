@@ -1,4 +1,4 @@
-//! A server within its limits, and what it uses.
+//! A server within its limits, and the measurement of what it uses.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,38 +16,29 @@ use tokio::{
 };
 use upload_sandbox::process::Server;
 
-use super::{
-    group::{Gauges, Group},
-    samples::Samples,
-};
+use super::group::{Gauges, Group};
 use crate::{
     record::{MemorySample, Usage},
     usage::{self, CpuTime},
 };
 
-/// How often memory is looked at.
+/// How often memory is sampled.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
 
-/// How long a server may take to stop when it is asked to; ours give uploads in flight 25 seconds.
+/// How long a server may take to stop after SIGTERM. Ours give uploads in flight 25 seconds.
 const LONGEST_STOP: Duration = Duration::from_secs(30);
 
-/// A running server with 1 CPU and, with cgroups, 1 GiB. Dropping it kills it, with all that it started.
+/// A running server with 1 CPU and, with cgroups, 1 GiB. Dropping it kills it and its children.
 #[derive(Debug)]
 pub struct Limited {
-    /// Before the group: it is waited for first.
+    /// Before the group, so that it is dropped first.
     server: Server,
     meter: Meter,
     measured: Arc<Mutex<Measured>>,
     sampler: Mutex<Option<JoinHandle<()>>>,
-    /// What there was when [`Limited::reset`] was called.
-    before: Mutex<Before>,
+    /// CPU time at [`Limited::reset`].
+    before: Mutex<CpuTime>,
     _group: Option<Group>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Before {
-    cpu: CpuTime,
-    throttled_ms: Option<f64>,
 }
 
 /// Where the figures come from.
@@ -57,10 +48,10 @@ struct Meter {
     gauges: Option<Gauges>,
 }
 
-/// What has been seen since the reset. Processes that end take their figures with them, so the last ones are kept.
+/// The measurements since the reset. The last ones are kept, because a process that ends takes its counters with it.
 #[derive(Debug, Default)]
 struct Measured {
-    samples: Samples,
+    samples: Vec<MemorySample>,
     peak_rss_bytes: u64,
     peak_cgroup_bytes: u64,
     cpu: CpuTime,
@@ -79,7 +70,7 @@ impl Limited {
         }
     }
 
-    /// Where it listens, without a slash at the end.
+    /// Its URL, without a slash at the end.
     pub fn url(&self) -> &str {
         &self.server.url
     }
@@ -89,13 +80,13 @@ impl Limited {
         self.server.id()
     }
 
-    /// What it has logged so far, a line each.
+    /// Its log so far, by line.
     pub fn log(&self) -> Vec<String> {
         self.server.log()
     }
 
-    /// Lets everything be counted from now, and takes samples of the memory until [`Limited::usage`] is asked for. To be called
-    /// within a tokio runtime, right before the first image is released.
+    /// Starts to count from now, and samples the memory until [`Limited::usage`]. Call it in a tokio runtime, right before the first
+    /// image is released.
     ///
     /// # Errors
     /// Where the counters cannot be read.
@@ -104,15 +95,14 @@ impl Limited {
         *lock(&self.measured) = Measured::default();
         self.meter.reset_peaks();
         let started = Instant::now();
-        *lock(&self.before) =
-            Before { cpu: self.meter.cpu()?.unwrap_or_default(), throttled_ms: self.meter.throttled_ms() };
+        *lock(&self.before) = self.meter.cpu()?.unwrap_or_default();
         self.meter.look(&self.measured, started);
         let (meter, measured) = (self.meter.clone(), Arc::clone(&self.measured));
         let sampler = tokio::spawn(async move {
             let mut ticks = interval(SAMPLE_EVERY);
-            // A late sample says when it was taken; several at once would say nothing.
+            // A late sample has its own time; several samples at once are useless.
             ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            // The first comes at once.
+            // The first tick comes at once.
             ticks.tick().await;
             loop {
                 ticks.tick().await;
@@ -123,7 +113,7 @@ impl Limited {
         Ok(())
     }
 
-    /// What was used since [`Limited::reset`], also after the server's end; sampling ends.
+    /// What was used since [`Limited::reset`], also after the server's end. It stops the sampling.
     ///
     /// # Errors
     /// Where the counters cannot be read.
@@ -135,63 +125,61 @@ impl Limited {
         measured.look_at_peaks(&self.meter);
         let cpu = cpu_of_group.unwrap_or(measured.cpu);
         Ok(Usage {
-            cpu_user_ms: (cpu.user_ms - before.cpu.user_ms).max(0.0),
-            cpu_system_ms: (cpu.system_ms - before.cpu.system_ms).max(0.0),
-            throttled_ms: self.meter.throttled_ms().zip(before.throttled_ms).map(|(after, before)| after - before),
+            cpu_user_ms: (cpu.user_ms - before.user_ms).max(0.0),
+            cpu_system_ms: (cpu.system_ms - before.system_ms).max(0.0),
             peak_rss_bytes: measured.peak_rss_bytes,
             peak_cgroup_bytes: self.meter.gauges.is_some().then_some(measured.peak_cgroup_bytes),
-            memory: measured.samples.take(),
+            memory: std::mem::take(&mut measured.samples),
         })
     }
 
-    /// The server's end, in words: exit code or signal, and whether something in it was killed for memory. It waits for as long as
-    /// that takes, and does not borrow.
+    /// Waits for the server's end, and says how it ended: exit code or signal, and whether it was killed for memory.
     pub fn ended(&self) -> impl Future<Output = String> + Send + use<> {
         let (ended, meter) = (self.server.ended(), self.meter.clone());
         async move {
-            let status = ended.await.map_or_else(|| "its status is not known".to_owned(), |status| status.to_string());
+            let status = ended.await.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
             if meter.killed_for_memory() > 0 { format!("{status}, killed for memory") } else { status }
         }
     }
 
-    /// How many of its processes were killed because the memory was used up; a program such as nginx then goes on with new ones.
+    /// How many of its processes were killed for memory. nginx, for instance, then starts new ones.
     pub fn killed_for_memory(&self) -> u64 {
         self.meter.killed_for_memory()
     }
 
-    /// Kills it, with all that it started, and waits for its end.
+    /// Kills it and its children, and waits for its end.
     pub async fn kill(&self) {
         self.kill_all();
         self.server.ended().await;
     }
 
-    /// Ends it and tells what it used since [`Limited::reset`], in all: after SIGTERM a server still does what belongs to images that
-    /// were answered already. One that is not to be asked, or takes too long, is killed.
+    /// Stops it, and returns all that it used since [`Limited::reset`], also for its work after SIGTERM. Without `ask`, or if it takes
+    /// too long, it is killed.
     ///
     /// # Errors
     /// Where the counters cannot be read.
     pub async fn finish(self, ask: bool) -> Result<Usage> {
-        // The processes take their peaks with them, and how they give their memory back belongs to no image.
+        // The processes take their peaks with them, and freeing memory at the end belongs to no image.
         let memory = {
             let mut measured = lock(&self.measured);
             measured.look_at_peaks(&self.meter);
-            measured.samples.take()
+            std::mem::take(&mut measured.samples)
         };
         if ask {
             self.server.ask_to_stop();
             if timeout(LONGEST_STOP, self.server.ended()).await.is_err() {
-                tracing::warn!(id = self.id(), "a server does not stop when it is asked to");
+                tracing::warn!(id = self.id(), "a server did not stop after SIGTERM");
             }
         }
         self.kill().await;
         Ok(Usage { memory, ..self.usage()? })
     }
 
-    /// Also what has left the server's process group: it may hold the server's streams open, whose end is waited for.
+    /// Also processes that left the process group: they may hold the server's output open.
     fn kill_all(&self) {
         self.server.kill();
         for pid in self.meter.processes() {
-            // Who has ended in between needs no signal.
+            // It may have ended meanwhile.
             let _ = i32::try_from(pid).map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
         }
     }
@@ -225,7 +213,7 @@ impl Meter {
         self.processes().into_iter().for_each(usage::reset_peak);
     }
 
-    /// CPU time so far; `None` where there is no process to ask any more.
+    /// CPU time so far. `None` if there is no process any more.
     fn cpu(&self) -> Result<Option<CpuTime>> {
         if let Some(gauges) = &self.gauges {
             return gauges.cpu().map(Some);
@@ -237,27 +225,23 @@ impl Meter {
         }))
     }
 
-    fn throttled_ms(&self) -> Option<f64> {
-        self.gauges.as_ref().and_then(Gauges::throttled_ms)
-    }
-
     fn killed_for_memory(&self) -> u64 {
         self.gauges.as_ref().map_or(0, Gauges::killed_for_memory)
     }
 
     fn look(&self, measured: &Mutex<Measured>, started: Instant) {
         let at_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // Without a cgroup the counters go with the processes.
+        // Without a cgroup, a process takes its counter with it.
         let cpu = if self.gauges.is_none() { self.cpu().ok().flatten() } else { None };
         let mut measured = lock(measured);
         measured.cpu = cpu.unwrap_or(measured.cpu);
         let (rss_bytes, cgroup_bytes) = measured.look_at_peaks(self);
-        measured.samples.add(MemorySample { at_ms, rss_bytes, cgroup_bytes });
+        measured.samples.push(MemorySample { at_ms, rss_bytes, cgroup_bytes });
     }
 }
 
 impl Measured {
-    /// Raises the peaks and answers with what is in use now, in bytes: resident, and what the cgroup is charged for.
+    /// Raises the peaks, and returns the memory in use in bytes: resident, and charged to the cgroup.
     fn look_at_peaks(&mut self, meter: &Meter) -> (u64, Option<u64>) {
         let memory: Vec<usage::Memory> = meter.processes().into_iter().filter_map(usage::memory).collect();
         let peaks = memory.iter().map(|memory| memory.peak_bytes).sum();

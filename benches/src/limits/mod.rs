@@ -1,12 +1,11 @@
-//! Servers as processes of their own with 1 CPU and 1 GiB: by cgroup v2, else v1, else one CPU by affinity and no bound on memory.
+//! Servers as processes with 1 CPU and 1 GiB: by cgroup v2, or v1, or else one CPU by affinity and no limit on memory.
 //!
-//! A process is in its cgroup before it executes the first instruction of its program: a shell moves itself there and becomes
-//! the program. What can be used here is found out by doing it once, with `true`.
+//! A process is in its cgroup from its first instruction: a shell moves itself there and then becomes the program. Whether cgroups
+//! work here is found out by a trial.
 
 mod group;
 mod hierarchy;
 mod limited;
-mod samples;
 
 use std::{
     env,
@@ -23,12 +22,12 @@ use crate::record::Limits;
 use group::Group;
 use hierarchy::Hierarchy;
 
-/// CPUs that a server gets.
+/// The CPUs of a server.
 pub const CPUS: u32 = 1;
-/// Memory that a server gets, in bytes: 1 GiB.
+/// The memory of a server, in bytes: 1 GiB.
 pub const MEMORY_BYTES: u64 = 1 << 30;
 
-/// Moves itself into the groups before `--`, then becomes the program after it.
+/// Enters the groups before `--`, then becomes the program after it.
 const ENTER: &str = r#"while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs" || exit 125; shift; done; shift; exec "$@""#;
 
 /// How servers are limited on this machine.
@@ -42,22 +41,21 @@ enum Means {
 }
 
 impl Limiter {
-    /// Finds the best means that this process may use, and removes cgroups that a killed comparison left.
+    /// Finds the best way that this process may use.
     ///
     /// # Errors
     /// Where not even the CPU can be limited.
     pub fn find() -> Result<Self> {
         for hierarchy in hierarchy::candidates() {
-            hierarchy.remove_stale();
             match try_out(&hierarchy) {
                 Ok(()) => return Ok(Self(Means::Groups(hierarchy))),
-                Err(error) => tracing::debug!(?hierarchy, "no cgroup can be made: {error:#}"),
+                Err(error) => tracing::debug!(?hierarchy, "cannot create a cgroup: {error:#}"),
             }
         }
         Self::by_taskset()
     }
 
-    /// Affinity to one CPU, as on a machine where no cgroup can be made.
+    /// Affinity to one CPU, for machines without usable cgroups.
     ///
     /// # Errors
     /// Where there is no `taskset`.
@@ -65,13 +63,12 @@ impl Limiter {
         match program("taskset") {
             Some(taskset) => Ok(Self(Means::Taskset(taskset))),
             None => bail!(
-                "a server cannot be limited to one CPU here: no cgroup can be made (that needs root, or a delegated cgroup v2), and \
-                 there is no `taskset` (Debian: util-linux)"
+                "cannot limit a server to one CPU: use root or a delegated cgroup v2, or install `taskset` (Debian: util-linux)"
             ),
         }
     }
 
-    /// The means, as a report names it.
+    /// How servers are limited, for the report.
     pub fn limits(&self) -> Limits {
         match &self.0 {
             Means::Groups(hierarchy) => hierarchy.limits(),
@@ -79,16 +76,16 @@ impl Limiter {
         }
     }
 
-    /// Starts a program within the limits and waits until it says where it listens.
+    /// Starts a program within the limits and waits until it prints its address.
     ///
     /// # Errors
-    /// Where it ends before that, with its last words.
+    /// Where it ends before that, with the end of its log.
     pub async fn serve(&self, program: Program) -> Result<Limited> {
         let (group, program) = self.confine(program)?;
         Ok(Limited::new(program.serve().await?, group))
     }
 
-    /// The same for a program that is known to listen at `url` as soon as its log has `ready` in it.
+    /// The same for a program that listens at `url` once its log contains `ready`.
     ///
     /// # Errors
     /// Where it ends before that, with its log.
@@ -112,7 +109,7 @@ impl Limiter {
     }
 }
 
-/// A program's path, searched for as a shell does it.
+/// The path of a program on PATH.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     env::split_paths(&path).map(|folder| folder.join(name)).find(|binary| binary.is_file())
@@ -123,18 +120,18 @@ fn launcher(group: &Group) -> Vec<PathBuf> {
     words.into_iter().chain(group.folders().map(Path::to_owned)).chain(["--".into()]).collect()
 }
 
-/// Makes a group, runs `true` in it, and removes it again.
+/// Creates a group, runs a process in it, and removes it.
 fn try_out(hierarchy: &Hierarchy) -> Result<()> {
     let group = hierarchy.create()?;
     let launcher = launcher(&group);
-    let (shell, arguments) = launcher.split_first().context("a launcher has words")?;
+    let (shell, arguments) = launcher.split_first().context("the launcher is empty")?;
     let status = Command::new(shell)
         .args(arguments)
         .args(["/bin/sh", "-c", ":"])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .status()
-        .context("/bin/sh does not start")?;
-    ensure!(status.success(), "a process cannot be moved into a new cgroup");
+        .context("cannot start /bin/sh")?;
+    ensure!(status.success(), "cannot move a process into a new cgroup");
     Ok(())
 }

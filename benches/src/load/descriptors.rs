@@ -1,14 +1,14 @@
-//! Every connection is a file descriptor, and running out of them in the middle of a run would be measured as failures.
+//! Every connection needs a file descriptor. Without enough of them, images would fail that the server did not refuse.
 
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Connections that one image may hold: to the server and to the store.
 const PER_IMAGE: u64 = 2;
-/// What this process needs beside them: its runtime, its output, a server's pipes.
+/// What else this process needs: its runtime, its output, the pipes of a server.
 const BESIDE: u64 = 64;
 
-/// Makes sure that so many images can be under way at once, by raising the soft limit to the hard one.
+/// Makes sure that so many images can be in flight, by raising the soft limit to the hard one.
 ///
 /// # Errors
 ///
@@ -18,22 +18,22 @@ pub fn check_descriptors(images: u32) -> Result<()> {
     let hard = raise_descriptors()?;
     if needed > hard {
         bail!(
-            "{images} images at once need {needed} open files and this process may have {hard}: ask for fewer, or raise \
-             the limit (ulimit -n)."
+            "{images} images at once need {needed} open files, and this process may have {hard}: use fewer images, or raise \
+             the limit (ulimit -n)"
         );
     }
     Ok(())
 }
 
-/// Allows as many open files as may be, and says how many.
+/// Raises the limit of open files as far as possible, and returns it.
 ///
 /// # Errors
 ///
 /// When the system refuses.
 pub fn raise_descriptors() -> Result<u64> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files cannot be read")?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("cannot read the limit of open files")?;
     if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("the limit of open files cannot be raised")?;
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("cannot raise the limit of open files")?;
     }
     Ok(hard)
 }

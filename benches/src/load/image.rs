@@ -1,4 +1,4 @@
-//! One image's way, request by request.
+//! The requests of one image.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,10 +24,10 @@ use crate::{
 
 /// How often one request is sent again before its refusal is final.
 const MOST_RETRIES: u32 = 20;
-/// How long to wait where a refusal does not say.
+/// How long to wait without a `Retry-After`.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// One image before its turn: all of its requests that can be made before anything is answered.
+/// One image before it is sent, with the requests that can be made in advance.
 #[derive(Debug)]
 pub enum Image {
     /// Create, upload, link.
@@ -36,25 +36,25 @@ pub enum Image {
     Once { endpoint: Arc<Endpoint>, request: Request<Pieces>, name: Name },
 }
 
-/// How an image that needs one request is called.
+/// How an image of one request is named.
 #[derive(Debug)]
 pub enum Name {
-    /// As was known before.
+    /// By a known name.
     Known(String),
-    /// As the answer says.
+    /// By its answer.
     Answered,
 }
 
-/// An image that has come through.
+/// An image that succeeded.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// How it is called.
+    /// Its name.
     pub name: String,
-    /// When each of its steps was answered, where it has several.
+    /// When each of its steps was answered; empty for one request.
     pub answered: Vec<(Step, Instant)>,
 }
 
-/// What an image is sent with.
+/// What sends an image.
 pub struct Sending<'a> {
     pub client: &'a mut Client,
     pub network: &'a Network,
@@ -97,7 +97,7 @@ pub fn images(flow: &Flow, callers: &[Caller], payload: &Payload, count: u32) ->
         }
         Flow::Prepared { url, to, forms } => {
             if forms.len() < count as usize {
-                bail!("There are {} prepared forms for {count} images.", forms.len());
+                bail!("there are {} prepared forms for {count} images", forms.len());
             }
             let endpoint = Arc::new(Endpoint::of(url, *to)?);
             let image = |form: &super::PreparedForm| {
@@ -110,7 +110,7 @@ pub fn images(flow: &Flow, callers: &[Caller], payload: &Payload, count: u32) ->
 }
 
 impl Image {
-    /// Goes all the way.
+    /// Sends all its requests.
     pub async fn send(&self, mut sending: Sending<'_>) -> Result<Sent, Failure> {
         let mut answered = Vec::new();
         let name = match self {
@@ -147,7 +147,7 @@ impl Sending<'_> {
         self.request(&endpoint, &request).await.map(|_stored| ())
     }
 
-    /// Sends one request, and again where the server asks for that and the settings allow it. Only success is an answer.
+    /// Sends one request, and repeats it if the server asks for that and the settings allow it. Any answer but success is a failure.
     async fn request(&mut self, endpoint: &Endpoint, request: &Request<Pieces>) -> Result<Answer, Failure> {
         let deadline = Instant::now() + self.settings.request_timeout;
         let mut retries = 0;
@@ -157,11 +157,10 @@ impl Sending<'_> {
             if answer.status.is_success() {
                 return Ok(answer);
             }
-            let is_for_the_moment =
-                matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+            let is_temporary = matches!(answer.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
             let again_at =
                 Instant::now() + answer.retry_after.unwrap_or(RETRY_AFTER).min(self.settings.request_timeout);
-            if !self.settings.retry || !is_for_the_moment || retries == MOST_RETRIES || again_at >= deadline {
+            if !self.settings.retry || !is_temporary || retries == MOST_RETRIES || again_at >= deadline {
                 return Err(answer.refusal());
             }
             sleep_until(again_at).await;
@@ -171,9 +170,9 @@ impl Sending<'_> {
     }
 }
 
-/// The upload as a form says it. A form of the server's own host stays on the connection to the server.
+/// The upload that a form asks for. If the form leads to the server itself, it uses the connection to the server.
 fn upload_request(server: &Endpoint, form: &Form, payload: &Payload) -> Result<(Endpoint, Request<Pieces>)> {
-    let url: Url = form.url.parse().context("the form's url is none")?;
+    let url: Url = form.url.parse().context("the url of the form is not a URL")?;
     let mut endpoint = Endpoint::of(&url, Role::Store)?;
     if endpoint.authority == server.authority {
         endpoint.role = server.role;
@@ -187,7 +186,7 @@ fn upload_request(server: &Endpoint, form: &Form, payload: &Payload) -> Result<(
             request
         }
         Some("POST") | None => form_request(&endpoint, &url, multipart(&form.fields.0, "file", payload))?,
-        Some(other) => bail!("the form's method is {other}"),
+        Some(other) => bail!("the form has the unknown method {other}"),
     };
     Ok((endpoint, request))
 }
@@ -212,12 +211,12 @@ fn with_token(mut request: Request<Pieces>, token: Option<HeaderValue>) -> Reque
 
 fn authorization(caller: &Caller) -> Result<HeaderValue> {
     let value = HeaderValue::try_from(format!("Bearer {}", caller.token));
-    let mut value = value.context("a token holds what no header may")?;
+    let mut value = value.context("a token has characters that a header cannot have")?;
     value.set_sensitive(true);
     Ok(value)
 }
 
-/// The image's id as ours answer it, or the object's key as a baseline does.
+/// The image's id in the answer of our servers, or the object's key in that of a baseline.
 fn name_of(answer: &Answer) -> Result<String, Failure> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -230,6 +229,6 @@ fn name_of(answer: &Answer) -> Result<String, Failure> {
 }
 
 fn unreadable(cause: impl std::fmt::Display) -> Failure {
-    tracing::debug!(%cause, "a success cannot be read");
+    tracing::debug!(%cause, "cannot read an answer");
     Failure::Unreadable
 }

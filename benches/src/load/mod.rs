@@ -1,9 +1,8 @@
-//! The generator: so many images, each from its first request to its last answer, by one of three patterns.
+//! The load generator: it sends images in one of three patterns, each from its first request to its last answer.
 //!
-//! Everything that can be made beforehand is made before the clock starts: the file, the requests, the tasks. An image's
-//! latency counts from when it was due and not from when its turn came, so that a server which stops for a while is seen in
-//! the latencies of all who would have come meanwhile (<https://github.com/giltene/wrk2#acknowledgements>: coordinated
-//! omission). A failure is a result, never left out.
+//! The file, the requests and the tasks are made before the clock starts. The latency of an image counts from the moment at which it
+//! was due, so a server that stops for a while shows in the latencies of all images that were due meanwhile (coordinated omission:
+//! <https://github.com/giltene/wrk2#acknowledgements>). Failures are results, too.
 
 mod descriptors;
 mod image;
@@ -32,7 +31,7 @@ pub use progress::Progress;
 use image::{Image, Sent, images};
 use release::{Run, Settings};
 
-/// When images are released, and how fast their clients are.
+/// When images are released, and how fast their clients send.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pattern {
     /// All at once.
@@ -40,18 +39,18 @@ pub enum Pattern {
         /// How many.
         images: u32,
     },
-    /// One after the other at a constant rate, whatever became of those before.
+    /// At a constant rate, whatever happens to earlier images.
     Open {
         /// How many in all.
         images: u32,
-        /// How many are due in a second.
+        /// How many a second.
         per_second: f64,
     },
-    /// All at once, each client no faster than its line.
+    /// All at once, each client at a limited rate.
     Paced {
         /// How many.
         images: u32,
-        /// Of each client, in bytes.
+        /// The rate of each client, in bytes a second.
         bytes_per_second: u64,
     },
 }
@@ -70,40 +69,38 @@ impl Pattern {
 pub struct Options {
     /// When, and how fast.
     pub pattern: Pattern,
-    /// So many clients, that keep their connections from image to image; none for new connections for each image.
-    pub keep_alive: Option<u32>,
-    /// Whether a 429 or 503 is followed by waiting for `Retry-After` and sending that request again.
+    /// Whether to wait for `Retry-After` and repeat the request after a 429 or 503.
     pub retry: bool,
-    /// How long one request may take, its connection and its repetitions included.
+    /// How long one request may take, with its connection and its repetitions.
     pub request_timeout: Duration,
 }
 
-/// What one image goes through.
+/// The requests of one image.
 #[derive(Debug, Clone)]
 pub enum Flow {
-    /// `POST /user/images`, then as the form says that it answers, then the link.
+    /// `POST /user/images`, then the form of its answer, then the link.
     Form {
         /// Where the server listens.
         server: Url,
-        /// The form that is wished for; the answer's method rules.
+        /// The method to ask for. The answer may choose another one.
         method: FormMethod,
-        /// Whether the image is linked, to its caller's profile.
+        /// Whether to link the image to its caller's profile.
         link: bool,
     },
     /// One multipart request.
     Multipart {
-        /// Where to.
+        /// Its URL.
         url: Url,
-        /// What comes before the file.
+        /// The fields before the file.
         fields: Vec<(String, String)>,
-        /// The name of the file's part.
+        /// The name of the file's field.
         file_field: String,
     },
     /// One POST of a form that was signed beforehand.
     Prepared {
-        /// Where to: the store's bucket, or the same path of a relay.
+        /// The bucket's URL, or the same path of a relay.
         url: Url,
-        /// Which of the two that is, since their traffic is counted apart.
+        /// Which of the two, since their traffic is counted apart.
         to: Role,
         /// At least as many as there are images.
         forms: Vec<PreparedForm>,
@@ -111,7 +108,7 @@ pub enum Flow {
 }
 
 impl Flow {
-    /// The same for the first so many images, and for the others: what was signed beforehand is used once.
+    /// One flow for the first `images` images and one for the rest. Each prepared form is used once.
     pub fn split(self, images: u32) -> (Self, Self) {
         match self {
             Self::Prepared { url, to, mut forms } => {
@@ -135,20 +132,20 @@ pub enum FormMethod {
 /// A form that needs no server.
 #[derive(Clone)]
 pub struct PreparedForm {
-    /// The object that it makes; names the image in [`Outcome::images`].
+    /// The key of its object. It names the image in [`Outcome::images`].
     pub key: String,
-    /// What comes before the file, in this order.
+    /// The fields before the file, in order.
     pub fields: Vec<(String, String)>,
 }
 
-/// A user; images take turns with them.
+/// A user. Images take turns with the users.
 #[derive(Clone)]
 pub struct Caller {
     /// The bearer token.
     pub token: String,
 }
 
-// Neither a token nor a form is ever shown.
+// Tokens and forms are never printed.
 impl std::fmt::Debug for Caller {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Caller")
@@ -166,21 +163,18 @@ impl std::fmt::Debug for PreparedForm {
 pub struct Outcome {
     /// What the clients saw.
     pub load: Load,
-    /// Ids of the images that succeeded (or keys, of prepared forms), in no order.
+    /// Ids of the images that succeeded, or their keys with prepared forms, in no order.
     pub images: Vec<String>,
-    /// Successes whose names were not kept: a general generator's.
-    pub unnamed: u64,
-    /// Images whose last request got no answer, so that nobody knows what became of them.
+    /// Images whose last request got no answer. They may have succeeded or not.
     pub unanswered: u64,
-    /// How long nothing had moved when the run was ended from outside before its end; none when it came to its end.
+    /// How long there had been no progress when the run was stopped. `None` if it was not stopped.
     pub hung: Option<Duration>,
 }
 
-/// Sends all images and waits for the last answer. Without callers no request has a token. When `stop` is cancelled, all
-/// unfinished images become failures of the class `given up`, and what was measured so far is returned at once.
+/// Sends all images and waits for the last answer. Without callers, requests have no token. When `stop` is cancelled, all unfinished
+/// images fail with the class `given up`, and the run ends at once.
 ///
 /// # Errors
-///
 /// When the run cannot begin: a URL that is not http, too few forms, too few file descriptors.
 pub async fn run(
     flow: &Flow,
@@ -191,10 +185,10 @@ pub async fn run(
     stop: CancellationToken,
 ) -> Result<Outcome> {
     let count = options.pattern.images();
-    match (options.pattern, options.keep_alive) {
-        // Only the images under way need any, and how many these are is what it measures.
-        (Pattern::Open { .. }, None) => drop(raise_descriptors()?),
-        (_, connections) => check_descriptors(connections.unwrap_or(count))?,
+    match options.pattern {
+        // How many images are in flight at once is what it measures.
+        Pattern::Open { .. } => drop(raise_descriptors()?),
+        _ => check_descriptors(count)?,
     }
     let images = images(flow, callers, payload, count)?;
     let settings = Settings::new(options)?;
@@ -205,7 +199,7 @@ pub async fn run(
     for (number, image) in images.into_iter().enumerate() {
         tasks.spawn(Arc::clone(&run).image(number, image, Arc::clone(&parked), released.clone()));
     }
-    parked.acquire_many(count).await.context("the images' tasks are gone")?.forget();
+    parked.acquire_many(count).await.context("the tasks of the images have ended")?.forget();
     let start = Instant::now();
     release.send_replace(Some(start));
     progress.moved();
@@ -224,7 +218,7 @@ struct Ended {
 async fn collect(tasks: &mut JoinSet<Ended>) -> Result<Vec<Ended>> {
     let mut results = Vec::with_capacity(tasks.len());
     while let Some(ended) = tasks.join_next().await {
-        results.push(ended.context("an image's task broke down")?);
+        results.push(ended.context("the task of an image failed")?);
     }
     Ok(results)
 }
@@ -259,20 +253,19 @@ fn tally(results: &[Ended], start: Instant, progress: &Progress) -> Result<Outco
         steps: steps.iter().map(|(step, latencies)| Ok((*step, latency::encode(latencies)?))).collect::<Result<_>>()?,
         ..progress.load()
     };
-    Ok(Outcome { load, images, unnamed: 0, unanswered: unanswered as u64, hung: is_given_up.then(|| progress.idle()) })
+    Ok(Outcome { load, images, unanswered: unanswered as u64, hung: is_given_up.then(|| progress.idle()) })
 }
 
 fn record(latencies: &mut Histogram<u64>, latency: Duration) -> Result<()> {
     let microseconds = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-    latencies.record(microseconds.max(1)).context("a latency cannot be recorded")
+    latencies.record(microseconds.max(1)).context("cannot record a latency")
 }
 
-/// A rate must be one.
 fn check_rate(per_second: f64) -> Result<f64> {
     if per_second.is_finite() && per_second > 0.0 {
         return Ok(per_second);
     }
-    bail!("A rate of {per_second} images in a second is none.")
+    bail!("{per_second} images a second is not a rate: give a number above 0")
 }
 
 type Released = watch::Receiver<Option<Instant>>;

@@ -1,4 +1,4 @@
-//! What a run has come to so far, for whoever draws it, samples it, or has to give it up.
+//! The counters of a run: for its record, and to notice that it hangs.
 
 use std::{
     sync::{
@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use crate::{client::Role, record::Load};
 
-/// The counters of one run; a clone is the same counters. Another run needs new ones.
-#[derive(Debug, Clone)]
+/// The counters of one run. Clones share them.
+#[derive(Debug, Clone, Default)]
 pub struct Progress {
     counters: Arc<Counters>,
 }
@@ -21,10 +21,9 @@ pub struct Progress {
 #[derive(Debug)]
 struct Counters {
     begun_at: Instant,
-    /// When a connection last moved, in microseconds since `begun_at`.
+    /// When a connection last made progress, in microseconds since `begun_at`.
     moved_at_us: AtomicU64,
     done: AtomicU64,
-    failed: AtomicU64,
     requests: AtomicU64,
     retries: AtomicU64,
     bytes_to_server: AtomicU64,
@@ -34,21 +33,9 @@ struct Counters {
 }
 
 impl Progress {
-    /// Nothing has happened yet.
+    /// Counters at zero.
     pub fn new() -> Self {
-        let counters = Counters {
-            begun_at: Instant::now(),
-            moved_at_us: AtomicU64::new(0),
-            done: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            retries: AtomicU64::new(0),
-            bytes_to_server: AtomicU64::new(0),
-            bytes_from_server: AtomicU64::new(0),
-            bytes_to_store: AtomicU64::new(0),
-            bytes_from_store: AtomicU64::new(0),
-        };
-        Self { counters: Arc::new(counters) }
+        Self::default()
     }
 
     /// Images that succeeded.
@@ -56,25 +43,13 @@ impl Progress {
         self.counters.done.load(Relaxed)
     }
 
-    /// Images that did not.
-    pub fn failed(&self) -> u64 {
-        self.counters.failed.load(Relaxed)
-    }
-
-    /// Bytes that clients wrote and read, to and from whomever.
-    pub fn bytes(&self) -> u64 {
-        let counters = &self.counters;
-        let to = counters.bytes_to_server.load(Relaxed) + counters.bytes_to_store.load(Relaxed);
-        to + counters.bytes_from_server.load(Relaxed) + counters.bytes_from_store.load(Relaxed)
-    }
-
-    /// How long nothing has moved: no image was released, no connection made, no byte written or read.
+    /// How long there has been no progress: no image released, no connection made, no byte written or read.
     pub fn idle(&self) -> Duration {
         let moved_at = Duration::from_micros(self.counters.moved_at_us.load(Relaxed));
         self.counters.begun_at.elapsed().saturating_sub(moved_at)
     }
 
-    /// Ends when nothing has moved for `longest`, and says how long it was. A client that was told to wait does not move.
+    /// Waits until there has been no progress for `longest`, and returns for how long. Waiting for `Retry-After` is no progress.
     pub async fn stalled(&self, longest: Duration) -> Duration {
         loop {
             let idle = self.idle();
@@ -121,9 +96,8 @@ impl Progress {
         self.counters.retries.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn ended(&self, has_succeeded: bool) {
-        let counter = if has_succeeded { &self.counters.done } else { &self.counters.failed };
-        counter.fetch_add(1, Relaxed);
+    pub(crate) fn succeeded(&self) {
+        self.counters.done.fetch_add(1, Relaxed);
     }
 
     /// The part of a record that is counted here.
@@ -141,8 +115,18 @@ impl Progress {
     }
 }
 
-impl Default for Progress {
+impl Default for Counters {
     fn default() -> Self {
-        Self::new()
+        Self {
+            begun_at: Instant::now(),
+            moved_at_us: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            retries: AtomicU64::new(0),
+            bytes_to_server: AtomicU64::new(0),
+            bytes_from_server: AtomicU64::new(0),
+            bytes_to_store: AtomicU64::new(0),
+            bytes_from_store: AtomicU64::new(0),
+        }
     }
 }

@@ -1,9 +1,6 @@
-//! When each image's turn comes, and which client takes it.
+//! When each image is sent.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use tokio::{
@@ -21,16 +18,15 @@ use crate::{
     payload::Payload,
 };
 
-/// [`Options`], checked.
+/// The checked [`Options`].
 #[derive(Debug)]
 pub struct Settings {
-    /// Between two images; zero when all are due at once.
+    /// Between two images; zero if all are due at once.
     interval: Duration,
     bytes_per_second: Option<u64>,
-    keep_alive: Option<u32>,
-    /// Whether refusals for the moment are followed.
+    /// Whether to repeat requests after a 429 or 503.
     pub retry: bool,
-    /// Of one request with its repetitions.
+    /// For one request with its repetitions.
     pub request_timeout: Duration,
 }
 
@@ -41,39 +37,28 @@ impl Settings {
             Pattern::Open { per_second, .. } => (Duration::try_from_secs_f64(1.0 / check_rate(per_second)?)?, None),
             Pattern::Paced { bytes_per_second, .. } => (Duration::ZERO, Some(bytes_per_second)),
         };
-        let Options { keep_alive, retry, request_timeout, .. } = *options;
-        Ok(Self { interval, bytes_per_second, keep_alive, retry, request_timeout })
+        let Options { retry, request_timeout, .. } = *options;
+        Ok(Self { interval, bytes_per_second, retry, request_timeout })
     }
 }
 
-/// What the images of a run share.
+/// What the images of a run have in common.
 #[derive(Debug)]
 pub struct Run {
     settings: Settings,
     payload: Payload,
     network: Network,
     progress: Progress,
-    clients: Option<Clients>,
     stop: CancellationToken,
-}
-
-/// Clients that keep their connections, for whose turn images wait in order.
-#[derive(Debug)]
-struct Clients {
-    free: Semaphore,
-    idle: Mutex<Vec<Client>>,
 }
 
 impl Run {
     pub fn new(settings: Settings, payload: Payload, progress: Progress, stop: CancellationToken) -> Self {
-        let clients = settings
-            .keep_alive
-            .map(|connections| Clients { free: Semaphore::new(connections.max(1) as usize), idle: Mutex::default() });
         let network = Network::new(progress.clone(), settings.bytes_per_second);
-        Self { settings, payload, network, progress, clients, stop }
+        Self { settings, payload, network, progress, stop }
     }
 
-    /// One image, from its parking to its end. The schedule is absolute: nobody's delay moves another's moment.
+    /// One image, from its start to its end. The schedule is absolute: a late image does not delay the next one.
     pub async fn image(
         self: Arc<Self>,
         number: usize,
@@ -87,7 +72,9 @@ impl Run {
         let due = start + self.settings.interval.mul_f64(number as f64);
         let result = self.stop.run_until_cancelled(self.go(&image, due)).await;
         let result = result.unwrap_or(Err(Failure::GivenUp));
-        self.progress.ended(result.is_ok());
+        if result.is_ok() {
+            self.progress.succeeded();
+        }
         Ended { result, due, at: Instant::now() }
     }
 
@@ -96,21 +83,9 @@ impl Run {
             sleep_until(due).await;
             self.progress.moved();
         }
-        let Some(clients) = &self.clients else {
-            return self.send(image, &mut Client::default()).await;
-        };
-        // The semaphore is never closed, and it hands out as many permits as there may be clients.
-        let _permit = clients.free.acquire().await.map_err(Failure::connection)?;
-        let idle = || clients.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut client = idle().pop().unwrap_or_default();
-        let result = self.send(image, &mut client).await;
-        idle().push(client);
-        result
-    }
-
-    async fn send(&self, image: &Image, client: &mut Client) -> Result<Sent, Failure> {
+        let mut client = Client::default();
         let sending = Sending {
-            client,
+            client: &mut client,
             network: &self.network,
             settings: &self.settings,
             progress: &self.progress,

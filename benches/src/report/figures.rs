@@ -1,77 +1,64 @@
-//! What the runs of a report amount to: for each target, store and number of images the median of the finished rounds,
-//! with their range.
+//! The figures of a report: for each target, store and number of images, the median of the finished rounds and their range.
 //!
-//! A round that hung, died or is void is never part of a median; it is kept beside it, in words. Ratios are made round
-//! by round, because rounds of the same number ran next to each other, and a machine that is slow today is slow for
-//! both.
+//! A round that hung, died or is void counts in no median; it is listed apart. Ratios compare rounds of the same number, because
+//! those ran next to each other: a slow minute of the machine slows both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use hdrhistogram::Histogram;
 
 use super::{
     spread::{self, Spread},
-    targets,
+    targets::{self, describe},
 };
 use crate::{
     latency,
-    record::{Ending, Report, Run, Step, Store, Target},
+    record::{Ending, Report, Run, Step, Store, Target, Usage},
 };
 
-/// Whom others are compared with.
+/// The targets that the others are compared with.
 pub const YARDSTICKS: [Target; 3] = [Target::Direct, Target::Nginx, Target::NodeV1];
 
-/// How a round ended whose figures must not be used.
-pub const VOID: &str = "void";
-
-/// Bytes in the GB that CPU time is divided by.
+/// Bytes in a GB, as the figures count.
 pub const GIGABYTE: f64 = 1e9;
 
-/// One row of the tables: all rounds of one target with so many images on one store.
+/// All rounds of one target, with one number of images at once, on one store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// Who carried the bytes.
+    /// The target.
     pub target: Target,
-    /// Where they ended.
+    /// The store that it wrote to.
     pub store: Store,
     /// Images at once.
     pub images: u32,
-    /// Size of each, in bytes.
+    /// Size of each image, in bytes.
     pub image_bytes: u64,
-    /// Rounds that finished, of which all medians below are.
+    /// How many rounds finished. The medians below are of these.
     pub finished: usize,
-    /// The others, in the order in which they were made.
+    /// The other rounds, in order.
     pub unfinished: Vec<Unfinished>,
-    /// Images that succeeded, of a hundred.
+    /// Images that succeeded, in percent.
     pub success_percent: Option<Spread>,
     /// From the release of the first image to the last answer, in seconds.
     pub makespan_s: Option<Spread>,
     /// Successful images per second.
     pub images_per_s: Option<Spread>,
-    /// Their bytes, in 10⁶ per second.
-    pub megabytes_per_s: Option<Spread>,
-    /// Of the successes of all finished rounds together; none without one.
+    /// Latencies of all successes of the finished rounds together.
     pub latency: Option<Latency>,
-    /// The same of each step, from the answer before it; empty where an image is one request.
+    /// The same for each step, from the previous answer. Empty where an image is one request.
     pub steps: BTreeMap<Step, Latency>,
-    /// What the server's process used; none where there is no server, or nothing succeeded.
+    /// What the server used. `None` without a server or without a success.
     pub server: Option<Cost>,
     /// CPU-seconds of the store for each GB.
     pub store_cpu_s_per_gb: Option<Spread>,
-    /// CPU-seconds of the clients for each GB: they share the machine, too.
+    /// CPU-seconds of the clients for each GB. They share the machine, too.
     pub clients_cpu_s_per_gb: Option<Spread>,
-    /// What the clients sent and got for each successful image.
-    pub clients: Option<Traffic>,
-    /// What the server and the store exchanged for each successful image, from the runs on the null sink with images of
-    /// the same size: it is a property of the design and not of the store.
-    pub server_to_store: Option<ServerToStore>,
-    /// Images that failed in finished rounds, by class.
+    /// Failed images of the finished rounds, by class.
     pub failures: BTreeMap<String, u64>,
-    /// Requests in finished rounds that were sent again because a 429 or 503 had asked for it.
+    /// Requests of the finished rounds that were repeated because a 429 or 503 asked for it.
     pub retries: u64,
-    /// The same rounds of the [`YARDSTICKS`].
-    pub against: Vec<Ratio>,
+    /// Compared with each of the [`YARDSTICKS`].
+    pub ratios: Vec<Ratio>,
 }
 
 /// A round that is in no median.
@@ -79,147 +66,178 @@ pub struct Figures {
 pub struct Unfinished {
     /// Counted from 1.
     pub round: u32,
-    /// One word for the tables: `hung`, `died`, `void`.
+    /// `hung`, `died` or `void`.
     pub how: &'static str,
-    /// What happened, as the rest of a sentence.
+    /// What happened.
     pub reason: String,
 }
 
-/// Latencies from when each image was due, in seconds.
-#[derive(Debug, Clone, PartialEq)]
+/// Latencies from the moment at which each image was due, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Latency {
     /// Half of the images took no longer.
     pub p50_s: f64,
-    /// Nine of ten took no longer.
+    /// 90 % took no longer.
     pub p90_s: f64,
-    /// 99 of 100 took no longer.
+    /// 99 % took no longer.
     pub p99_s: f64,
-    /// The slowest.
+    /// The slowest image.
     pub max_s: f64,
-    /// Microseconds, of all rounds together.
-    pub histogram: Histogram<u64>,
 }
 
 /// What a server used.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
-    /// CPU-seconds in user mode for each GB of successful images.
-    pub user_s_per_gb: Spread,
-    /// CPU-seconds in the kernel for each GB.
-    pub system_s_per_gb: Spread,
-    /// Both.
+    /// CPU-seconds, user and system, for each GB of successful images.
     pub cpu_s_per_gb: Spread,
-    /// Both, in milliseconds for each successful image.
+    /// The same in milliseconds for each successful image.
     pub cpu_ms_per_image: Spread,
     /// The most resident memory of its processes, in bytes.
     pub peak_rss_bytes: Spread,
-    /// The most that its cgroup was charged for, in bytes; none without one.
+    /// The most memory that its cgroup was charged for, in bytes. `None` without a cgroup.
     pub peak_cgroup_bytes: Option<Spread>,
 }
 
-/// What clients exchanged with the server and the store for each successful image.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Traffic {
-    /// Requests to both.
-    pub requests: Spread,
-    /// Bytes to the server, heads included.
-    pub bytes_to_server: Spread,
-    /// Bytes from it.
-    pub bytes_from_server: Spread,
-    /// Bytes straight to the store.
-    pub bytes_to_store: Spread,
-    /// Bytes from it.
-    pub bytes_from_store: Spread,
-}
-
-/// What a server exchanged with the null sink for each successful image.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ServerToStore {
-    /// Requests, by S3's name of the operation.
-    pub requests: BTreeMap<String, f64>,
-    /// Bytes to the store, heads included.
-    pub bytes_to_store: f64,
-    /// Bytes from it.
-    pub bytes_from_store: f64,
-}
-
-/// How often the yardstick's figure a target's figure is, over rounds in which both served every image.
+/// A target's figures divided by a yardstick's, over rounds in which both served every image.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio {
     /// The yardstick.
     pub against: Target,
-    /// Rounds that both served in full.
-    pub rounds: usize,
     /// Of the makespans.
     pub makespan: Option<Spread>,
-    /// Of the server's CPU time for each GB; none against `direct`, which has no server.
+    /// Of the server's CPU time for each GB. `None` against `direct`, which has no server.
     pub cpu: Option<Spread>,
+}
+
+/// What one image of a target sends, whatever the load: a property of the design, from rounds in which every image succeeded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PerImage {
+    /// Requests of the client, to the server and to the store.
+    pub requests: f64,
+    /// Bytes from the client to the server, headers included.
+    pub to_server: f64,
+    /// Bytes back.
+    pub from_server: f64,
+    /// Bytes from the client straight to the store.
+    pub to_store: f64,
+    /// What the server sends to the store. `None` without a round on the null sink, which counts it.
+    pub server: Option<ServerToStore>,
+    /// What the client itself asks of the store, which bills it once.
+    pub client_write: Option<&'static str>,
+}
+
+/// What a server and the store exchange for one image.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerToStore {
+    /// Requests, by S3's name of the operation.
+    pub requests: BTreeMap<String, f64>,
+    /// Bytes to the store, headers included.
+    pub to_store: f64,
+    /// Bytes back.
+    pub from_store: f64,
 }
 
 /// All figures, by store (the sink last), images and target.
 ///
 /// # Errors
-///
-/// Fails with the run's name when its histogram cannot be read.
+/// Names the run whose histogram cannot be read.
 pub fn of(report: &Report) -> Result<Vec<Figures>> {
     let keys: BTreeSet<_> = report.runs.iter().map(|run| (run.store, run.images, run.image_bytes)).collect();
     let mut figures = Vec::new();
-    for (store, images, image_bytes) in keys {
-        let group: Vec<&Run> = report
-            .runs
-            .iter()
-            .filter(|run| (run.store, run.images, run.image_bytes) == (store, images, image_bytes))
-            .collect();
+    for key in keys {
+        let group: Vec<&Run> =
+            report.runs.iter().filter(|run| (run.store, run.images, run.image_bytes) == key).collect();
         for target in targets::ALL {
             let runs: Vec<&Run> = group.iter().copied().filter(|run| run.target == target).collect();
             if !runs.is_empty() {
-                figures.push(row(report, &group, &runs, target)?);
+                figures.push(row(&group, &runs)?);
             }
         }
     }
     Ok(figures)
 }
 
-/// The row of a target, store and number of images.
+/// The figures of a target on a store with so many images at once.
 pub fn find(figures: &[Figures], target: Target, store: Store, images: u32) -> Option<&Figures> {
     figures.iter().find(|row| (row.target, row.store, row.images) == (target, store, images))
 }
 
+/// What one image of this size sends. `None` without a round in which every image succeeded.
+pub fn per_image(report: &Report, target: Target, image_bytes: u64) -> Option<PerImage> {
+    let whole = |run: &&Run| run.target == target && run.image_bytes == image_bytes && is_whole(run);
+    let runs: Vec<&Run> = report.runs.iter().filter(whole).collect();
+    let images: u64 = runs.iter().map(|run| run.load.successes).sum();
+    let mean = |of: fn(&Run) -> u64| runs.iter().map(|run| of(run)).sum::<u64>() as f64 / images as f64;
+    (images > 0).then(|| PerImage {
+        requests: mean(|run| run.load.requests),
+        to_server: mean(|run| run.load.bytes_to_server),
+        from_server: mean(|run| run.load.bytes_from_server),
+        to_store: mean(|run| run.load.bytes_to_store),
+        server: server_to_store(&runs),
+        client_write: describe(target).client_write,
+    })
+}
+
 impl Figures {
-    /// Whether a round hung or died, or an image of one failed. A void round says nothing about the target.
+    /// Whether a round hung or died, or an image failed. A void round says nothing about the target.
     pub fn stops(&self) -> bool {
-        self.unfinished.iter().any(|round| round.how != VOID)
+        self.unfinished.iter().any(|round| round.how != "void")
             || self.success_percent.is_some_and(|success| success.least < 100.0)
     }
 
-    /// Whether at least one round finished, and nothing stopped.
+    /// Whether at least one round finished, and nothing failed.
     pub fn is_whole(&self) -> bool {
         self.finished > 0 && !self.stops()
     }
 
-    /// The ratios to one yardstick.
+    /// All rounds, also those that did not finish.
+    pub fn rounds(&self) -> usize {
+        self.finished + self.unfinished.len()
+    }
+
+    /// The ratio to one yardstick.
     pub fn ratio(&self, against: Target) -> Option<&Ratio> {
-        self.against.iter().find(|ratio| ratio.against == against)
+        self.ratios.iter().find(|ratio| ratio.against == against)
     }
 }
 
 impl Cost {
-    /// What the memory limit was held against: the cgroup's peak, else the resident memory.
+    /// The memory that the limit applied to: the cgroup's peak, or the resident memory without a cgroup.
     pub fn peak_bytes(&self) -> Spread {
         self.peak_cgroup_bytes.unwrap_or(self.peak_rss_bytes)
     }
 }
 
-fn row(report: &Report, group: &[&Run], runs: &[&Run], target: Target) -> Result<Figures> {
-    let finished: Vec<&Run> = runs.iter().copied().filter(|run| run.ending == Ending::Finished).collect();
+impl PerImage {
+    /// Requests to the store of which `counts` is true for the operation's name, the client's own included. `None` without a
+    /// server's count, except for clients that have no server.
+    pub fn operations(&self, counts: impl Fn(&str) -> bool) -> Option<f64> {
+        let of_client = self.client_write.filter(|name| counts(name)).map_or(0.0, |_name| 1.0);
+        match &self.server {
+            Some(server) => {
+                let counted = server.requests.iter().filter(|(name, _count)| counts(name));
+                Some(of_client + counted.map(|(_name, count)| count).sum::<f64>())
+            }
+            None => (self.to_server == 0.0).then_some(of_client),
+        }
+    }
+
+    /// What the store bills: everything but DELETE, for which AWS charges nothing.
+    pub fn billed(&self) -> Option<f64> {
+        self.operations(|name| !name.starts_with("Delete"))
+    }
+}
+
+fn row(group: &[&Run], runs: &[&Run]) -> Result<Figures> {
     let first = runs.first().context("a row of figures needs a run")?;
-    let over = |value: fn(&Run) -> f64| Spread::of(finished.iter().map(|run| value(run)));
+    let finished: Vec<&Run> = runs.iter().copied().filter(|run| run.ending == Ending::Finished).collect();
+    let over = |value: fn(&Run) -> f64| spread_of(&finished, |run| Some(value(run)));
     let mut failures = BTreeMap::new();
     for (class, count) in finished.iter().flat_map(|run| &run.load.failures) {
         *failures.entry(class.clone()).or_default() += count;
     }
     Ok(Figures {
-        target,
+        target: first.target,
         store: first.store,
         images: first.images,
         image_bytes: first.image_bytes,
@@ -228,49 +246,56 @@ fn row(report: &Report, group: &[&Run], runs: &[&Run], target: Target) -> Result
         success_percent: over(|run| 100.0 * run.load.successes as f64 / f64::from(run.images)),
         makespan_s: over(|run| run.load.makespan_ms / 1e3),
         images_per_s: over(|run| run.load.successes as f64 / (run.load.makespan_ms / 1e3)),
-        megabytes_per_s: over(|run| gigabytes(run) * 1e3 / (run.load.makespan_ms / 1e3)),
         latency: latency_of(&finished, |run| Some(&run.load.histogram))?,
         steps: steps_of(&finished)?,
         server: cost(&finished),
         store_cpu_s_per_gb: spread_of(&finished, |run| Some(run.store_cpu_ms? / 1e3 / gigabytes(run))),
         clients_cpu_s_per_gb: spread_of(&finished, |run| Some(run.generator_cpu_ms? / 1e3 / gigabytes(run))),
-        clients: traffic(&finished),
-        server_to_store: server_to_store(report, target, first.image_bytes),
         failures,
         retries: finished.iter().map(|run| run.load.retries).sum(),
-        against: YARDSTICKS.iter().filter_map(|against| ratio(group, &finished, *against)).collect(),
+        ratios: YARDSTICKS.iter().filter_map(|against| ratio(group, &finished, *against)).collect(),
     })
+}
+
+fn is_whole(run: &Run) -> bool {
+    run.ending == Ending::Finished && run.load.successes == u64::from(run.images)
 }
 
 fn gigabytes(run: &Run) -> f64 {
     run.load.successes as f64 * run.image_bytes as f64 / GIGABYTE
 }
 
-/// Over the runs that have the value; what was divided by nothing is left out.
+fn cpu_ms(usage: &Usage) -> f64 {
+    usage.cpu_user_ms + usage.cpu_system_ms
+}
+
+/// Over the runs that have the value. A division by zero has none.
 fn spread_of(runs: &[&Run], value: impl Fn(&Run) -> Option<f64>) -> Option<Spread> {
     Spread::of(runs.iter().filter_map(|run| value(run)))
 }
 
 fn unfinished(run: &Run) -> Option<Unfinished> {
-    let done = format!("with {} of {} done", run.load.successes, run.images);
+    let done = format!("{} of {} images were done", run.load.successes, run.images);
     let (how, reason) = match &run.ending {
         Ending::Finished => return None,
         Ending::Hung { after_ms } => {
             let seconds = spread::trimmed(*after_ms as f64 / 1e3);
-            let what_then = if run.server.is_some() { "; the server was killed" } else { "" };
-            ("hung", format!("{done}, nothing went on for {seconds} s{what_then}"))
+            ("hung", format!("no progress for {seconds} s; {done}"))
         }
-        Ending::Died { status } => ("died", format!("{done}, the server's process ended: {status}")),
-        Ending::Void { reason } => ("void", format!("what was found afterwards does not agree: {reason}")),
+        Ending::Died { status } => ("died", format!("the server's process ended: {status}; {done}")),
+        Ending::Void { reason } => ("void", format!("the check afterwards failed: {reason}")),
     };
     Some(Unfinished { round: run.round, how, reason })
 }
 
 fn steps_of(finished: &[&Run]) -> Result<BTreeMap<Step, Latency>> {
-    let steps: BTreeSet<Step> = finished.iter().flat_map(|run| run.load.steps.keys().copied()).collect();
-    let latencies = steps.into_iter().map(|step| Ok((step, latency_of(finished, |run| run.load.steps.get(&step))?)));
-    let latencies: Vec<(Step, Option<Latency>)> = latencies.collect::<Result<_>>()?;
-    Ok(latencies.into_iter().filter_map(|(step, latency)| Some((step, latency?))).collect())
+    let mut steps = BTreeMap::new();
+    for step in [Step::Create, Step::Upload, Step::Link] {
+        if let Some(latency) = latency_of(finished, |run| run.load.steps.get(&step))? {
+            steps.insert(step, latency);
+        }
+    }
+    Ok(steps)
 }
 
 fn latency_of(finished: &[&Run], recorded: impl Fn(&Run) -> Option<&String>) -> Result<Option<Latency>> {
@@ -278,104 +303,56 @@ fn latency_of(finished: &[&Run], recorded: impl Fn(&Run) -> Option<&String>) -> 
     for run in finished.iter().filter(|run| run.load.successes > 0) {
         let Some(recorded) = recorded(run) else { continue };
         let name = || {
-            let target = targets::name(run.target);
-            format!(
-                "the latencies of {target} with {} images on {}, round {}",
-                run.images,
-                targets::store(run.store),
-                run.round
-            )
+            let (target, store) = (targets::name(run.target), targets::store(run.store));
+            format!("the latencies of {target} with {} images on {store}, round {}", run.images, run.round)
         };
         let decoded = latency::decode(recorded).with_context(name)?;
-        ensure!(
-            decoded.len() == run.load.successes,
-            "{} are {}, for {} successes",
-            name(),
-            decoded.len(),
-            run.load.successes
-        );
+        let (found, expected) = (decoded.len(), run.load.successes);
+        ensure!(found == expected, "{}: there are {found} for {expected} successes", name());
         histogram.add(&decoded).with_context(name)?;
     }
     let seconds = |microseconds: u64| microseconds as f64 / 1e6;
     let at = |quantile: f64| seconds(histogram.value_at_quantile(quantile).min(histogram.max()));
-    Ok((!histogram.is_empty()).then(|| Latency {
-        p50_s: at(0.5),
-        p90_s: at(0.9),
-        p99_s: at(0.99),
-        max_s: seconds(histogram.max()),
-        histogram: histogram.clone(),
-    }))
+    let latency = Latency { p50_s: at(0.5), p90_s: at(0.9), p99_s: at(0.99), max_s: seconds(histogram.max()) };
+    Ok((!histogram.is_empty()).then_some(latency))
 }
 
-/// What the server used in these rounds; none where there is no server, or nothing succeeded.
-pub(crate) fn cost(finished: &[&Run]) -> Option<Cost> {
-    let usage = |value: fn(&crate::record::Usage) -> f64| spread_of(finished, |run| run.server.as_ref().map(value));
-    let per_gb = |value: fn(&crate::record::Usage) -> f64| {
-        spread_of(finished, |run| Some(value(run.server.as_ref()?) / 1e3 / gigabytes(run)))
-    };
+fn cost(finished: &[&Run]) -> Option<Cost> {
+    let of = |value: fn(&Run, &Usage) -> f64| spread_of(finished, |run| Some(value(run, run.server.as_ref()?)));
     Some(Cost {
-        user_s_per_gb: per_gb(|usage| usage.cpu_user_ms)?,
-        system_s_per_gb: per_gb(|usage| usage.cpu_system_ms)?,
-        cpu_s_per_gb: per_gb(|usage| usage.cpu_user_ms + usage.cpu_system_ms)?,
-        cpu_ms_per_image: spread_of(finished, |run| {
-            let server = run.server.as_ref()?;
-            Some((server.cpu_user_ms + server.cpu_system_ms) / run.load.successes as f64)
-        })?,
-        peak_rss_bytes: usage(|usage| usage.peak_rss_bytes as f64)?,
+        cpu_s_per_gb: of(|run, usage| cpu_ms(usage) / 1e3 / gigabytes(run))?,
+        cpu_ms_per_image: of(|run, usage| cpu_ms(usage) / run.load.successes as f64)?,
+        peak_rss_bytes: of(|_run, usage| usage.peak_rss_bytes as f64)?,
         peak_cgroup_bytes: spread_of(finished, |run| Some(run.server.as_ref()?.peak_cgroup_bytes? as f64)),
     })
 }
 
-fn traffic(finished: &[&Run]) -> Option<Traffic> {
-    let per_image =
-        |value: fn(&Run) -> u64| spread_of(finished, |run| Some(value(run) as f64 / run.load.successes as f64));
-    Some(Traffic {
-        requests: per_image(|run| run.load.requests)?,
-        bytes_to_server: per_image(|run| run.load.bytes_to_server)?,
-        bytes_from_server: per_image(|run| run.load.bytes_from_server)?,
-        bytes_to_store: per_image(|run| run.load.bytes_to_store)?,
-        bytes_from_store: per_image(|run| run.load.bytes_from_store)?,
-    })
-}
-
-fn server_to_store(report: &Report, target: Target, image_bytes: u64) -> Option<ServerToStore> {
-    let runs = report.runs.iter().filter(|run| {
-        run.target == target
-            && run.image_bytes == image_bytes
-            && run.ending == Ending::Finished
-            && run.store == Store::Sink
-    });
-    let (mut images, mut sum) = (0.0, ServerToStore::default());
-    for run in runs {
-        let Some(traffic) = &run.server_to_store else { continue };
-        images += run.load.successes as f64;
-        sum.bytes_to_store += traffic.bytes_to_store as f64;
-        sum.bytes_from_store += traffic.bytes_from_store as f64;
-        for (operation, count) in &traffic.requests {
-            *sum.requests.entry(operation.clone()).or_default() += *count as f64;
-        }
+fn server_to_store(runs: &[&Run]) -> Option<ServerToStore> {
+    let counted: Vec<_> =
+        runs.iter().filter_map(|run| Some((run.load.successes, run.server_to_store.as_ref()?))).collect();
+    let images = counted.iter().map(|(successes, _traffic)| successes).sum::<u64>() as f64;
+    let mut requests = BTreeMap::new();
+    for (operation, count) in counted.iter().flat_map(|(_successes, traffic)| &traffic.requests) {
+        *requests.entry(operation.clone()).or_insert(0.0) += *count as f64 / images;
     }
     (images > 0.0).then(|| ServerToStore {
-        requests: sum.requests.into_iter().map(|(operation, count)| (operation, count / images)).collect(),
-        bytes_to_store: sum.bytes_to_store / images,
-        bytes_from_store: sum.bytes_from_store / images,
+        requests,
+        to_store: counted.iter().map(|(_successes, traffic)| traffic.bytes_to_store as f64 / images).sum(),
+        from_store: counted.iter().map(|(_successes, traffic)| traffic.bytes_from_store as f64 / images).sum(),
     })
 }
 
 fn ratio(group: &[&Run], finished: &[&Run], against: Target) -> Option<Ratio> {
-    let whole = |run: &Run| run.ending == Ending::Finished && run.load.successes == u64::from(run.images);
-    let pairs: Vec<(&Run, &Run)> = finished
-        .iter()
-        .filter(|run| run.target != against && whole(run))
-        .filter_map(|run| {
-            let other =
-                group.iter().find(|other| other.target == against && other.round == run.round && whole(other))?;
-            Some((*run, *other))
-        })
-        .collect();
-    let cpu_ms = |run: &Run| run.server.as_ref().map(|server| server.cpu_user_ms + server.cpu_system_ms);
-    // Both served the same bytes, so that the ratio of the times is that of the times for each GB.
-    let cpu = Spread::of(pairs.iter().filter_map(|(run, other)| Some(cpu_ms(run)? / cpu_ms(other)?)));
-    let makespan = Spread::of(pairs.iter().map(|(run, other)| run.load.makespan_ms / other.load.makespan_ms));
-    (!pairs.is_empty()).then_some(Ratio { against, rounds: pairs.len(), makespan, cpu })
+    let mut pairs: Vec<(&Run, &Run)> = Vec::new();
+    for run in finished.iter().filter(|run| run.target != against && is_whole(run)) {
+        let same_round = |other: &&&Run| other.target == against && other.round == run.round && is_whole(other);
+        pairs.extend(group.iter().find(same_round).map(|other| (*run, *other)));
+    }
+    // Both served the same bytes, so the ratio of the CPU times is that of the times for each GB.
+    let cpu = |run: &Run| run.server.as_ref().map(cpu_ms);
+    (!pairs.is_empty()).then(|| Ratio {
+        against,
+        makespan: Spread::of(pairs.iter().map(|(run, other)| run.load.makespan_ms / other.load.makespan_ms)),
+        cpu: Spread::of(pairs.iter().filter_map(|(run, other)| Some(cpu(run)? / cpu(other)?))),
+    })
 }

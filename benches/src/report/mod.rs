@@ -1,21 +1,20 @@
-//! What a comparison found, for people: `report.json` with everything that was measured, `report.html` to read,
-//! `machine.txt`, and the text for a terminal.
+//! A comparison's report: `report.json` with every measurement, `report.html` to read, `machine.txt`, and text for the terminal.
 //!
-//! All of it is made from a [`Report`] alone, so that it can be made anew from `report.json`, also after a change here.
-//! Files are replaced whole or not at all: what an earlier round left is never half overwritten.
+//! Everything is computed from a [`Report`] alone, so you can render `report.json` again after a change here. Each file is replaced
+//! as a whole or not at all.
 
 pub mod figures;
-pub mod grid;
 mod html;
 mod plots;
 pub mod spread;
-mod table;
+pub mod summary;
+pub mod tables;
 pub mod targets;
-pub mod words;
+mod terminal;
 
 use std::{
     fs::{self, File, Permissions},
-    io::{Read as _, Write as _},
+    io::Write as _,
     os::unix::fs::PermissionsExt as _,
     path::Path,
 };
@@ -25,70 +24,62 @@ use serde::Deserialize;
 
 use crate::record::{Report, VERSION};
 
-/// A table for a terminal.
-pub fn table(grid: &grid::Grid) -> String {
-    table::draw(grid)
-}
-
-/// Writes `report.json`, `report.html` and `machine.txt` into the folder, which is made where it is missing.
+/// Writes `report.json`, and what [`render`] makes of it, into the folder, which is created where it is missing.
 ///
 /// # Errors
-///
-/// Fails with the name of the file that could not be written, for instance because the disk is full; files that were
-/// there before stay as they were.
+/// Names the file that cannot be written, for instance because the disk is full. Files that were there before stay as they were.
 pub fn write(report: &Report, folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("the folder {} cannot be made", folder.display()))?;
-    let mut json = serde_json::to_string_pretty(report).context("the report cannot be written as JSON")?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    let mut json = serde_json::to_string_pretty(report).context("cannot write the report as JSON")?;
     json.push('\n');
     replace(&folder.join("report.json"), &json)?;
-    replace(&folder.join("machine.txt"), &words::machine(report))?;
-    replace(&folder.join("report.html"), &html::page(report)?)
+    render(report, folder)
+}
+
+/// Writes `report.html` and `machine.txt` into the folder.
+///
+/// # Errors
+/// Names the file that cannot be written, or the run whose histogram cannot be read.
+pub fn render(report: &Report, folder: &Path) -> Result<()> {
+    replace(&folder.join("machine.txt"), &summary::machine_facts(report))?;
+    replace(&folder.join("report.html"), &html::page(report, &figures::of(report)?))
 }
 
 /// Reads a `report.json`.
 ///
 /// # Errors
-///
-/// Fails with the file's name when it cannot be read, is of another version than [`VERSION`], or does not hold a
-/// report.
+/// Names the file if it cannot be read, has another version than [`VERSION`], or does not hold a report.
 pub fn read(path: &Path) -> Result<Report> {
     #[derive(Deserialize)]
     struct Head {
         version: u32,
     }
-    let mut text = String::new();
-    File::open(path)
-        .and_then(|mut file| file.read_to_string(&mut text))
-        .with_context(|| format!("{} cannot be read", path.display()))?;
-    let head: Head = serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let head: Head = serde_json::from_str(&text).with_context(|| format!("{} is not a report", path.display()))?;
     ensure!(
         head.version == VERSION,
         "{} is a report of version {}; this program reads version {VERSION}",
         path.display(),
         head.version
     );
-    let report = serde_json::from_str(&text).with_context(|| format!("{} is a broken report", path.display()))?;
-    figures::of(&report).with_context(|| format!("{} is a broken report", path.display()))?;
-    Ok(report)
+    serde_json::from_str(&text).with_context(|| format!("{} is not a valid report", path.display()))
 }
 
-/// The words and the tables, in lines of at most 120 characters.
-pub fn terminal(report: &Report) -> String {
-    match figures::of(report) {
-        Ok(figures) => {
-            let lead = words::lead(report, &figures).into_iter().map(|line| table::wrapped(&line));
-            let tables = grid::all(report, &figures).into_iter().map(|grid| format!("\n{}", table::draw(&grid)));
-            lead.chain(tables).chain([format!("\n{}", table::wrapped(targets::PUBLISHED_SOURCE))]).collect()
-        }
-        // A report that was read has been looked through, so that this is one that was put together wrongly.
-        Err(error) => format!("The report cannot be shown: {error:#}.\n"),
-    }
+/// The summary and the tables, in lines of at most 120 characters.
+///
+/// # Errors
+/// Names the run whose histogram cannot be read.
+pub fn terminal(report: &Report) -> Result<String> {
+    let figures = figures::of(report)?;
+    let summary = summary::lines(report, &figures).into_iter().map(|line| terminal::wrapped(&line));
+    let tables = tables::all(report, &figures).into_iter().map(|table| format!("\n{}", terminal::draw(&table)));
+    Ok(summary.chain(tables).chain([format!("\n{}", terminal::wrapped(targets::PUBLISHED))]).collect())
 }
 
-/// Puts the text in the file's place in one step.
+/// Replaces the file in one step.
 fn replace(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let failed = || format!("{} cannot be written", path.display());
+    let failed = || format!("cannot write {}", path.display());
     let mut new = tempfile::Builder::new()
         .prefix(".new-")
         .permissions(Permissions::from_mode(0o644))
@@ -99,7 +90,7 @@ fn replace(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes all of it and waits for the disk, which may be full only then.
+/// Writes all of it and waits for the disk, which may report only then that it is full.
 fn fill(file: &mut File, text: &str) -> std::io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()

@@ -1,8 +1,8 @@
-//! A figure of several rounds: its median with the least and the most, never an average, and how numbers are written.
+//! A figure of several rounds (its median and its range, never an average), and how numbers are written.
 //!
-//! Numbers are rounded to three digits, because two rounds on one machine seldom agree further.
+//! Numbers have three digits, because two rounds on one machine seldom agree on more.
 
-/// The median of several rounds, with the range that it comes from.
+/// The median of several rounds, and their range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     /// The middle value; of an even number of values, the mean of the middle two.
@@ -14,7 +14,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of nothing there is none.
+    /// `None` without a finite value.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
         values.sort_by(f64::total_cmp);
@@ -23,12 +23,7 @@ impl Spread {
         Some(Self { median: f64::midpoint(*lower, *upper), least, most })
     }
 
-    /// `2.05 (2.00–2.25)`; without the range where there is none to see.
-    pub fn text(&self) -> String {
-        self.text_by(number)
-    }
-
-    /// The same with another way to write each number.
+    /// `2.05 (2.00–2.25)`; without the range where both ends read the same. `write` writes each number.
     pub fn text_by(&self, write: impl Fn(f64) -> String) -> String {
         let (median, least, most) = (write(self.median), write(self.least), write(self.most));
         if least == most { median } else { format!("{median} ({least}–{most})") }
@@ -38,7 +33,7 @@ impl Spread {
 /// Three digits: `0.0123`, `2.05`, `25.9`, `1240`. Never in scientific notation.
 pub fn number(value: f64) -> String {
     let size = value.abs();
-    // What rounds up to the next power of ten belongs to it: 9.996 is 10.0.
+    // 9.996 rounds up to 10.0, not to 10.00.
     let decimals = match size {
         _ if size >= 99.95 => 0,
         _ if size >= 9.995 => 1,
@@ -50,14 +45,14 @@ pub fn number(value: f64) -> String {
     if size == 0.0 { "0".to_owned() } else { text }
 }
 
-/// Seconds: three digits, but nothing below a millisecond, which no measurement here can tell.
+/// Seconds: three digits, but no finer than a millisecond.
 pub fn seconds(value: f64) -> String {
     if value.abs() < 0.0995 { format!("{value:.3}") } else { number(value) }
 }
 
-/// `100`, `98.5`, `13`: rounded down, so that only all is 100.
+/// `100`, `98.5`, `13`: rounded down, so that 100 means all.
 pub fn percent(value: f64) -> String {
-    // The margin is for shares such as 0.29, of which 100 times is a little less than 29.
+    // 100 times 0.29 is a little less than 29; the margin makes up for it.
     let tenths = (value * 10.0 + 1e-6).floor() / 10.0;
     if tenths.fract() == 0.0 { format!("{tenths:.0}") } else { format!("{tenths:.1}") }
 }
@@ -75,7 +70,7 @@ pub fn grouped(value: u64) -> String {
     text
 }
 
-/// Bytes in the largest decimal unit that leaves a number of at least one: `5 MB`, `262 kB`.
+/// Bytes in decimal units: `5 MB`, `262 kB`.
 pub fn bytes(value: f64) -> String {
     let (divisor, unit) = match value {
         _ if value >= 1e9 => (1e9, "GB"),
@@ -86,7 +81,7 @@ pub fn bytes(value: f64) -> String {
     format!("{} {unit}", trimmed(value / divisor))
 }
 
-/// Three digits, without zeros that say nothing: `5`, `1.5`, `2.05`.
+/// Three digits without trailing zeros: `5`, `1.5`, `2.05`.
 pub fn trimmed(value: f64) -> String {
     let text = number(value);
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }

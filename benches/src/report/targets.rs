@@ -1,6 +1,4 @@
-//! What each target is called in words, what one image of it amounts to, and what was published about it elsewhere.
-//!
-//! Times of different units are never set side by side without naming the units.
+//! The targets in words: what each is called, and what one image of it is.
 
 use crate::record::{Limits, Store, Target};
 
@@ -18,57 +16,37 @@ pub const ALL: [Target; 10] = [
     Target::Direct,
 ];
 
-/// What has been done when an image counts as a success.
+/// What has happened when an image counts as a success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unit {
     /// Created, uploaded, verified and linked to its owner.
     LinkedImage,
-    /// Uploaded, with a row in the database; nothing was linked, which is what the original's test counted.
+    /// Uploaded, with a row in the database, and not linked. The original's test counted these.
     UploadedImage,
-    /// An object in the store and nothing else: no user, no row, nothing checked.
+    /// An object in the store: no user, no row, no check.
     StoredObject,
 }
 
-/// What has to be known of a target beside its figures.
+/// A target in words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Description {
-    /// As on the command line and in `report.json`.
+    /// Its name on the command line and in `report.json`.
     pub name: &'static str,
-    /// As a sentence calls it.
+    /// Its name in a sentence.
     pub plain: &'static str,
     /// What a client does for one image.
     pub steps: &'static str,
-    /// What that amounts to.
+    /// What it then has.
     pub unit: Unit,
-    /// The write that clients themselves send straight to the store for each image, which `server_to_store` does not count.
+    /// The write that the client itself sends to the store for each image.
     pub client_write: Option<&'static str>,
 }
 
-/// A figure that others measured, on another machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Published {
-    /// Whose unit and flow are the nearest to it.
-    pub target: Target,
-    /// Images at once.
-    pub images: u32,
-    /// As a cell of a table.
-    pub text: &'static str,
-}
-
-/// The load test of the system that this workspace comes from.
-pub const PUBLISHED: [Published; 4] = [
-    Published { target: Target::V1Stream, images: 200, text: "25.9 s" },
-    Published { target: Target::V2Unlinked, images: 200, text: "9.1 s" },
-    Published { target: Target::V1Stream, images: 300, text: "went down" },
-    Published { target: Target::V2Unlinked, images: 1000, text: "took all" },
-];
-
-/// What the published figures are, and why they are not comparable.
-pub const PUBLISHED_SOURCE: &str = "Published elsewhere, another machine: the load test of the NestJS system that \
-    this one comes from, in Docker with the limits of a t2.micro (app 1 CPU and 1 GB, Postgres 1 CPU and 1 GB, Redis \
-    1 CPU and 555 MB, MinIO). With 200 uploads at once, V1 took 25.9 s and V2 9.1 s; V1 went down at 300, and V2 \
-    took 1000. It counted uploads without the link, and its script sent an image of 147 KB that it called 5 MB. \
-    These figures are shown for what they are; no ratio is made with them.";
+/// What was published elsewhere, and why it is not comparable.
+pub const PUBLISHED: &str = "Published elsewhere, on another machine: the load test of the NestJS system that this one comes \
+    from. It ran in Docker with the limits of a t2.micro (app 1 CPU and 1 GB, Postgres 1 CPU and 1 GB, Redis 1 CPU and \
+    555 MB, MinIO). With 200 uploads at once, its V1 took 25.9 s and its V2 9.1 s; V1 went down at 300, and V2 took 1000. \
+    It counted uploads without the link, and its image had 147 KB. Do not compare these figures with those above.";
 
 /// Describes a target.
 pub fn describe(target: Target) -> Description {
@@ -102,12 +80,7 @@ pub fn describe(target: Target) -> Description {
     Description { name, plain, steps, unit, client_write }
 }
 
-/// Whether a store bills an operation: AWS charges nothing for DELETE.
-pub fn is_billed(operation: &str) -> bool {
-    !operation.starts_with("Delete")
-}
-
-/// As on the command line.
+/// Its name on the command line.
 pub fn name(target: Target) -> &'static str {
     describe(target).name
 }
@@ -123,27 +96,21 @@ impl Unit {
     }
 }
 
-/// The store, in words that stand after "on".
+/// A store, in words that follow "on".
 pub fn store(store: Store) -> &'static str {
     match store {
         Store::Minio => "a real MinIO",
-        Store::Embedded => "the embedded store (no MinIO was to be had)",
+        Store::Embedded => "the embedded store (this machine has no MinIO)",
         Store::Given => "the given store",
         Store::Sink => "the null sink",
     }
 }
 
-/// How the limits were enforced, as a sentence.
+/// How the limits were enforced, in a sentence.
 pub fn limits(limits: Limits) -> &'static str {
     match limits {
-        Limits::CgroupV2 => {
-            "Each server ran in a cgroup v2 with 1 CPU and 1 GB, the kernel's socket buffers included; both were \
-             enforced."
-        }
-        Limits::CgroupV1 => {
-            "Each server ran in a cgroup v1 with 1 CPU and 1 GB; both were enforced, but memory without the kernel's \
-             socket buffers."
-        }
-        Limits::Taskset => "Each server was bound to one CPU with taskset; memory was not enforced.",
+        Limits::CgroupV2 => "Each server ran in a cgroup v2 with 1 CPU and 1 GB, socket buffers included.",
+        Limits::CgroupV1 => "Each server ran in a cgroup v1 with 1 CPU and 1 GB, which does not count socket buffers.",
+        Limits::Taskset => "Each server was bound to one CPU with taskset; its memory was not limited.",
     }
 }

@@ -1,4 +1,4 @@
-//! S3's answers, as far as our servers, Node's and forms need them.
+//! S3's answers, as far as our servers, Node's and the forms need them.
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -12,7 +12,7 @@ use super::objects::Object;
 
 pub(super) type Answer = Response<Full<Bytes>>;
 
-/// A status and nothing else.
+/// A status without a body.
 pub(super) fn empty(status: StatusCode) -> Answer {
     with_body(status, Bytes::new())
 }
@@ -42,7 +42,7 @@ pub(super) fn refusal(code: &str) -> Answer {
     xml(status, &format!("<Error><Code>{code}</Code><Message>{code}</Message></Error>"))
 }
 
-/// Adds a header whose value can be one.
+/// Adds a header, if its value is valid.
 pub(super) fn header(mut answer: Answer, name: &'static str, value: &str) -> Answer {
     if let Ok(value) = HeaderValue::from_str(value) {
         answer.headers_mut().insert(name, value);
@@ -50,7 +50,7 @@ pub(super) fn header(mut answer: Answer, name: &'static str, value: &str) -> Ans
     answer
 }
 
-/// Adds what is said of an object whenever it is asked for.
+/// Adds the headers of an object.
 pub(super) fn of_object(answer: Answer, object: &Object) -> Answer {
     let modified = object.modified.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let answer = header(answer, "content-type", &object.content_type);
@@ -58,29 +58,12 @@ pub(super) fn of_object(answer: Answer, object: &Object) -> Answer {
     header(answer, "last-modified", &modified)
 }
 
-/// ListObjectsV2's answer, all of it on one page.
-pub(super) fn listing(bucket: &str, prefix: &str, objects: &[(String, Object)]) -> Answer {
-    let contents: String = objects
-        .iter()
-        .map(|(key, object)| {
-            let Object { length, etag, modified, .. } = object;
-            let (key, etag, modified) = (escaped(key), escaped(etag), time(*modified));
-            format!("<Contents><Key>{key}</Key><LastModified>{modified}</LastModified><ETag>{etag}</ETag><Size>{length}</Size></Contents>")
-        })
-        .collect();
-    let (prefix, count) = (escaped(prefix), objects.len());
-    let head = format!(
-        "<Name>{bucket}</Name><Prefix>{prefix}</Prefix><KeyCount>{count}</KeyCount><IsTruncated>false</IsTruncated>"
-    );
-    xml(StatusCode::OK, &format!("<ListBucketResult>{head}{contents}</ListBucketResult>"))
-}
-
-/// As a time stands in XML.
+/// A time in XML.
 pub(super) fn time(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// As text stands in XML.
+/// Text in XML.
 pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -1,4 +1,4 @@
-//! `multipart/form-data` as an S3 POST has it: small fields, then the file, last. The file is not kept.
+//! The `multipart/form-data` of an S3 POST: small fields, and last the file, which is not kept.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 
 use super::{objects::Beginning, signature::Refusal};
 
-/// The most that all fields together may take, in bytes: S3's own limit is 20 KB.
+/// The largest size of all fields together, in bytes. S3's own limit is 20 KB.
 const MOST_FIELD_BYTES: usize = 64 * 1024;
 
 const MALFORMED: Refusal = "MalformedPOSTRequest";
@@ -20,16 +20,16 @@ type Values = BTreeMap<String, String>;
 #[derive(Debug)]
 pub(super) struct Fields {
     pub(super) values: Values,
-    /// What ends the file.
+    /// The delimiter after the file.
     end: Vec<u8>,
-    /// What had been read beyond the fields.
+    /// What was read after the fields.
     read: Bytes,
 }
 
 /// Reads the fields.
 ///
 /// # Errors
-/// Where this is no form, or has no file.
+/// If this is not a form, or has no file.
 pub(super) async fn read_fields(content_type: &str, body: &mut Incoming) -> Result<Fields, Refusal> {
     let boundary = content_type.split(';').find_map(|parameter| parameter.trim().strip_prefix("boundary="));
     let boundary = boundary.ok_or(MALFORMED)?.trim_matches('"');
@@ -48,10 +48,10 @@ pub(super) async fn read_fields(content_type: &str, body: &mut Incoming) -> Resu
 }
 
 impl Fields {
-    /// Reads the file to its end, which must be the form's, too; answers with its length in bytes and its beginning.
+    /// Reads the file and the end of the form. Returns the file's length in bytes and its beginning.
     ///
     /// # Errors
-    /// Where the form is not complete.
+    /// If the form is not complete.
     pub(super) async fn read_file(&self, body: &mut Incoming) -> Result<(u64, Bytes), Refusal> {
         let mut beginning = Beginning::default();
         let mut tail = Vec::new();
@@ -70,7 +70,7 @@ impl Fields {
         Ok((length, beginning.of_length(length)))
     }
 
-    /// Keeps as much of the last bytes as the end may take, with a line's end after it.
+    /// Keeps the last bytes: as many as the delimiter and a line end may have.
     fn keep_tail(&self, tail: &mut Vec<u8>, bytes: &[u8]) {
         let most = self.end.len() + 2;
         tail.extend_from_slice(&bytes[bytes.len().saturating_sub(most)..]);
@@ -78,7 +78,7 @@ impl Fields {
     }
 }
 
-/// The fields and where the file begins, or `None` where more is needed.
+/// The fields, and where the file begins. `None` if more bytes are needed.
 fn parse(read: &[u8], boundary: &str) -> Result<Option<(Values, usize)>, Refusal> {
     let delimiter = format!("--{boundary}\r\n");
     let mut values = Values::new();
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_form_is_refused() {
+    fn anything_but_a_form_is_refused() {
         assert_eq!(parse(b"{\"no\": \"form\"}", "xx"), Err(MALFORMED));
     }
 }

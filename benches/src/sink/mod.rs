@@ -1,9 +1,9 @@
-//! The null sink: a store that costs as little as one can. It looks like S3, checks every signature, counts, and discards.
+//! The null sink: an S3 store that costs as little as possible. It checks every signature, counts, and discards.
 //!
-//! On one machine a real store's hashing and writing are what bounds a comparison; here the server is. It runs as a process of its
-//! own (`upload-bench sink`), so that its CPU time is its own, too. Of each object it keeps the size, an ETag, the type and the
-//! first 256 KiB, which V2 reads when it links; equal beginnings are kept once. Deliberately absent: the hashing of payloads, the
-//! conditions of a form's policy and the expiry of signatures, rights of keys, buckets (any name exists), and the rest of an object.
+//! On one machine, the hashing and writing of a real store limits every target; on the sink, the servers show. It is a process of its
+//! own (`upload-bench sink`), so its CPU time is measured apart. Of each object it keeps the size, an ETag, the type and the first
+//! 256 KiB, which V2 reads at the link. Deliberately absent: hashes of payloads, the conditions of a form's policy, the expiry of
+//! signatures, rights of keys, buckets (every name exists), and the rest of each object.
 
 mod answers;
 mod form;
@@ -28,11 +28,14 @@ use url::Url;
 
 use crate::{record::Traffic, stage::store_variables};
 
-/// Be a store that checks signatures, counts and discards, until it is stopped. The keys are in the environment, as for a server.
+/// What a server reads of an image to verify it, in bytes.
+pub(crate) const HEAD_BYTES: usize = 256 * 1024;
+
+/// Run a store that checks signatures, counts and discards. The keys are in the environment, as for a server.
 #[derive(Debug, Args)]
 pub struct SinkCommand {}
 
-/// A sink that runs. Dropping it ends its process.
+/// A running sink. Dropping it ends its process.
 #[derive(Debug)]
 pub struct SinkConnection {
     /// Its base URL.
@@ -43,7 +46,7 @@ pub struct SinkConnection {
     _process: Server,
 }
 
-/// What `GET /-/counts` answers with.
+/// The answer to `GET /-/counts`.
 #[derive(Debug, Deserialize)]
 struct Counts {
     traffic: BTreeMap<String, Traffic>,
@@ -52,13 +55,13 @@ struct Counts {
 }
 
 impl SinkCommand {
-    /// Serves on a free port of 127.0.0.1 and prints which.
+    /// Serves on a free port of 127.0.0.1 and prints its address.
     ///
     /// # Errors
-    /// Where a key is missing in the environment, or no port can be had.
+    /// Where a key is missing in the environment, or there is no free port.
     pub async fn run(&self) -> Result<ExitCode> {
-        let store = S3Connection::from_environment()?.context("S3_ENDPOINT and the keys are not set")?;
-        // Two threads wherever it runs, so that machines can be compared.
+        let store = S3Connection::from_environment()?.context("set S3_ENDPOINT and the keys")?;
+        // Two threads on every machine, so that machines can be compared.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let served = runtime.spawn(server::serve(signature::Keys::of(&store.keys))).await;
         runtime.shutdown_background();
@@ -76,14 +79,14 @@ impl SinkConnection {
         let program = Program::bare(binary, sandbox.runtime()).arg("sink");
         let variables = store_variables(sandbox.store());
         let program = variables.into_iter().fold(program, |program, (name, value)| program.env(name, value));
-        let process = program.serve().await.context("the null sink does not start")?;
+        let process = program.serve().await.context("cannot start the null sink")?;
         let client = Client::anonymous(process.url.as_str())?;
-        let url = process.url.parse().context("the null sink listens at no URL")?;
+        let url = process.url.parse().context("the null sink does not listen at a URL")?;
         Ok(Self { url, pid: process.id(), client, _process: process })
     }
 
-    /// What passed since the start or the last reset, by whose key a connection's first request had: `server`, `signer`,
-    /// `reader`, and `other` where there was none or the signature was wrong.
+    /// The traffic since the start or the last reset, by the key of a connection's first request: `server`, `signer`, `reader`, or
+    /// `other` without a valid signature.
     ///
     /// # Errors
     /// Where the sink does not answer.
@@ -111,6 +114,6 @@ impl SinkConnection {
 
     async fn all(&self) -> Result<Counts> {
         let answer = self.client.get("/-/counts").await?.expect_status(200)?;
-        serde_json::from_value(answer.json).context("the null sink's counts cannot be read")
+        serde_json::from_value(answer.json).context("cannot read the counts of the null sink")
     }
 }

@@ -1,4 +1,4 @@
-//! What the sink knows of its objects: enough for a server that looks at their beginnings, copies and deletes them.
+//! The objects of the sink: enough for a server that reads their beginnings, copies and deletes them.
 
 use std::{
     collections::BTreeMap,
@@ -11,9 +11,9 @@ use std::{
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-/// As much as a server reads to verify an image.
-const KEPT_BYTES: usize = 256 * 1024;
-/// So many different beginnings are looked for; a comparison has one image.
+use super::HEAD_BYTES;
+
+/// Equal beginnings are kept once. A comparison has one image, so few different ones are enough.
 const MOST_BEGINNINGS: usize = 16;
 
 /// An object without most of its bytes.
@@ -22,7 +22,7 @@ pub(super) struct Object {
     pub(super) length: u64,
     pub(super) etag: String,
     pub(super) content_type: String,
-    /// The first bytes: 256 KiB or all; none of a body that came in the SDK's own chunks.
+    /// The first 256 KiB, or all. Empty for a body in the SDK's own chunks.
     pub(super) beginning: Bytes,
     pub(super) modified: DateTime<Utc>,
 }
@@ -35,17 +35,17 @@ pub(super) struct Objects {
     written: AtomicU64,
 }
 
-/// The first bytes of a body on its way.
+/// The first bytes of a body that is being read.
 #[derive(Debug, Default)]
 pub(super) struct Beginning(Vec<u8>);
 
 impl Beginning {
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        let room = KEPT_BYTES - self.0.len();
+        let room = HEAD_BYTES - self.0.len();
         self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    /// Of a body that has ended, without what came after it.
+    /// The beginning of a body of this length.
     pub(super) fn of_length(mut self, length: u64) -> Bytes {
         self.0.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         self.0.into()
@@ -53,7 +53,7 @@ impl Beginning {
 }
 
 impl Objects {
-    /// Puts an object and answers with its ETag.
+    /// Stores an object and returns its ETag.
     pub(super) fn put(&self, path: String, length: u64, content_type: String, beginning: Bytes) -> String {
         let etag = format!("\"{:032x}\"", self.written.fetch_add(1, Ordering::Relaxed));
         let beginning = self.shared(beginning);
@@ -70,14 +70,7 @@ impl Objects {
         self.lock().remove(path);
     }
 
-    /// Every object whose path begins so, in order.
-    pub(super) fn list(&self, prefix: &str) -> Vec<(String, Object)> {
-        let objects = self.lock();
-        let from = objects.range(prefix.to_owned()..).take_while(|(path, _object)| path.starts_with(prefix));
-        from.map(|(path, object)| (path.clone(), object.clone())).collect()
-    }
-
-    /// How many there are, and the sum of their lengths.
+    /// Their number, and the sum of their lengths.
     pub(super) fn totals(&self) -> (usize, u64) {
         let objects = self.lock();
         (objects.len(), objects.values().map(|object| object.length).sum())

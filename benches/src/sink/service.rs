@@ -1,6 +1,6 @@
-//! Requests: told apart, checked, answered.
+//! The requests of the sink: recognised, checked and answered.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -20,7 +20,7 @@ use super::{
     traffic::{Books, Connection, Role},
 };
 
-/// Where an object is copied from.
+/// The source of a copy.
 const COPY_SOURCE: &str = "x-amz-copy-source";
 const DEFAULT_TYPE: &str = "binary/octet-stream";
 
@@ -41,7 +41,7 @@ impl Service {
         &self.books
     }
 
-    /// Answers once the body has been read, whatever the answer: who is answered before could be reset while still sending.
+    /// Answers after the whole body was read: an earlier answer could reset a client that still sends.
     pub(super) async fn answer(&self, request: Request<Incoming>, connection: &Connection) -> Answer {
         let (head, mut body) = request.into_parts();
         if head.uri.path().starts_with("/-/") {
@@ -93,8 +93,6 @@ impl Service {
                 self.objects.remove(path);
                 Ok(empty(StatusCode::NO_CONTENT))
             }
-            "DeleteObjects" => self.delete_many(bucket, body).await,
-            "ListObjectsV2" => Ok(self.list(head, bucket)),
             "HeadBucket" | "CreateBucket" => Ok(header(empty(StatusCode::OK), "x-amz-bucket-region", "us-east-1")),
             _ => Err("NotImplemented"),
         }
@@ -103,7 +101,7 @@ impl Service {
     async fn put(&self, head: &Parts, path: &str, body: &mut Incoming) -> Result<Answer, Refusal> {
         let mut beginning = Beginning::default();
         let mut length = 0;
-        // The SDK's own chunks have signatures or checksums between the bytes.
+        // The SDK's chunks have signatures or checksums between the bytes.
         let in_chunks = text(&head.headers, "x-amz-content-sha256").is_some_and(|hash| hash.starts_with("STREAMING-"));
         while let Some(frame) = body.frame().await {
             let bytes = frame.map_err(|_broken| "IncompleteBody")?.into_data().unwrap_or_default();
@@ -134,7 +132,7 @@ impl Service {
         Ok(xml(StatusCode::OK, &format!("<CopyObjectResult>{body}</CopyObjectResult>")))
     }
 
-    /// Only what was kept can be had: a range within the beginning, or the whole of a small object.
+    /// A range within the beginning, or the whole of a small object: there is nothing else.
     fn get(&self, head: &Parts, path: &str) -> Result<Answer, Refusal> {
         let object = self.found(head, path)?;
         let Some(range) = text(&head.headers, RANGE.as_str()) else {
@@ -161,25 +159,6 @@ impl Service {
             Some(etag) if etag != object.etag => Err("PreconditionFailed"),
             _ => Ok(object),
         }
-    }
-
-    async fn delete_many(&self, bucket: &str, body: &mut Incoming) -> Result<Answer, Refusal> {
-        let body = body.collect().await.map_err(|_broken| "IncompleteBody")?.to_bytes();
-        let body = std::str::from_utf8(&body).map_err(|_error| "MalformedXML")?;
-        for key in body.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next()) {
-            self.objects.remove(&format!("{bucket}/{key}"));
-        }
-        Ok(xml(StatusCode::OK, "<DeleteResult></DeleteResult>"))
-    }
-
-    fn list(&self, head: &Parts, bucket: &str) -> Answer {
-        let query = query(head);
-        let prefix = query.get("prefix").map_or("", AsRef::as_ref);
-        let mut objects = self.objects.list(&format!("{bucket}/{prefix}"));
-        for (path, _object) in &mut objects {
-            path.drain(..=bucket.len());
-        }
-        answers::listing(bucket, prefix, &objects)
     }
 
     async fn post_form(
@@ -214,17 +193,14 @@ impl Service {
     }
 }
 
-/// S3's name of what is asked for.
+/// S3's name of the operation.
 fn operation(head: &Parts, key: &str) -> &'static str {
-    let query = query(head);
     match (&head.method, key.is_empty()) {
         (&Method::PUT, false) if head.headers.contains_key(COPY_SOURCE) => "CopyObject",
         (&Method::PUT, false) => "PutObject",
         (&Method::GET, false) => "GetObject",
         (&Method::HEAD, false) => "HeadObject",
         (&Method::DELETE, false) => "DeleteObject",
-        (&Method::POST, true) if query.contains_key("delete") => "DeleteObjects",
-        (&Method::GET, true) if query.contains_key("list-type") => "ListObjectsV2",
         (&Method::HEAD, true) => "HeadBucket",
         (&Method::PUT, true) => "CreateBucket",
         _ => "Other",
@@ -235,10 +211,6 @@ fn form_type(head: &Parts) -> Option<&str> {
     let content_type = text(&head.headers, CONTENT_TYPE.as_str())?;
     let is_form = head.method == Method::POST && content_type.starts_with("multipart/form-data");
     is_form.then_some(content_type)
-}
-
-fn query(head: &Parts) -> BTreeMap<Cow<'_, str>, Cow<'_, str>> {
-    url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).collect()
 }
 
 fn content_type(head: &Parts) -> String {

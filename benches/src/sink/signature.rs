@@ -1,7 +1,7 @@
-//! AWS Signature Version 4, from the store's side: headers, presigned URLs and POST policies
+//! AWS Signature Version 4 on the store's side: headers, presigned URLs and POST policies
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-authenticating-requests.html>).
 //!
-//! The hash of a payload is taken as the request states it: the signature covers the statement.
+//! The sink trusts the hash of the payload that the request states; the signature covers it.
 
 use std::collections::BTreeMap;
 
@@ -26,16 +26,16 @@ pub(super) struct Keys(BTreeMap<String, (Role, Key)>);
 pub(super) type Refusal = &'static str;
 
 impl Keys {
-    /// Where one key has several roles, the server's counts.
+    /// If one key has several roles, it counts as the server's.
     pub(super) fn of(keys: &ThreeKeys) -> Self {
         let keys = [(Role::Reader, &keys.reader), (Role::Signer, &keys.signer), (Role::Server, &keys.server)];
         Self(keys.into_iter().map(|(role, key)| (key.id.clone(), (role, key.clone()))).collect())
     }
 
-    /// Who has signed a request by its headers or its query.
+    /// Who signed a request, in its headers or its query.
     ///
     /// # Errors
-    /// Where nobody has, or the signature is wrong.
+    /// Without a signature, or if it is wrong.
     pub(super) fn who_signed(&self, head: &Parts) -> Result<Role, Refusal> {
         let query = head.uri.query().unwrap_or_default();
         if let Some(authorization) = head.headers.get(AUTHORIZATION) {
@@ -59,10 +59,10 @@ impl Keys {
         self.check(parameter("X-Amz-Credential")?, parameter("X-Amz-Date")?, &request, parameter("X-Amz-Signature")?)
     }
 
-    /// Who has signed a form: its policy is what is signed, as it came.
+    /// Who signed a form. The signature is of its policy.
     ///
     /// # Errors
-    /// Where nobody has, or the signature is wrong.
+    /// Without a signature, or if it is wrong.
     pub(super) fn who_signed_form(&self, fields: &BTreeMap<String, String>) -> Result<Role, Refusal> {
         let field = |name: &str| fields.get(name).map(String::as_str).ok_or("AccessDenied");
         let (role, signing_key) = self.signing_key(field("x-amz-credential")?)?;
@@ -92,7 +92,7 @@ impl Keys {
     }
 }
 
-/// Paths and queries are taken as they were sent: clients encode them before they sign.
+/// Takes paths and queries as they were sent: clients encode them before they sign.
 fn canonical_request(head: &Parts, query: &str, signed_headers: &str, payload: &str) -> String {
     let mut parameters: Vec<String> = query
         .split('&')

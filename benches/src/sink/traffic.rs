@@ -1,4 +1,4 @@
-//! Who sent how much: bytes and requests, by the role of the key that a connection's first request has.
+//! Bytes and requests, by the key of a connection's first request.
 
 use std::{
     collections::BTreeMap,
@@ -16,16 +16,16 @@ pub(super) enum Role {
     Server,
     Signer,
     Reader,
-    /// Nobody's: connections whose signatures were refused, or that had none.
+    /// Connections without a valid signature.
     Other,
-    /// Whoever asks for the counts; not counted.
+    /// The comparison that reads the counts; not counted.
     Observer,
 }
 
 const COUNTED: [(Role, &str); 4] =
     [(Role::Server, "server"), (Role::Signer, "signer"), (Role::Reader, "reader"), (Role::Other, "other")];
 
-/// Everything that was counted.
+/// All counters.
 #[derive(Debug, Default)]
 pub(super) struct Books([Book; 5]);
 
@@ -36,7 +36,7 @@ struct Book {
     requests: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-/// One connection. What it brings before its role is known is kept until then, or until it ends.
+/// One connection. It keeps its bytes until its role is known, or until it ends.
 #[derive(Debug)]
 pub(super) struct Connection {
     books: Arc<Books>,
@@ -90,7 +90,7 @@ impl Connection {
         counter.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Counts a request, and lets all of the connection belong to its role if it is the first.
+    /// Counts a request. The first request decides the role of the connection.
     pub(super) fn request(&self, role: Role, operation: &'static str) {
         self.belongs_to(role);
         let role = self.role.get().copied().unwrap_or(role);
@@ -98,7 +98,7 @@ impl Connection {
         *requests.entry(operation).or_default() += 1;
     }
 
-    /// The first to be told stays.
+    /// Sets the role, if it has none.
     pub(super) fn belongs_to(&self, role: Role) {
         if self.role.set(role).is_ok() {
             let book = self.books.book(role);

@@ -1,5 +1,5 @@
-//! The targets as processes: each on a stand's database and bucket, within the limits of [`crate::limits`], with the settings
-//! that a deployment has by default.
+//! The targets as processes: each with the database and the bucket of a stand, within the limits of [`crate::limits`], and with
+//! default settings.
 
 mod nginx;
 mod node;
@@ -27,35 +27,35 @@ use crate::{
     record::{Limits, Target},
 };
 
-/// Everything that is needed to start a target.
+/// What starts the targets.
 #[derive(Debug)]
 pub struct Stage {
     limiter: Limiter,
-    /// None where no target needs them.
+    /// `None` if no target needs them.
     binaries: Option<Binaries>,
-    /// A reason in place of what is not here.
+    /// The program, or why it is missing.
     nginx: Result<PathBuf, String>,
     node: Result<Node, String>,
     programs: BTreeMap<String, String>,
 }
 
-/// A target that can be uploaded to. Dropping it ends its process.
+/// A running target. Dropping it ends its process.
 #[derive(Debug)]
 pub struct Started {
-    /// Its base URL; none for `direct`, whose forms say where they go.
+    /// Its base URL. `None` for `direct`, whose forms have the URL.
     pub url: Option<Url>,
-    /// Its process; none for `direct`.
+    /// Its process. `None` for `direct`.
     pub process: Option<Limited>,
-    /// After the process, whose files are in it.
+    /// Dropped after the process, whose files are in it.
     _folder: Option<TempDir>,
 }
 
 impl Stage {
-    /// Finds out how processes can be limited, builds the servers in release mode unless they are in the folder `binaries`, and looks
-    /// for the baselines' programs: for all that these targets need, and for nothing else.
+    /// Prepares what these targets need: the limits, the servers (built in release mode unless they are in the folder `binaries`), and
+    /// the programs of the baselines.
     ///
     /// # Errors
-    /// Where processes cannot be limited at all, or a server cannot be built. A baseline that is not here is no error.
+    /// Where processes cannot be limited, or a server cannot be built. A missing baseline is not an error.
     pub async fn prepare(binaries: Option<&Path>, targets: &[Target]) -> Result<Self> {
         let wants = |some: &[Target]| some.iter().any(|target| targets.contains(target));
         let limiter = tokio::task::spawn_blocking(Limiter::find).await??;
@@ -81,7 +81,7 @@ impl Stage {
         self.limiter.limits()
     }
 
-    /// Why a target cannot be run here, in words; `None` for one that can.
+    /// Why a target cannot run here. `None` if it can.
     pub fn missing(&self, target: Target) -> Option<String> {
         match target {
             Target::Nginx | Target::Nginx128k => self.nginx.as_ref().err().cloned(),
@@ -93,18 +93,18 @@ impl Stage {
         }
     }
 
-    /// Versions of the programs that take part, by name.
+    /// The versions of the programs, by name.
     pub fn programs(&self) -> BTreeMap<String, String> {
         self.programs.clone()
     }
 
-    /// Starts a target on a stand, in front of its store or of a sink in that one's place.
+    /// Starts a target with a stand, in front of its store or of the sink.
     ///
     /// # Errors
-    /// Where it is missing or does not start; the message has its last words.
+    /// Where it is missing or does not start. The message has the end of its log.
     pub async fn start(&self, target: Target, stand: &Stand, sink: Option<&SinkConnection>) -> Result<Started> {
         if let Some(reason) = self.missing(target) {
-            bail!("{target:?} cannot be run here: {reason}");
+            bail!("{target:?} cannot run here: {reason}");
         }
         let store = sink.map_or(&stand.storage_settings.endpoint, |sink| &sink.url);
         let (process, folder) = match target {
@@ -129,25 +129,25 @@ impl Stage {
                 (node::start(&self.limiter, node, script, stand, store).await?, None)
             }
         };
-        let url = Url::parse(process.url()).context("a target listens at no URL")?;
+        let url = Url::parse(process.url()).context("a target does not listen at a URL")?;
         Ok(Started { url: Some(url), process: Some(process), _folder: folder })
     }
 
-    /// Starts a null sink with the keys of the sandbox's store.
+    /// Starts the null sink with the keys of the sandbox's store.
     ///
     /// # Errors
     /// Where it does not start.
     pub async fn start_sink(&self, sandbox: &Sandbox) -> Result<SinkConnection> {
-        let this = std::env::current_exe().context("the path of this program cannot be found")?;
+        let this = std::env::current_exe().context("cannot find the path of this program")?;
         SinkConnection::start(&this, sandbox).await
     }
 
-    /// One of our servers: a worker for its one CPU, everything else as it is by default. It logs warnings only, since the line for
-    /// each upload would be read, and its time spent, by this process.
+    /// One of our servers, with one worker for its one CPU. It logs warnings only: this process would have to read a line for each
+    /// upload.
     async fn server(&self, binary: &Path, stand: &Stand, sink: Option<&SinkConnection>) -> Result<Limited> {
         let mut program = Program::new(binary, stand).env("HTTP_WORKERS", "1").env("LOG_LEVEL", "warn");
         if let Some(sink) = sink {
-            // What keys may do is a question for a store that knows rights.
+            // The sink has no rights that the server could check.
             program = program.env("S3_ENDPOINT", sink.url.as_str()).env("S3_KEY_CHECK", "off");
         }
         self.limiter.serve(program).await
@@ -160,12 +160,6 @@ async fn versions(nginx: Option<&Path>, node: Option<&Node>) -> BTreeMap<String,
         versions.extend(version.map(|version| (name.to_owned(), version)));
     };
     note("rustc", version_of(Path::new("rustc"), "--version").await);
-    let store = crate::store::process_id().and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
-    if let Some(store) = store
-        && let Some(name) = store.file_name()
-    {
-        note(&name.to_string_lossy(), version_of(&store, "--version").await);
-    }
     if let Some(nginx) = nginx {
         note("nginx", version_of(nginx, "-v").await);
     }
@@ -178,7 +172,7 @@ async fn versions(nginx: Option<&Path>, node: Option<&Node>) -> BTreeMap<String,
     versions
 }
 
-/// The first line that a program says of itself, on whichever stream.
+/// The first line that a program prints about its version.
 async fn version_of(binary: &Path, option: &str) -> Option<String> {
     let output = Command::new(binary).arg(option).stdin(Stdio::null()).output().await.ok()?;
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);

@@ -1,7 +1,7 @@
-//! nginx as a relay: `proxy_pass` to the store with request buffering off, which is the least that a general relay can do.
+//! nginx as a relay: `proxy_pass` to the store with request buffering off, the least that a general relay can do.
 //!
-//! One worker, as it gets one CPU. What differs from its defaults is what our own servers have, too: a long backlog, so that a
-//! burst loses no connection, patience with a store that is slow, and no log of requests. The store's connections are kept.
+//! It has one worker for its one CPU. The other settings match our own servers: a long backlog for bursts, long timeouts for a slow
+//! store, no log of requests, and connections to the store that are kept.
 
 use std::{
     fs::{self, Permissions},
@@ -51,13 +51,13 @@ http {
             proxy_read_timeout 180s;
             proxy_send_timeout 180s;
             proxy_set_header Connection \"\";
-            # What a client signed.
+            # The client signed this header.
             proxy_set_header Host $http_host;
         }
     }
 }
 ";
-/// Files that it may open, and connections: each upload takes two.
+/// Its limits of open files and of connections. Each upload takes two.
 const FILES: u64 = 16_384;
 const CONNECTIONS: u64 = 8192;
 
@@ -81,8 +81,8 @@ pub(super) async fn start(
     let configuration = variables
         .into_iter()
         .fold(CONFIGURATION.to_owned(), |text, (name, value)| text.replace(&format!("${{{name}}}"), &value));
-    let folder = TempDir::with_prefix("upload-bench-nginx-").context("no folder for nginx")?;
-    // Started as root, nginx drops to `nobody`, who must get in.
+    let folder = TempDir::with_prefix("upload-bench-nginx-").context("cannot create a folder for nginx")?;
+    // If nginx starts as root, it continues as `nobody`, which needs access.
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
     fs::write(folder.path().join("nginx.conf"), configuration)?;
     let options = ["-e", "stderr", "-c", "nginx.conf", "-p"];

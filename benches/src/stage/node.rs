@@ -1,9 +1,10 @@
-//! The servers in `baselines/node`, started as the original starts its own.
+//! The servers in `baselines/node`, started as the original starts its server.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::Result;
 use serde::Deserialize;
+use upload_domain::ImageLimits;
 use upload_sandbox::{Stand, process::Program};
 use url::Url;
 
@@ -17,7 +18,7 @@ pub(super) const V1: &str = "v1.mjs";
 /// Signs forms.
 pub(super) const V2: &str = "v2.mjs";
 
-/// The heap that the original allows, in MB; buffers are not in the heap.
+/// The heap of the original, in MB. Buffers are not in the heap.
 const HEAP: &str = "--max-old-space-size=1024";
 
 #[derive(Debug, Deserialize)]
@@ -30,11 +31,12 @@ pub(super) async fn start(limiter: &Limiter, node: &Node, script: &str, stand: &
         .arg(HEAP)
         .arg(node.folder.join(script))
         .env("NODE_ENV", "production")
+        .env("MAX_IMAGE_BYTES", ImageLimits::default().max_image_bytes.to_string())
         .env("S3_ENDPOINT", store.as_str());
     limiter.serve(program).await
 }
 
-/// The packages that they name, with their exact versions.
+/// Their packages, with exact versions.
 pub(super) fn packages(folder: &Path) -> BTreeMap<String, String> {
     let package = fs::read(folder.join("package.json")).ok();
     let package = package.and_then(|text| serde_json::from_slice::<Package>(&text).ok());

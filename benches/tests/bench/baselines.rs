@@ -1,4 +1,4 @@
-//! Each target starts on a stand, takes an image and leaves what it should; where a program is missing, that is said.
+//! Each target starts with a stand, takes an image and stores it.
 
 use std::{
     collections::BTreeMap,
@@ -28,9 +28,9 @@ use crate::not_tested;
 const FILE_BYTES: usize = 1_000_000;
 static SERVERS: OnceCell<PathBuf> = OnceCell::const_new();
 
-/// The folder with our servers. For a run of the whole workspace, cargo has built them, and nothing is left to do.
+/// The folder with our servers. When the tests of the whole workspace run, cargo has already built them.
 ///
-/// All packages and one of the tests are named, so that cargo takes the same features of the same dependencies as it does there.
+/// The command names all packages and a test, so that cargo selects the same features of the dependencies.
 async fn servers() -> PathBuf {
     let bench = Path::new(env!("CARGO_BIN_EXE_upload-bench"));
     let profile = bench.parent().and_then(Path::file_name).and_then(OsStr::to_str).unwrap();
@@ -85,7 +85,7 @@ async fn sizes(stand: &Stand, prefix: &str) -> Vec<Option<u64>> {
 }
 
 #[tokio::test]
-async fn nodes_v1_takes_a_file_and_hands_it_to_the_store() {
+async fn nodes_v1_takes_a_file_and_stores_it() {
     let stand = Sandbox::shared().await.stand().await;
     let Some(started) = start(Target::NodeV1, &stand, None).await else { return };
     let length = FILE_BYTES as u64;
@@ -98,7 +98,7 @@ async fn nodes_v1_takes_a_file_and_hands_it_to_the_store() {
 }
 
 #[tokio::test]
-async fn nodes_v2_hands_out_a_form_that_the_one_client_can_use() {
+async fn nodes_v2_answers_a_form_that_our_client_can_use() {
     let stand = Sandbox::shared().await.stand().await;
     let Some(started) = start(Target::NodeV2, &stand, None).await else { return };
     let client = Client::anonymous(url(&started)).unwrap();
@@ -164,7 +164,7 @@ async fn our_servers_link_images_in_front_of_the_store_and_of_the_null_sink() {
             let image = client.create_and_upload(ImagePath::UserProfile, ImageFormat::Jpeg, file()).await.unwrap();
             client.link_profile(&image).await.unwrap().expect_status(201).unwrap();
             assert_eq!(process.log(), Vec::<String>::new(), "nothing to warn of");
-            // What a server does after its answer is done when it has stopped.
+            // A server may still work after its answer; it has finished when it stops.
             let usage = process.finish(true).await.unwrap();
             assert!(usage.cpu_user_ms + usage.cpu_system_ms > 0.0 && usage.peak_rss_bytes > 0, "{usage:?}");
             assert!(!usage.memory.is_empty(), "{usage:?}");

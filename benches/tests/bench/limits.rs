@@ -1,6 +1,6 @@
-//! Shells stand in for servers: the limits hold for whatever is started, are measured, and leave nothing.
+//! The limits apply, are measured, and leave nothing behind. Shells stand in for servers.
 //!
-//! A server that is dropped is waited for, hence runtimes with more than one thread.
+//! Dropping a server waits for it, so these runtimes have more than one thread.
 
 use std::{
     env, fs,
@@ -21,7 +21,7 @@ use upload_sandbox::process::Program;
 use crate::not_tested;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Set in the process that is there to be killed.
+/// Set in the process that a test kills.
 const OTHER: &str = "UPLOAD_BENCH_TEST_OTHER";
 const LISTENING: &str = "echo listening on http://127.0.0.1:1; ";
 
@@ -29,17 +29,17 @@ fn shell(script: &str) -> Program {
     Program::bare("/bin/sh", &tokio::runtime::Handle::current()).arg("-c").arg(format!("{LISTENING}{script}"))
 }
 
-/// With cgroups, or a word on stderr.
+/// A limiter with cgroups, or a note on stderr.
 fn with_cgroups() -> Option<Limiter> {
     let limiter = Limiter::find().unwrap();
     if limiter.limits() == Limits::Taskset {
-        not_tested("no cgroup can be made here");
+        not_tested("cgroups cannot be created here");
         return None;
     }
     Some(limiter)
 }
 
-/// The folders of a process's group, in whichever trees it has one.
+/// The folders of a process's groups.
 fn groups_of(limited: &Limited) -> Vec<PathBuf> {
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", limited.id())).unwrap();
     let mounts = ["cpu", "cpuacct", "cpu,cpuacct", "memory", ""].map(|name| PathBuf::from("/sys/fs/cgroup").join(name));
@@ -55,9 +55,9 @@ fn number(lines: &str, name: &str) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_takes_more_than_a_gibibyte_is_killed_and_said_to_be_killed_for_memory() {
+async fn a_process_that_takes_more_than_a_gibibyte_is_killed_for_memory() {
     let Some(limiter) = with_cgroups() else { return };
-    // `tail` keeps what might be the last line, and this one has no end.
+    // `tail` keeps the last line in memory, and this line has no end.
     let limited = limiter.serve(shell("exec tail /dev/zero")).await.unwrap();
     limited.reset().unwrap();
     let status = timeout(PATIENCE, limited.ended()).await.unwrap();
@@ -88,7 +88,7 @@ async fn two_busy_processes_get_one_cpu_together() {
     let usage = limited.usage().unwrap();
     let periods = number(&at(), "nr_periods") - number(&before, "nr_periods");
     let used_ms = usage.cpu_user_ms + usage.cpu_system_ms;
-    // The first and the last period are not whole ones, and what is counted may come a slice late.
+    // The first and the last period are partial, and the count may be late by a slice.
     assert!(used_ms <= (periods + 2) as f64 * 100.0, "{used_ms} ms in {periods} periods");
     assert!(usage.cpu_user_ms > usage.cpu_system_ms, "{usage:?}");
 }
@@ -131,7 +131,7 @@ async fn a_killed_server_says_so_and_has_used_what_it_used() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_asked_to_stop_may_finish_its_work() {
     let limiter = Limiter::find().unwrap();
-    // The trap comes before the word that says that it listens.
+    // Set the trap before printing the address.
     let script = "trap 'dd if=/dev/zero of=/dev/null bs=1M count=10000 2>/dev/null; exit 0' TERM; \
                   echo listening on http://127.0.0.1:1; while :; do sleep 0.01; done";
     let program = Program::bare("/bin/sh", &tokio::runtime::Handle::current()).arg("-c").arg(script);
@@ -160,7 +160,7 @@ async fn without_cgroups_a_server_has_one_cpu_and_its_memory_is_still_measured()
     assert_eq!(usage.peak_cgroup_bytes, None);
 }
 
-/// What the process does that the next test kills; in a run of its own there is nothing to do.
+/// The process that the next test kills. On its own, this test does nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_other_process() {
     if env::var_os(OTHER).is_none() {
@@ -173,7 +173,7 @@ async fn the_other_process() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_when_the_comparison_is_killed_with_no_chance_to_clean_up() {
+async fn nothing_is_left_when_the_comparison_is_killed() {
     let mut other = Command::new(env::current_exe().unwrap())
         .args(["limits::the_other_process", "--exact", "--nocapture"])
         .env(OTHER, "yes")

@@ -1,4 +1,4 @@
-//! What the comparison tool promises, with real servers and real processes.
+//! The tests of `upload-bench`, with real servers and processes.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod advise;
@@ -16,10 +16,10 @@ mod sample;
 mod sink;
 mod verifier;
 
-/// Says what a test could not look at here, past the test harness's capture.
+/// Says which test could not run here, and why. The test harness does not capture it.
 fn not_tested(reason: &str) {
     use std::io::Write as _;
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    // In one piece, since other tests write, too.
+    // In one write, because other tests write, too.
     std::io::stderr().write_all(format!("\nNOT TESTED: {test}: {reason}\n").as_bytes()).unwrap();
 }

@@ -1,5 +1,4 @@
-//! What the verifier finds, on a real store and a real Postgres: rows and objects are laid out here as a run leaves them, and then
-//! one thing is spoilt.
+//! The check after a round, on a real store and a real Postgres: rows and objects as a round leaves them, with one fault.
 
 use bytes::Bytes;
 use upload_bench::{
@@ -63,11 +62,11 @@ impl Run {
 }
 
 fn told(successes: impl IntoIterator<Item = String>) -> Told {
-    Told { successes: successes.into_iter().collect(), unnamed: 0, unanswered: 0, images: IMAGES }
+    Told { successes: successes.into_iter().collect(), unanswered: 0, images: IMAGES }
 }
 
 #[tokio::test]
-async fn a_run_that_left_what_its_clients_were_told_is_verified_whole() {
+async fn a_round_that_left_what_its_clients_saw_is_verified() {
     let run = Run::of_linked_images().await;
     assert_eq!(run.finding().await, Ok((IMAGES, Some(IMAGES), IMAGES)));
 }
@@ -92,16 +91,16 @@ async fn an_object_with_other_bytes_is_found() {
     let run = Run::of_linked_images().await;
     let key = &run.linked[1].key;
     run.stand.admin.put(key, "image/jpeg", Payload::jpeg(20_000, 2).file).await.unwrap();
-    assert_eq!(run.finding().await, Err(format!("{key} holds other bytes than were sent")));
+    assert_eq!(run.finding().await, Err(format!("{key} does not hold the bytes that were sent")));
 }
 
 #[tokio::test]
-async fn an_object_of_an_image_that_nobody_was_told_of_is_found() {
+async fn an_object_that_no_client_knows_is_found() {
     let run = Run::of_linked_images().await;
     let stray = format!("media/{}/{}", Uuid::now_v7(), Uuid::now_v7());
     run.stand.admin.delete(&run.linked[1].key).await.unwrap();
     run.stand.admin.put(&stray, "image/jpeg", run.payload.file.clone()).await.unwrap();
-    assert_eq!(run.finding().await, Err(format!("{stray} is of an image that no client was told of")));
+    assert_eq!(run.finding().await, Err(format!("{stray} belongs to no image that a client saw")));
 }
 
 #[tokio::test]
@@ -135,11 +134,11 @@ async fn objects_without_rows_are_counted_for_the_bare_store() {
 }
 
 #[tokio::test]
-async fn an_image_that_was_told_twice_is_found() {
+async fn an_image_that_succeeds_twice_is_found() {
     let run = Run::of_linked_images().await;
     let told = told([0, 0, 1].map(|index: usize| run.linked[index].id.clone()));
     let found = verify(&run.stand, Target::V2Post, &told, &run.payload).await.unwrap();
-    assert_eq!(found, Err("3 successes are of 2 images only".to_owned()));
+    assert_eq!(found, Err("3 successes name only 2 images".to_owned()));
 }
 
 #[tokio::test]
@@ -153,9 +152,9 @@ async fn an_image_whose_client_had_no_answer_may_be_there_or_not() {
         run.finding_without_answers(1).await,
         Err("1 successes and 1 without an answer, but 3 objects".to_owned())
     );
-    // As many as there may be, but one of them is missing.
+    // The number fits, but the object of a success is missing.
     run.stand.admin.delete(&run.linked[0].key).await.unwrap();
     let told = run.finding_without_answers(1).await.unwrap_err();
-    let is_told_of = |image: &Linked| told == format!("{} is of an image that no client was told of", image.key);
+    let is_told_of = |image: &Linked| told == format!("{} belongs to no image that a client saw", image.key);
     assert!(is_told_of(&unknown) || is_told_of(&second), "{told}");
 }

@@ -3,8 +3,6 @@
 mod admission;
 mod attempt;
 mod client_body;
-#[doc(hidden)]
-pub mod for_benches;
 mod form;
 mod form_head;
 mod metrics;

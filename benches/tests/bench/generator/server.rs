@@ -1,10 +1,7 @@
-//! A server of the tests' own, that answers as it is told and counts what it saw: the generator's figures are compared with these.
+//! A server that answers as a test tells it, and counts what it receives.
 
 use std::{
-    io,
-    pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -13,18 +10,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::{HeaderMap, Method, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::timeout};
+use tokio_util::io::{InspectReader, InspectWriter};
 use url::Url;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is answered; an error breaks the connection off.
+/// An answer. An error closes the connection.
 pub type Answer = Result<Response<Full<Bytes>>, &'static str>;
 
 /// A server on a port of its own, until it is dropped.
@@ -68,7 +60,7 @@ pub struct Arrived {
 }
 
 impl Arrived {
-    /// Reads the body to its end, and remembers the request.
+    /// Reads the body, and records the request.
     pub async fn read(self) -> Result<Read, &'static str> {
         let (head, body) = self.request.into_parts();
         let body = body.collect().await.map_err(|_| "the body broke off")?.to_bytes();
@@ -92,7 +84,13 @@ impl Server {
                 let (seen, answer) = (Arc::clone(&shared), Arc::clone(&answer));
                 seen.connections.send_modify(|connections| *connections += 1);
                 connections.spawn(async move {
-                    let stream = TokioIo::new(Counted { tcp, seen: Arc::clone(&seen) });
+                    let (reads, writes) = (Arc::clone(&seen), Arc::clone(&seen));
+                    let count = |counter: &watch::Sender<u64>, bytes: &[u8]| {
+                        counter.send_modify(|counted| *counted += bytes.len() as u64);
+                    };
+                    let tcp = InspectWriter::new(tcp, move |bytes: &[u8]| count(&writes.bytes_written, bytes));
+                    let tcp = InspectReader::new(tcp, move |bytes: &[u8]| count(&reads.bytes_read, bytes));
+                    let stream = TokioIo::new(tcp);
                     let service = service_fn(|request: Request<Incoming>| {
                         let mut number = 0;
                         seen.requests.send_modify(|requests| {
@@ -109,7 +107,7 @@ impl Server {
         Self { url, seen, accepting }
     }
 
-    /// A server and store in one: creates, takes and links whatever comes. Its forms lead to `store`, or to itself.
+    /// A server and store in one, which creates, takes and links every image. Its forms lead to `store`, or to itself.
     pub async fn of_images(store: Option<Url>) -> Self {
         Self::start(move |arrived| {
             let store = store.clone();
@@ -149,7 +147,7 @@ impl Server {
         *self.seen.bytes_read.borrow()
     }
 
-    /// A client may have an answer before the server has counted it.
+    /// Waits for the count: a client may have an answer before the server counts it.
     pub async fn has_written(&self, bytes: u64) {
         let mut written = self.seen.bytes_written.subscribe();
         let come = timeout(PATIENCE, written.wait_for(|written| *written >= bytes)).await.map(|come| *come.unwrap());
@@ -196,38 +194,4 @@ fn created(number: u64, store: &Url, is_put: bool) -> Response<Full<Bytes>> {
         format!(r#"{{"method": "POST", "url": "{store}bucket", "fields": {{"key": "k{number}", "bucket": "b"}}}}"#)
     };
     text(201, format!(r#"{{"imageEntity": {{"id": "image-{number}"}}, "presignedPost": {form}}}"#))
-}
-
-struct Counted {
-    tcp: TcpStream,
-    seen: Arc<Seen>,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.tcp).poll_read(context, buffer))?;
-        self.seen.bytes_read.send_modify(|bytes| *bytes += (buffer.filled().len() - before) as u64);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.tcp).poll_write(context, bytes))?;
-        self.seen.bytes_written.send_modify(|bytes| *bytes += written as u64);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(context)
-    }
 }
