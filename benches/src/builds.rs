@@ -78,6 +78,9 @@ pub async fn node() -> Result<Node> {
 
 /// Installs the packages of `folder`'s package-lock.json, once: everyone who asks at the same time, in any process, waits for it.
 ///
+/// npm works in a folder beside, and the packages are moved into place when they are complete. npm's own mark is not enough: npm
+/// writes it before that.
+///
 /// # Errors
 /// Where npm fails, or the folder cannot be written.
 pub async fn install_packages(npm: &Path, folder: &Path) -> Result<()> {
@@ -91,18 +94,38 @@ pub async fn install_packages(npm: &Path, folder: &Path) -> Result<()> {
     if is_installed(folder) {
         return Ok(());
     }
+    remove_partial(&beside)?;
+    let partial = tempfile::tempdir_in(&beside)?;
+    for file in ["package.json", PACKAGE_LOCK] {
+        fs::copy(folder.join(file), partial.path().join(file)).with_context(|| format!("cannot copy {file}"))?;
+    }
     let mut install = Command::new(npm);
-    install.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(folder);
+    install.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(partial.path());
     // npm holds the lock, too: until it ends, even if this process is killed before.
     run(install.stdin(lock.try_clone()?), "npm ci").await?;
-    fs::copy(folder.join(PACKAGE_LOCK), folder.join(PACKAGES).join(COMPLETE)).context("cannot mark the packages")?;
-    Ok(())
+    let (packages, place) = (partial.path().join(PACKAGES), folder.join(PACKAGES));
+    fs::copy(partial.path().join(PACKAGE_LOCK), packages.join(COMPLETE)).context("cannot mark the packages")?;
+    if fs::symlink_metadata(&place).is_ok() {
+        fs::rename(&place, partial.path().join("replaced")).context("cannot move other packages away")?;
+    }
+    fs::rename(&packages, &place).context("cannot move the packages into place")
 }
 
-/// Whether the packages of the current package-lock.json are installed. `npm ci` removes the mark before it begins.
+/// Whether the packages of the current package-lock.json are installed.
 fn is_installed(folder: &Path) -> bool {
     let installed = fs::read(folder.join(PACKAGES).join(COMPLETE)).ok();
     installed.is_some() && installed == fs::read(folder.join(PACKAGE_LOCK)).ok()
+}
+
+/// Removes what a killed process has left.
+fn remove_partial(beside: &Path) -> Result<()> {
+    for entry in fs::read_dir(beside)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 async fn build_servers() -> Result<PathBuf> {

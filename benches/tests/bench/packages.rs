@@ -1,19 +1,26 @@
-//! Node's packages are installed once, and a failed install does not count. A script stands in for npm.
+//! Node's packages are installed once, whoever asks at once, and a part of them is never taken for the whole.
+//!
+//! Shells stand in for npm. What npm itself installs is what the tests of the baselines run.
 
 use std::{
-    fs::{self, Permissions},
+    env,
+    fs::{self, File, OpenOptions, Permissions, TryLockError},
+    io::Read as _,
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
-    process::Command,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
 };
 
+use nix::{sys::stat::Mode, unistd::mkfifo};
 use tempfile::TempDir;
 use upload_bench::builds::install_packages;
 
-/// What npm does after it has begun.
+/// Set in a process of its own that installs: the folder that has everything.
+const OTHER: &str = "UPLOAD_BENCH_TEST_INSTALLS";
+/// What is left for npm to do when it has begun.
 const WHOLE: &str = "mkdir node_modules/express\nprintf whole >node_modules/express/index.js";
 
-/// A folder with packages to install, and the script in place of npm.
+/// A folder with packages to install, and what stands in for npm.
 struct Place {
     folder: TempDir,
 }
@@ -28,15 +35,15 @@ impl Place {
         place
     }
 
-    /// An npm that counts its runs, and removes what was installed before.
+    /// An npm that counts its runs, and begins with the file that says that all is there.
     fn npm(&self, rest: &str) {
-        let begin =
-            "test \"$1\" = ci\ncat package.json package-lock.json >/dev/null\nrm -rf node_modules\nmkdir node_modules";
+        let begin = "test \"$1\" = ci\ncat package.json package-lock.json >/dev/null\nmkdir node_modules\n\
+                     : >node_modules/.package-lock.json";
         let runs = self.path("runs");
         let script = format!("#!/bin/sh\nset -e\necho run >>'{}'\n{begin}\n{rest}\n", runs.display());
         fs::write(self.path("script"), script).unwrap();
         fs::set_permissions(self.path("script"), Permissions::from_mode(0o755)).unwrap();
-        // Another process copies it, so that no child of another test holds it open for writing.
+        // Copied by another process: a child that another test starts meanwhile must not hold npm open for writing.
         assert!(Command::new("cp").arg(self.path("script")).arg(self.path("npm")).status().unwrap().success());
     }
 
@@ -61,16 +68,48 @@ impl Place {
     }
 
     async fn install(&self) -> anyhow::Result<()> {
-        install_packages(&self.path("npm"), &self.baselines()).await
+        install(self.folder.path()).await
+    }
+
+    /// A process of its own, which installs once its stdin ends.
+    fn other(&self) -> Child {
+        Command::new(env::current_exe().unwrap())
+            .args(["packages::the_other_process", "--exact", "--nocapture"])
+            .env(OTHER, self.folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap()
     }
 }
 
-#[tokio::test]
-async fn many_at_once_install_once() {
+async fn install(place: &Path) -> anyhow::Result<()> {
+    install_packages(&place.join("npm"), &place.join("baselines")).await
+}
+
+/// What another process does; in a run of its own there is nothing to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_process() {
+    let Some(place) = env::var_os(OTHER).map(PathBuf::from) else { return };
+    std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+    let tasks = [(); 4].map(|()| {
+        let place = place.clone();
+        tokio::spawn(async move { install(&place).await })
+    });
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+}
+
+#[test]
+fn many_processes_at_once_install_once() {
     let place = Place::new(WHOLE);
-    let installed = futures::future::join_all([(); 8].map(|()| place.install())).await;
-    assert!(installed.iter().all(Result::is_ok), "{installed:?}");
-    assert_eq!((place.runs(), place.is_whole()), (1, true));
+    let mut others = [(); 4].map(|()| place.other());
+    for other in &mut others {
+        drop(other.stdin.take());
+    }
+    let succeeded = others.map(|mut other| other.wait().unwrap().success());
+    assert_eq!((succeeded, place.runs(), place.is_whole()), ([true; 4], 1, true));
 }
 
 #[tokio::test]
@@ -86,6 +125,17 @@ async fn an_install_that_fails_is_not_taken_for_a_whole_one() {
 }
 
 #[tokio::test]
+async fn what_was_left_half_installed_is_healed() {
+    let place = Place::new(WHOLE);
+    let packages = place.baselines().join("node_modules");
+    fs::create_dir_all(packages.join("pg")).unwrap();
+    fs::write(packages.join(".package-lock.json"), "{}").unwrap();
+    place.install().await.unwrap();
+    assert!(place.is_whole());
+    assert!(!packages.join("pg").exists(), "what was there before is gone");
+}
+
+#[tokio::test]
 async fn another_lock_file_is_installed_anew() {
     let place = Place::new(WHOLE);
     place.install().await.unwrap();
@@ -93,4 +143,24 @@ async fn another_lock_file_is_installed_anew() {
     place.npm("mkdir node_modules/express\nprintf other >node_modules/express/index.js");
     place.install().await.unwrap();
     assert_eq!((place.runs(), place.is_whole()), (2, false));
+}
+
+#[tokio::test]
+async fn whoever_is_killed_leaves_nothing_that_counts() {
+    let place = Place::new("read line <\"${0%/*}/fifo\"");
+    mkfifo(&place.path("fifo"), Mode::S_IRWXU).unwrap();
+    let mut other = place.other();
+    drop(other.stdin.take());
+    // Opens when npm has opened its end, in the middle of its work.
+    let npm = OpenOptions::new().write(true).open(place.path("fifo")).unwrap();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let lock = File::open(place.baselines().join(".install/lock")).unwrap();
+    assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)), "npm works on, and nobody beside it");
+    drop(npm);
+    place.npm(WHOLE);
+    place.install().await.unwrap();
+    assert!(place.is_whole());
+    let left = fs::read_dir(place.baselines().join(".install")).unwrap();
+    assert_eq!(left.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), ["lock"]);
 }

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use upload_domain::Role;
 use upload_http::{CommonSettings, Server, Start, StartError, Stopped, Strategy};
+use upload_link::Background;
 use upload_sandbox::{Person, Sandbox, Stand, client::Client, postgres::Source};
 use url::Url;
 
