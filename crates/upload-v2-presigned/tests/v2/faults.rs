@@ -35,7 +35,7 @@ async fn a_commit_whose_answer_is_lost_is_found_again() {
     let linked = client.link_profile(&id).await.unwrap();
     assert_eq!(linked.status, 201, "{}", linked.json);
     assert_eq!(relay.said(), 1);
-    server.wait_for_log(|line| line.contains("the commit's answer was lost")).await.unwrap();
+    server.wait_for_log(|line| line.contains("the answer to a commit was lost")).await.unwrap();
     assert_eq!(setup.client.download(&id).await.unwrap().body, samples::of_format(ImageFormat::Jpeg, 5));
 
     // A post, likewise; it is known by its title.
@@ -62,7 +62,7 @@ async fn a_copy_whose_answer_is_lost_is_found_again() {
     let linked = client.link_profile(&id).await.unwrap();
     assert_eq!(linked.status, 201, "{}", linked.json);
     assert!(relay.said() > 0);
-    server.wait_for_log(|line| line.contains("the copy's answer was lost")).await.unwrap();
+    server.wait_for_log(|line| line.contains("the answer to a copy was lost")).await.unwrap();
     assert_eq!(setup.client.download(&id).await.unwrap().body, samples::of_format(ImageFormat::Jpeg, 5));
     assert_eq!(setup.keys("media/").await.len(), 1);
 }
@@ -78,7 +78,7 @@ async fn a_copy_that_may_be_left_is_named_until_a_sweep_and_in_nobodys_way() {
 
     let failed = client.link_profile(&id).await.unwrap();
     assert_eq!(failed.status, 503, "{}", failed.json);
-    server.wait_for_log(|line| line.contains("a sweep does it")).await.unwrap();
+    server.wait_for_log(|line| line.contains("a sweep will delete it")).await.unwrap();
     let named = setup.stand.sql("SELECT key FROM image_attempt").await.unwrap();
     // Whether or not its deletion was carried out, another link goes on with a copy of its own.
     setup.client.link_profile(&id).await.unwrap().expect_status(201).unwrap();
