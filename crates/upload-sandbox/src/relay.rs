@@ -35,6 +35,8 @@ pub enum Mode {
     HoldRequestsWith(&'static str),
     /// Hands on what has this word in it, and keeps back every answer on that connection: it is done, and the program does not know.
     HoldAnswersTo(&'static str),
+    /// Hands on what has this word in it, and breaks the connection when the answer comes: it is done, and the program does not know.
+    BreakAnswersTo(&'static str),
     /// Breaks each connection on which this word comes from the program, and hands nothing of that piece on.
     BreakRequestsWith(&'static str),
     /// Breaks the connection on which the next answer comes, and passes from then on.
@@ -163,14 +165,17 @@ impl Mode {
         match self {
             Self::HoldRequests => true,
             Self::HoldRequestsWith(word) => has(bytes, word),
-            Self::Pass | Self::HoldAnswersTo(_) | Self::BreakRequestsWith(_) | Self::BreakNextAnswer | Self::Down => {
-                false
-            }
+            Self::Pass
+            | Self::HoldAnswersTo(_)
+            | Self::BreakAnswersTo(_)
+            | Self::BreakRequestsWith(_)
+            | Self::BreakNextAnswer
+            | Self::Down => false,
         }
     }
 
-    fn holds_answers_to(self, bytes: &[u8]) -> bool {
-        matches!(self, Self::HoldAnswersTo(word) if has(bytes, word))
+    fn loses_answers_to(self, bytes: &[u8]) -> bool {
+        matches!(self, Self::HoldAnswersTo(word) | Self::BreakAnswersTo(word) if has(bytes, word))
     }
 
     fn breaks(self, bytes: &[u8]) -> bool {
@@ -226,7 +231,7 @@ impl Line {
             if length == 0 || mode.borrow().breaks(bytes) {
                 return;
             }
-            if mode.borrow().holds_answers_to(bytes) {
+            if mode.borrow().loses_answers_to(bytes) {
                 unanswered.store(true, Ordering::SeqCst);
             }
             if mode.borrow_and_update().holds(bytes) {
@@ -263,6 +268,9 @@ impl Line {
                 shift_date(&mut buffer[..length], shift);
             }
             let unanswered = length > 0 && unanswered.load(Ordering::SeqCst);
+            if unanswered && matches!(*mode.borrow_and_update(), Mode::BreakAnswersTo(_)) {
+                return;
+            }
             if unanswered && !self.hold(&mut mode, |mode| !matches!(mode, Mode::HoldAnswersTo(_))).await {
                 return;
             }
