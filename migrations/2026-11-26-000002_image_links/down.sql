@@ -1,1 +1,0 @@
-DROP VIEW image_link;
