@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use upload_domain::ImageLimits;
+use upload_domain::{HEAD_BYTES, ImageLimits};
 
 use crate::{
     payload::parse_size,
@@ -17,7 +17,6 @@ use crate::{
         spread::{bytes, grouped, number, percent, trimmed},
         targets,
     },
-    sink,
 };
 
 /// Uploads that V1 serves at once by default (`UPLOADS_ACTIVE`).
@@ -437,7 +436,7 @@ impl Side {
         let (asked, measured) = (question.size as f64, row.image_bytes as f64);
         // Another size changes what passes through V1 by all of the difference, and V2 by what it reads at the link.
         let reads = requests.get("GetObject").copied().unwrap_or_default();
-        let head = sink::HEAD_BYTES as f64;
+        let head = HEAD_BYTES as f64;
         let more_read = (asked.min(head) - measured.min(head)) * reads;
         let (more_in, more_out) = if is_v1 { (asked - measured, asked - measured) } else { (more_read, 0.0) };
         let sum = |prefixes: &[&str]| image.operations(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));

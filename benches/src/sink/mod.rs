@@ -28,9 +28,6 @@ use url::Url;
 
 use crate::{record::Traffic, stage::store_variables};
 
-/// What a server reads of an image to verify it, in bytes.
-pub(crate) const HEAD_BYTES: usize = 256 * 1024;
-
 /// Run a store that checks signatures, counts and discards. The keys are in the environment, as for a server.
 #[derive(Debug, Args)]
 pub struct SinkCommand {}

@@ -10,8 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-
-use super::HEAD_BYTES;
+use upload_domain::HEAD_BYTES;
 
 /// Equal beginnings are kept once. A comparison has one image, so few different ones are enough.
 const MOST_BEGINNINGS: usize = 16;
