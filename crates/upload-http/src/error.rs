@@ -13,9 +13,9 @@ use actix_web::{
 use rand::RngExt as _;
 use serde::Serialize;
 use upload_domain::{ImageId, Refusal};
-use upload_link::{LinkError, Panicked, PostError, chain};
+use upload_link::{LinkError, Panicked, PostError};
 use upload_persistence::DatabaseError;
-use upload_storage::StorageError;
+use upload_storage::{StorageError, chain};
 use utoipa::ToSchema;
 
 use crate::{Code, Retry, request_id::REQUEST_ID_HEADER, schemas};

@@ -1,7 +1,5 @@
 //! Why an image is not linked, named by meaning. What a client reads of it is `upload-http`'s affair.
 
-use std::error::Error;
-
 use upload_domain::Refusal;
 use upload_persistence::{DatabaseError, QueryError, images::Standing};
 use upload_storage::{StorageError, VersionError};
@@ -94,19 +92,4 @@ impl From<Standing> for LinkError {
             Standing::Refused(refusal) => Self::Refused(refusal),
         }
     }
-}
-
-/// An error and its causes in one line, each by `Display`: `Debug` of an SDK error holds whole replies, in which a store may repeat
-/// keys and signatures. A cause that the text already ends with is not repeated.
-pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let said = cause.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        next = cause.source();
-    }
-    text
 }

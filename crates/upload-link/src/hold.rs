@@ -19,9 +19,9 @@ use upload_persistence::{
     image_attempts::{self, Left},
     images::{self, Standing},
 };
-use upload_storage::{Head, StorageError};
+use upload_storage::{Head, StorageError, chain};
 
-use crate::{Links, error::chain};
+use crate::Links;
 
 /// An attempt that holds an image.
 #[derive(Debug, Clone)]

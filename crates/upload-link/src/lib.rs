@@ -17,7 +17,7 @@ use upload_persistence::Database;
 use upload_storage::Storage;
 
 pub use background::{Background, Panicked};
-pub use error::{LinkError, chain};
+pub use error::LinkError;
 pub use hold::{Hold, Written};
 pub use one::Linked;
 pub use post::{PostError, PostText};

@@ -8,11 +8,11 @@ use upload_persistence::{
     Connection, image_attempts,
     images::{self, Standing},
 };
+use upload_storage::chain;
 use uuid::Uuid;
 
 use crate::{
     Event, Hold, LinkError, Links, Target,
-    error::chain,
     pin::{Claimed, Pinned},
 };
 

@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use upload_domain::{Dimensions, HEAD_BYTES, Refusal, Sha256Checksum, incoming_key};
 use upload_persistence::{self as persistence, images::Image};
-use upload_storage::{StorageError, VersionError};
+use upload_storage::{StorageError, VersionError, chain};
 
-use crate::{Hold, LinkError, Links, Written, error::chain, verify::Checked};
+use crate::{Hold, LinkError, Links, Written, verify::Checked};
 
 /// How long a link may wait for its turn. The image is held meanwhile, so what is left of the lease must be enough for the rest.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);

@@ -6,9 +6,9 @@
 use tracing::warn;
 use upload_domain::{Dimensions, HEAD_BYTES, Refusal, incoming_key, inspect};
 use upload_persistence::images::Image;
-use upload_storage::Head;
+use upload_storage::{Head, chain};
 
-use crate::{Event, Hold, LinkError, Links, error::chain};
+use crate::{Event, Hold, LinkError, Links};
 
 /// An object that passed.
 pub(crate) struct Checked {

@@ -94,9 +94,9 @@ pub(crate) fn is_bucket_missing<E: aws_sdk_s3::error::ProvideErrorMetadata>(erro
     code(error) == Some("NoSuchBucket")
 }
 
-/// An error and its causes, each by `Display`: `Debug` of an SDK error holds whole replies. A cause that the one before already spells
-/// out is not repeated.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+/// An error and its causes in one line, each by `Display`: `Debug` of an SDK error holds whole replies, in which a store may repeat keys
+/// and signatures. A cause that the text already spells out is not repeated.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

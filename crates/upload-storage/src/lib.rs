@@ -15,7 +15,7 @@ mod signer;
 mod url_signer;
 
 pub use client::{ReadUrl, Storage};
-pub use error::{BoxError, StorageError, VersionError};
+pub use error::{BoxError, StorageError, VersionError, chain};
 pub use objects::Head;
 pub use settings::{Addressing, ChecksumMode, KeyCheck, SettingsError, SignerSettings, StorageSettings};
 pub use signer::{FormError, FormRequest, PostForm, PutForm, Signer};

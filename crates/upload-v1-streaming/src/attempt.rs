@@ -6,13 +6,13 @@
 use tracing::{info, warn};
 use upload_domain::{AttemptId, ImageId, Refusal};
 use upload_http::{ApiError, Code, Shared, Shutdown};
-use upload_link::{Hold, LinkError, Links, Written, chain};
+use upload_link::{Hold, LinkError, Links, Written};
 use upload_persistence::{
     Connection,
     image_attempts::{self, FinishedUpload},
     images::{self, Image, Standing},
 };
-use upload_storage::StorageError;
+use upload_storage::{StorageError, chain};
 
 use crate::transfer::{Stored, TransferError};
 

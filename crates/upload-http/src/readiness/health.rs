@@ -21,9 +21,8 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tracing::{error, info, warn};
-use upload_link::chain;
 use upload_persistence::{Database, DatabaseError, migrations::SchemaStanding};
-use upload_storage::{Storage, StorageError};
+use upload_storage::{Storage, StorageError, chain};
 use utoipa::ToSchema;
 
 use super::{
