@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use upload_domain::{Dimensions, HEAD_BYTES, Refusal, Sha256Checksum, incoming_key};
-use upload_persistence::{self as persistence, images::Image};
+use upload_persistence::{self as persistence, images::Image, posts::Post};
 use upload_storage::{StorageError, VersionError, chain};
 
 use crate::{Hold, LinkError, Links, Written, verify::Checked};
@@ -47,6 +47,21 @@ impl Pinned {
             media_key: &self.media_key,
             byte_size: self.byte_size,
             dimensions: self.dimensions,
+        }
+    }
+
+    /// The row of the image as the commit of `post` has left it.
+    pub(crate) fn in_post(self, post: &Post) -> Image {
+        Image {
+            // One statement made the post and linked its images, so both have one time.
+            linked_at: Some(post.created_at),
+            byte_size: Some(self.byte_size),
+            width: Some(self.dimensions.width),
+            height: Some(self.dimensions.height),
+            media_key: Some(self.media_key),
+            media_byte_size: Some(self.byte_size),
+            attempt: None,
+            ..self.image
         }
     }
 

@@ -81,8 +81,7 @@ impl Links {
             self.linked(one, started);
         }
         // From here on nothing may fail: the post is made, and a client that tried again would be told that its images are gone.
-        // One statement made the post and linked its images, so both have one time.
-        let images = pinned.into_iter().map(|one| Image { linked_at: Some(post.created_at), ..one.image }).collect();
+        let images = pinned.into_iter().map(|one| one.in_post(&post)).collect();
         Ok((post, images))
     }
 

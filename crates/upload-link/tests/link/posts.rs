@@ -2,6 +2,7 @@
 
 use upload_domain::{ImagePath, incoming_key};
 use upload_link::{LinkError, PostText};
+use upload_persistence::posts;
 
 use crate::world::World;
 
@@ -17,9 +18,11 @@ async fn a_post_links_its_images_in_their_order() {
         images.push(world.uploaded(ImagePath::Post).await);
     }
     images.reverse();
-    let (_post, linked) = world.links.create_post(world.user, text(), images.clone()).await.unwrap();
+    let (post, linked) = world.links.create_post(world.user, text(), images.clone()).await.unwrap();
     assert_eq!(linked.iter().map(|image| image.id).collect::<Vec<_>>(), images);
     assert_eq!(world.events().len(), 3);
+    let mut connection = world.stand.database.connection().await.unwrap();
+    assert_eq!(posts::find_live(&mut connection, post.id).await.unwrap(), Some((post, linked)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
