@@ -143,6 +143,32 @@ async fn a_server_that_stops_answering_is_given_up_and_marked() {
 }
 
 #[tokio::test]
+async fn a_server_that_dies_while_its_connections_stay_open_is_marked_with_its_status() {
+    let place = Place::new();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    // Another process has the connections, so nothing resets them when this one ends, which it does once a client has connected.
+    let gate = place.path("gate");
+    let script =
+        format!("echo listening on http://{address}; while [ ! -e {} ]; do sleep 0.05; done; exit 7", gate.display());
+    let servers = place.servers(&script);
+    let workload =
+        place.workload(&json!({ "targets": ["v1"], "bursts": [{ "images": 1, "rounds": 1 }], "giveUpSeconds": 60 }));
+    let mut command = place.compare(&workload);
+    command.arg("--binaries").arg(servers);
+    let accepted = tokio::task::spawn_blocking(move || silent.accept().map(|(stream, _)| (stream, silent)));
+    let opening = async {
+        let connection = accepted.await.unwrap().unwrap();
+        fs::write(&gate, "").unwrap();
+        connection
+    };
+    let (ended, _connection) = tokio::join!(place.end(command), opening);
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let report = place.report();
+    assert_eq!(report.runs[0].ending, Ending::Died { status: "exit status: 7".to_owned() });
+}
+
+#[tokio::test]
 async fn a_server_that_dies_is_marked_with_its_status_and_gets_no_third_round() {
     // Perl is on every Debian. Its end resets all connections before its exit status is known.
     let script = "exec perl -MIO::Socket::INET -e '$| = 1; \
