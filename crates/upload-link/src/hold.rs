@@ -78,6 +78,11 @@ impl Links {
     /// Ends an attempt that does not commit: gives the image back first, then deletes what the attempt may have written.
     pub async fn take_back(&self, hold: &Hold) {
         self.give_back(hold).await;
+        self.discard_written(hold).await;
+    }
+
+    /// Deletes what an attempt may have written that has ended without a commit.
+    async fn discard_written(&self, hold: &Hold) {
         if hold.left() == Left::PerhapsAnObject {
             self.discard(&hold.media_key()).await;
         }
@@ -113,14 +118,14 @@ impl Links {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn why_lost(
+    pub(crate) async fn why_lost(
         &self,
         connection: &mut Connection,
         hold: &Hold,
-        user: Option<UserId>,
+        user: UserId,
     ) -> QueryResult<Standing> {
         end(connection, hold).await?;
-        images::standing(connection, hold.image, user, self.timing.link_cutoff()).await
+        images::standing(connection, hold.image, Some(user), self.timing.link_cutoff()).await
     }
 
     /// Looks for an object that the store did not confirm. No other attempt writes this key, so a look tells.
@@ -146,28 +151,30 @@ impl Links {
         failure: DatabaseError,
         find: impl AsyncFnOnce(&mut Connection) -> QueryResult<Option<T>>,
     ) -> Result<T, DatabaseError> {
+        let mut ended = false;
         let read = async {
             let mut connection = self.database.connection().await?;
             for hold in holds {
-                if end(&mut connection, hold).await? {
-                    return Ok(None);
-                }
+                ended |= end(&mut connection, hold).await?;
+            }
+            if ended {
+                return Ok(None);
             }
             Ok::<_, DatabaseError>(find(&mut connection).await?)
         };
         match read.await {
             Ok(Some(committed)) => {
-                warn!(images = %ids(holds), cause = chain(&failure), "the answer to a commit was lost, but the commit took place");
+                warn!(image.id = %ids(holds), cause = chain(&failure), "the answer to a commit was lost, but the commit took place");
                 Ok(committed)
             }
-            Ok(None) => {
-                for hold in holds {
-                    self.take_back(hold).await;
-                }
+            Err(second) if !ended => {
+                warn!(image.id = %ids(holds), cause = chain(&second), "nobody can tell whether a commit took place; a sweep will");
                 Err(failure)
             }
-            Err(second) => {
-                warn!(images = %ids(holds), cause = chain(&second), "nobody can tell whether a commit took place; a sweep will");
+            Ok(None) | Err(_) => {
+                for hold in holds {
+                    self.discard_written(hold).await;
+                }
                 Err(failure)
             }
         }

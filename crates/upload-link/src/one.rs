@@ -102,10 +102,9 @@ impl Links {
                 Ok(Some(attachment)) => return Ok(attachment),
                 Ok(None) => match to.permit(&mut connection, user).await {
                     Err(error) => error,
-                    Ok(()) => self
-                        .why_lost(&mut connection, &pinned.hold, Some(user))
-                        .await
-                        .map_or_else(Into::into, Into::into),
+                    Ok(()) => {
+                        self.why_lost(&mut connection, &pinned.hold, user).await.map_or_else(Into::into, Into::into)
+                    }
                 },
                 Err(error) => {
                     drop(connection);

@@ -150,7 +150,7 @@ impl Links {
                 Ok(post) => return Ok(post),
                 Err(CreateError::Forbidden) => LinkError::Forbidden.into(),
                 Err(CreateError::LeaseLost(image)) => match pinned.iter().find(|one| one.image.id == image) {
-                    Some(lost) => match self.why_lost(&mut connection, &lost.hold, Some(user)).await {
+                    Some(lost) => match self.why_lost(&mut connection, &lost.hold, user).await {
                         Ok(standing) => PostError::about(image, standing),
                         Err(error) => PostError::about(image, error),
                     },

@@ -8,7 +8,7 @@ use upload_domain::{AttemptId, ImageId, Refusal};
 use upload_http::{ApiError, Code, Shared, Shutdown};
 use upload_link::{Hold, LinkError, Links, Written};
 use upload_persistence::{
-    Connection,
+    Connection, QueryResult,
     image_attempts::{self, FinishedUpload},
     images::{self, Image, Standing},
 };
@@ -132,7 +132,7 @@ impl Upload {
                     drop(connection);
                     return Ok((self.committed(image).await, stored));
                 }
-                Ok(None) => match self.links.why_lost(&mut connection, &self.hold, None).await {
+                Ok(None) => match self.standing(&mut connection).await {
                     // Nobody has taken it, so it was its time that was over.
                     Ok(Standing::Pending) => ApiError::new(Code::UploadTimeout, "The upload took too long; try again."),
                     Ok(standing) => LinkError::from(standing).into(),
@@ -153,11 +153,7 @@ impl Upload {
         Err(failure)
     }
 
-    async fn finish(
-        &self,
-        connection: &mut Connection,
-        stored: &Stored,
-    ) -> upload_persistence::QueryResult<Option<Image>> {
+    async fn finish(&self, connection: &mut Connection, stored: &Stored) -> QueryResult<Option<Image>> {
         let finished = FinishedUpload {
             id: self.hold.image(),
             attempt: self.hold.attempt(),
@@ -166,6 +162,10 @@ impl Upload {
             dimensions: stored.dimensions,
         };
         image_attempts::finish_upload(connection, &finished).await
+    }
+
+    async fn standing(&self, connection: &mut Connection) -> QueryResult<Standing> {
+        images::standing(connection, self.hold.image(), None, self.links.timing.link_cutoff()).await
     }
 
     /// The image names the new object. The one before it can go at once; the commit left its key to the sweep, too.
