@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run once by Postgres' image, on a new cluster: a role that owns the database `uploads` and may do nothing else.
+# Postgres' image runs this once, on a new cluster. It makes a role that owns the database `uploads` and may do nothing else.
 set -eu
 
 UPLOADS_PASSWORD=$(cat "$UPLOADS_PASSWORD_FILE")
