@@ -161,10 +161,10 @@ async fn forms_and_reads_go_on_with_the_old_credentials_until_they_end_and_then_
         assert!(refused.header("retry-after").parse::<u32>().is_ok(), "{refused:?}");
     }
     for origin in ["the AWS default chain", "S3_SIGNER_PROFILE", "S3_READER_PROFILE"] {
+        let ended = format!("the credentials of {origin} have ended and were not refreshed");
+        server.wait_for_log(|line| line.contains(&ended)).await.unwrap();
         let warnings = server.log().iter().filter(|line| line.contains(WARNING) && line.contains(origin)).count();
         assert!(warnings <= 1, "{origin}: {warnings} warnings");
-        let ended = format!("the credentials of {origin} have ended and were not refreshed");
-        assert!(server.log().iter().any(|line| line.contains(&ended)), "{ended}");
     }
 
     for role in ["server", "signer", "reader"] {
