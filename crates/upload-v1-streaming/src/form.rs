@@ -85,7 +85,7 @@ impl FormRequest {
             .and_then(|media_type| media_type.get_param(mime::BOUNDARY).map(|boundary| boundary.as_str().to_owned()))
             .filter(|boundary| (1..=MAX_BOUNDARY_BYTES).contains(&boundary.len()))
             .ok_or_else(|| {
-                malformed("Content-Type must be multipart/form-data with a boundary of 1 to 70 characters")
+                malformed("Content-Type must be multipart/form-data with a boundary of 1 to 70 characters.")
             })?;
         let body_bytes = headers
             .get(header::CONTENT_LENGTH)
@@ -109,9 +109,10 @@ impl FormRequest {
         let head = match head {
             Ok(head) => head,
             Err(HeadError::Body(error)) => return Err(body_error(MultipartError::Payload(error), &pace)),
-            Err(error @ (HeadError::NoBoundary | HeadError::HeaderTooLong)) => {
-                return Err(malformed(&error.to_string()));
+            Err(HeadError::NoBoundary) => {
+                return Err(malformed("The body does not begin with the boundary that Content-Type names."));
             }
+            Err(HeadError::HeaderTooLong) => return Err(header_too_long()),
         };
         let FormHead { chunks, file_offset } = head;
         let place = self.body_bytes.zip(file_offset).map(|(body_bytes, file_offset)| FilePlace {
@@ -134,16 +135,16 @@ impl Form {
         let field = field.map_err(|error| body_error(error, &self.pace))?;
         self.parts += 1;
         if self.parts > MAX_PARTS {
-            let detail = format!("a form has at most {MAX_PARTS} parts");
+            let detail = format!("A form can have at most {MAX_PARTS} parts.");
             return Err(ApiError::new(Code::TooManyParts, detail));
         }
         let header_bytes: usize =
             field.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         if header_bytes > MAX_PART_HEADER_BYTES {
-            return Err(malformed("a part's headers are too long"));
+            return Err(header_too_long());
         }
         if field.name().is_none_or(|name| name.len() > MAX_NAME_BYTES) {
-            return Err(malformed("a part's name has at most 64 bytes"));
+            return Err(malformed("Every part must have a name of at most 64 bytes."));
         }
         Ok(Some(field))
     }
@@ -152,9 +153,9 @@ impl Form {
     pub async fn text(&mut self, field: &mut Field) -> Result<String, ApiError> {
         let read = self.pace.wait(field.bytes(MAX_FIELD_BYTES)).await.map_err(too_slow)?;
         let bytes = read
-            .map_err(|_exceeded| malformed("a field other than the file has at most 4096 bytes"))?
+            .map_err(|_exceeded| malformed("A field other than the file can have at most 4096 bytes."))?
             .map_err(|error| body_error(error, &self.pace))?;
-        String::from_utf8(bytes.to_vec()).map_err(|error| malformed("a field is not UTF-8").cause(error))
+        String::from_utf8(bytes.to_vec()).map_err(|error| malformed("The value of a field is not UTF-8.").cause(error))
     }
 
     /// How long the file will be, in bytes, if the form is well-formed: to be proven by the parser. What was declared, by
@@ -174,7 +175,7 @@ impl Form {
     pub fn begin_file(&mut self, file: Field) -> Result<(), ApiError> {
         let is_short = self.body_bytes.is_some_and(|bytes| bytes <= HEAD_BYTES as u64);
         if is_predictable(self.body_bytes, &self.boundary) && self.place.is_none() && !is_short {
-            return Err(malformed("the file must begin within the first 20 KiB of the form"));
+            return Err(malformed("The file must begin within the first 20 KiB of the form."));
         }
         let length = file.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         self.part_bytes = length.and_then(|text| text.parse().ok());
@@ -205,7 +206,7 @@ impl Form {
     pub async fn end(&mut self) -> Result<(), ApiError> {
         match self.next_part().await? {
             None => Ok(()),
-            Some(_part) => Err(unexpected_field("the file must be the form's only file and its last part")),
+            Some(_part) => Err(unexpected_field("The file must be the last part of the form.")),
         }
     }
 }
@@ -220,13 +221,17 @@ pub fn malformed(detail: &str) -> ApiError {
     ApiError::new(Code::MalformedMultipart, detail.to_owned())
 }
 
-/// A part that may not be where it is.
+/// A part that is unknown, appears twice or comes in the wrong place.
 pub fn unexpected_field(detail: &str) -> ApiError {
     ApiError::new(Code::UnexpectedField, detail.to_owned())
 }
 
+fn header_too_long() -> ApiError {
+    malformed(&format!("The headers of a part are longer than {MAX_PART_HEADER_BYTES} bytes."))
+}
+
 fn too_slow(_: TooSlow) -> ApiError {
-    ApiError::new(Code::UploadTimeout, "The form came too slowly; send it again over a faster connection.")
+    ApiError::new(Code::UploadTimeout, "The form arrived too slowly; send it again over a faster connection.")
 }
 
 /// What a failure to read the form means. The parser's errors are not `Send`, so the log gets their words.
@@ -237,13 +242,14 @@ fn body_error(error: MultipartError, pace: &Pace) -> ApiError {
         _ => error.to_string(),
     };
     let failure = match error {
-        _ if pace.is_too_large() => {
-            ApiError::new(Code::PayloadTooLarge, "The form is larger than any may be; GET /limits says how large.")
-        }
+        _ if pace.is_too_large() => ApiError::new(
+            Code::PayloadTooLarge,
+            "The form is larger than allowed; GET /limits gives the largest file size.",
+        ),
         MultipartError::Incomplete | MultipartError::Payload(PayloadError::Incomplete(_) | PayloadError::Io(_)) => {
-            ApiError::new(Code::IncompleteBody, "The form ended before its last boundary.")
+            ApiError::new(Code::IncompleteBody, "The body ended before the form's closing boundary.")
         }
-        _ => malformed("The form does not follow RFC 7578."),
+        _ => malformed("The body is not valid multipart/form-data."),
     };
     failure.cause(cause)
 }

@@ -23,7 +23,7 @@ use crate::{
 #[expect(dead_code, reason = "the form is read part by part; this is its shape for the document")]
 struct UploadForm {
     path: schemas::ImagePath,
-    /// The file's length in bytes: for clients whose forms cannot be predicted.
+    /// The file's length in bytes. Declare it if the server answers `multipart_length_mismatch` without it.
     #[schema(minimum = 1)]
     byte_size: Option<u64>,
     file: schemas::FilePart,
@@ -44,13 +44,13 @@ struct Fields {
 
 pub fn operation() -> Operation {
     Operation::new("Images", "uploadImage", "Create an image and upload its file in one request")
-        .description("What remains is the link. Path `competition` is for users whose role is ADMIN or HOST.")
+        .description("Then link the image. Only users whose role is ADMIN or HOST can use the path `competition`.")
         .bearer()
         .form::<UploadForm>(
-            "The fields, then the file: its part comes last, and its `Content-Type` is the image's format.",
+            "Send the fields, and the file as the last part. The part's `Content-Type` is the image's format.",
             json!({ "path": "user-profile", "byteSize": 183_402, "file": "(bytes)" }),
         )
-        .answers::<Uploaded>(StatusCode::CREATED, "The image, with its file.")
+        .answers::<Uploaded>(StatusCode::CREATED, "The image, whose file is uploaded.")
         .refuses(BAD_FORM)
         .refuses(&[
             Code::InvalidRequest,
@@ -121,28 +121,32 @@ impl Fields {
                 }
                 "file" => {
                     let Some(path) = path else {
-                        return Err(unexpected_field("the file came before the field `path`"));
+                        return Err(unexpected_field("The field `path` must come before the file."));
                     };
                     let format = file_format(&field)?;
                     form.begin_file(field)?;
                     return Ok(Self { path, byte_size, format });
                 }
-                _ => return Err(unexpected_field("the fields are `path`, `byteSize` and last `file`, each once")),
+                _ => {
+                    return Err(unexpected_field(
+                        "Send the fields `path`, `byteSize` (optional) and last `file`, each only once.",
+                    ));
+                }
             }
         }
-        Err(ApiError::new(Code::MissingFile, "the form has no part named `file`"))
+        Err(ApiError::new(Code::MissingFile, "The form has no part named `file`."))
     }
 }
 
 fn parse_path(text: &str) -> Result<ImagePath, ApiError> {
     text.parse().map_err(|unknown: upload_domain::UnknownWord| {
-        ApiError::invalid_request(format!("path must be one of {}", unknown.expected))
+        ApiError::invalid_request(format!("`path` must be one of {}.", unknown.expected))
     })
 }
 
 fn parse_byte_size(text: &str, limits: &ImageLimits) -> Result<u64, ApiError> {
     let bytes = text.parse().map_err(|_not_a_number: std::num::ParseIntError| {
-        ApiError::invalid_request("byteSize must be a whole number of bytes")
+        ApiError::invalid_request("`byteSize` must be a whole number of bytes.")
     })?;
     check_length(bytes, None, limits).map(|()| bytes)
 }

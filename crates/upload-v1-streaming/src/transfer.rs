@@ -222,7 +222,10 @@ impl Transfer<'_> {
             Err(error) => error.into(),
             Ok(_etag) => {
                 self.hold.will_write();
-                ApiError::new(Code::StorageUnavailable, "the store answered before it had the whole file")
+                ApiError::new(
+                    Code::StorageUnavailable,
+                    "The image store answered before it had the whole file; try again.",
+                )
             }
         }
     }
@@ -233,7 +236,7 @@ impl Transfer<'_> {
         if found == self.checksum_sha256 {
             return Ok(());
         }
-        let refused = ApiError::new(Code::ChecksumMismatch, "the file's SHA-256 is not the declared one");
+        let refused = ApiError::new(Code::ChecksumMismatch, "The file's SHA-256 does not match the declared one.");
         Err(refused.with_status(StatusCode::BAD_REQUEST))
     }
 }
@@ -277,6 +280,6 @@ fn stored_or_not(answer: Result<String, StorageError>, stored: Stored) -> Result
 }
 
 fn length_mismatch() -> ApiError {
-    let detail = "the file did not end where the request's Content-Length says; declare byteSize before the file";
+    let detail = "The file does not end where the request's Content-Length says; declare byteSize before the file.";
     ApiError::new(Code::MultipartLengthMismatch, detail)
 }

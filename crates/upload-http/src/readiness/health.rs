@@ -71,7 +71,7 @@ struct Liveness {
     status: &'static str,
 }
 
-/// Whether the server should be sent requests.
+/// Whether the server is ready for requests.
 #[derive(Serialize, ToSchema)]
 struct Readiness {
     /// `ready` or `unavailable`.
@@ -90,14 +90,17 @@ struct Checks {
 }
 
 pub(crate) fn live_operation() -> Operation {
-    Operation::new("Operations", "getLiveness", "Ask whether the process answers")
-        .answers::<Liveness>(StatusCode::OK, "It does. Nothing else is asked.")
+    Operation::new("Operations", "getLiveness", "Check that the process answers")
+        .answers::<Liveness>(StatusCode::OK, "The process answers. It checks nothing else.")
 }
 
 pub(crate) fn ready_operation() -> Operation {
-    Operation::new("Operations", "getReadiness", "Ask whether the server should be sent requests")
-        .answers::<Readiness>(StatusCode::OK, "It should.")
-        .answers::<Readiness>(StatusCode::SERVICE_UNAVAILABLE, "It should not: the body says which check fails.")
+    Operation::new("Operations", "getReadiness", "Check whether the server is ready for requests")
+        .answers::<Readiness>(StatusCode::OK, "The server is ready.")
+        .answers::<Readiness>(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The server is not ready; the body says which check fails.",
+        )
         .refuses(&[Code::ShuttingDown])
 }
 
