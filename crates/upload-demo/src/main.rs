@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            upload_demo::say(&format!("upload-demo: the runtime cannot be started: {error}"));
+            upload_demo::say(&format!("upload-demo: cannot start the runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };

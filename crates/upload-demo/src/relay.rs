@@ -73,7 +73,7 @@ impl Entrance {
             let address = listener.local_addr()?;
             std::io::Result::Ok(Self { listener, address })
         };
-        opened.await.context("no port of 127.0.0.1 can be had")
+        opened.await.context("cannot bind a port on 127.0.0.1")
     }
 
     /// Where to go in.

@@ -1,6 +1,6 @@
 //! Ctrl-C and SIGTERM: the first asks to stop, the second does not wait.
 //!
-//! At a hard end nothing is left behind either: Postgres has a supervisor that notices, and the rest is in memory.
+//! Even then nothing is left behind: Postgres has a supervisor that removes it, and the rest is in memory.
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,8 +16,8 @@ pub(crate) struct Stop(CancellationToken);
 impl Stop {
     /// Listens from now on.
     pub(crate) fn on_signals() -> Result<Self> {
-        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let stop = Self(CancellationToken::new());
         let asked = stop.0.clone();
         tokio::spawn(async move {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a file may measure.
+/// The limits on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageLimits {
     /// Largest file, in bytes.
@@ -25,7 +25,7 @@ impl Default for ImageLimits {
 /// overtaken. S3 promises no bound. This is twenty times what the longest request of ours may take without a client's body.
 pub const LATE_WRITE: Duration = Duration::from_secs(10 * 60);
 
-/// The times that must fit together, or an image could be swept while it is being uploaded or linked.
+/// The times that must fit together. Otherwise an image could be swept while it is uploaded or linked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// How long a form may be used.
@@ -55,8 +55,8 @@ impl Default for Timing {
 /// Times that do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "PENDING_TTL ({pending_ttl:?}) must be longer than {needed:?}: a form's life, the longest body and the clock skew \
-     (FORM_TTL + MAX_BODY_TIME + 60 s), and two link leases (90 s), must end before an image is swept"
+    "PENDING_TTL is {pending_ttl:?}; it must be longer than {needed:?}, which is the larger of FORM_TTL + MAX_BODY_TIME + 60 s \
+     (clock skew) and 90 s (two link leases), so that no image is swept while it is uploaded or linked"
 )]
 pub struct TimingError {
     pending_ttl: Duration,

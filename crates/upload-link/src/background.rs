@@ -18,7 +18,7 @@ pub struct Background {
 
 /// The work panicked: a mistake in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the work in the background panicked")]
+#[error("a background task panicked")]
 pub struct Panicked;
 
 impl Background {

@@ -164,11 +164,11 @@ impl Links {
         };
         match read.await {
             Ok(Some(committed)) => {
-                warn!(image.id = %ids(holds), cause = chain(&failure), "the answer to a commit was lost, but the commit took place");
+                warn!(image.id = %ids(holds), cause = chain(&failure), "the answer to a commit was lost, but the commit succeeded");
                 Ok(committed)
             }
             Err(second) if !ended => {
-                warn!(image.id = %ids(holds), cause = chain(&second), "nobody can tell whether a commit took place; a sweep will");
+                warn!(image.id = %ids(holds), cause = chain(&second), "cannot find out whether a commit took place; a sweep will clean up if it did not");
                 Err(failure)
             }
             Ok(None) | Err(_) => {
@@ -184,7 +184,7 @@ impl Links {
     /// sweep deletes it by the row of its attempt ([`upload_persistence::image_attempts`]).
     pub async fn discard(&self, media_key: &str) {
         if let Err(error) = self.storage.delete(media_key).await {
-            warn!(cause = chain(&error), "an object that no image names was not deleted; a sweep will delete it");
+            warn!(cause = chain(&error), "cannot delete an object that no image uses; a sweep will delete it");
         }
     }
 }
@@ -195,7 +195,7 @@ async fn end(connection: &mut Connection, hold: &Hold) -> QueryResult<bool> {
 }
 
 fn not_given_back(hold: &Hold, error: &(dyn Error + 'static)) {
-    warn!(image.id = %hold.image, cause = chain(error), "an image was not given back; its lease will end");
+    warn!(image.id = %hold.image, cause = chain(error), "cannot release an image; it is free again when its lease ends");
 }
 
 fn ids(holds: &[&Hold]) -> String {

@@ -139,7 +139,7 @@ impl Links {
             if let Err(error) = storage.delete(&key).await {
                 warn!(
                     cause = chain(&error),
-                    "the incoming object of a linked image was not deleted; a sweep will delete it"
+                    "cannot delete the incoming object of a linked image; a sweep will delete it"
                 );
             }
         }));

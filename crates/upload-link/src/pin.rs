@@ -115,19 +115,19 @@ impl Links {
                 self.judge(image, &head).map_err(|refusal| LinkError::UploadChanged(Some(refusal)))?
             }
             (Ok(()), Written::Nothing) => {
-                return Err(StorageError::unavailable("the store has not kept its copy").into());
+                return Err(StorageError::unavailable("the store confirmed a copy but does not have it").into());
             }
             (Ok(()), Written::Unknown(error)) => return Err(error.into()),
             (Err(error), Written::Object(head)) => match self.judge(image, &head) {
                 Ok(copy) => {
-                    warn!(image.id = %image.id, cause = chain(&error), "the answer to a copy was lost, but the copy is there");
+                    warn!(image.id = %image.id, cause = chain(&error), "the answer to a copy was lost, but the copy exists");
                     copy
                 }
                 Err(_refusal) => return Err(error.into()),
             },
             (Err(error), Written::Nothing) => return Err(error.into()),
             (Err(error), Written::Unknown(second)) => {
-                warn!(image.id = %image.id, cause = chain(&second), "the store does not say whether the copy is there");
+                warn!(image.id = %image.id, cause = chain(&second), "the store did not say whether the copy exists");
                 return Err(error.into());
             }
         };

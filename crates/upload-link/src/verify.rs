@@ -47,7 +47,7 @@ impl Links {
             Ok(true) => {
                 self.observe(Event::Refused(refusal));
                 if let Err(error) = self.storage.delete(&incoming_key(hold.image())).await {
-                    warn!(image.id = %hold.image(), cause = chain(&error), "a refused upload was not deleted");
+                    warn!(image.id = %hold.image(), cause = chain(&error), "cannot delete a refused upload; a sweep will delete it");
                 }
                 LinkError::Refused(refusal)
             }

@@ -27,15 +27,13 @@ pub(crate) async fn versions(connection: &mut Connection) -> QueryResult<BTreeSe
         Err(error) => error,
     };
     // No statement may name a table that is not there, and diesel-async hides the code of that error: so a second one asks.
-    let table: Option<u32> = match diesel::select(to_regclass("__diesel_schema_migrations"))
-        .get_result(connection)
-        .await
-    {
-        Ok(table) => table,
-        Err(second) => {
-            tracing::debug!(error = &second as &dyn std::error::Error, "The table of migrations cannot be looked up");
-            return Err(failed);
-        }
-    };
+    let table: Option<u32> =
+        match diesel::select(to_regclass("__diesel_schema_migrations")).get_result(connection).await {
+            Ok(table) => table,
+            Err(second) => {
+                tracing::debug!(error = &second as &dyn std::error::Error, "Cannot look up the table of migrations");
+                return Err(failed);
+            }
+        };
     if table.is_some() { Err(failed) } else { Ok(BTreeSet::new()) }
 }

@@ -33,7 +33,7 @@ diesel::define_sql_function! {
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// Every connection is in use, and none came free in time.
-    #[error("no database connection came free in time")]
+    #[error("no database connection became free in time")]
     Overloaded,
     /// The database cannot be reached, went away or took too long; the same may work later.
     #[error("the database is unavailable")]
@@ -88,7 +88,7 @@ impl Database {
             time::sleep(limit).await;
             tracing::error!(
                 limit_ms = limit.as_millis() as u64,
-                "A database connection was in use for too long and is cut off"
+                "A database connection was in use for too long and was closed"
             );
             driver.abort();
         });

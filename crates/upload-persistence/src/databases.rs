@@ -30,7 +30,7 @@ pub async fn run(url: &str, statements: &str) -> Result<Vec<TextRow>, DatabaseEr
     drop(client);
     // Waits for the goodbye, so that the session is gone when this returns.
     if let Ok(Err(error)) = driver.await {
-        tracing::debug!(error = &error as &dyn std::error::Error, "The administering connection ended badly");
+        tracing::debug!(error = &error as &dyn std::error::Error, "The admin connection failed");
     }
     let messages = outcome.map_err(|error| DatabaseError::Unavailable(error.into()))?;
     Ok(messages.iter().filter_map(text_row).collect())

@@ -96,34 +96,34 @@ impl Mode {
     pub(crate) fn fault(&self, error: &CertificateError) -> String {
         match error {
             CertificateError::ExpiredContext { not_after, .. } => {
-                format!("expired on {}; renew it there", date(*not_after))
+                format!("expired on {}; renew it on the server", date(*not_after))
             }
             CertificateError::NotValidYetContext { not_before, .. } => {
                 format!(
-                    "is valid only from {} on; look after this machine's clock, or renew it there",
+                    "is valid only from {} on; check this machine's clock, or renew it on the server",
                     date(*not_before)
                 )
             }
             CertificateError::UnknownIssuer | CertificateError::BadSignature => match self {
                 Self::VerifyFull(Roots::File(_)) => "was not signed by an authority in the file of sslrootcert; \
-                                                     put the certificate of the one that did into it"
+                                                     put the certificate of its authority into that file"
                     .to_owned(),
                 _ => "was signed by an authority that is not among the system's roots; \
                       set sslrootcert to a PEM file with that authority's certificate"
                     .to_owned(),
             },
             CertificateError::NotValidForNameContext { expected, presented } => format!(
-                "is for {} and not for {}; connect by a name that it is for, or give the server one with this name",
+                "is for {} and not for {}; use a name that it is for, or give the server a certificate for this name",
                 names(presented),
                 expected.to_str()
             ),
-            // What `openssl req -x509` makes. webpki's own error is inside, and only its name can be told.
+            // This is a certificate of `openssl req -x509`. webpki's own error is inside, and only its name is visible.
             CertificateError::Other(inner) if format!("{inner:?}").contains("CaUsedAsEndEntity") => {
-                "is an authority's own (CA:TRUE), which may not be a server's too; \
-                 sign another with it for the server, or make it anew with CA:FALSE"
+                "belongs to an authority (CA:TRUE), and a server must not use that; \
+                 sign another certificate for the server with it, or create it again with CA:FALSE"
                     .to_owned()
             }
-            other => format!("cannot be used ({other}); give the server another"),
+            other => format!("cannot be used ({other}); give the server another certificate"),
         }
     }
 }
@@ -172,7 +172,7 @@ fn roots_in(path: &Path) -> Result<RootCertStore, Box<dyn std::error::Error>> {
         roots.add(certificate?)?;
     }
     if roots.is_empty() {
-        return Err("it holds none".into());
+        return Err("it contains no certificate".into());
     }
     Ok(roots)
 }

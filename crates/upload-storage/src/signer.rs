@@ -62,7 +62,7 @@ pub struct PutForm {
 #[derive(Debug, thiserror::Error)]
 pub enum FormError {
     /// The policy would not hold.
-    #[error("the form's policy cannot be signed")]
+    #[error("cannot sign the form's policy")]
     Policy(#[from] PolicyError),
     /// The URL cannot be signed.
     #[error(transparent)]
@@ -156,7 +156,7 @@ impl Signer {
         let expiry = credentials.expiry().map(DateTime::<Utc>::from);
         if let Some(expiry) = expiry.filter(|expiry| expiry.timestamp() <= request.now.timestamp()) {
             // They live by this machine's clock, and not by the one that dates the form.
-            let ended = format!("the signer's credentials ended at {expiry}, before the form was asked for");
+            let ended = format!("the signer's credentials expired at {expiry}, before the form was requested");
             return Err(StorageError::unavailable(ended).into());
         }
         let expires_at = expiry.map_or(request.expires_at, |expiry| expiry.min(request.expires_at));

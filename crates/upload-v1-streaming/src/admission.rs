@@ -32,7 +32,7 @@ pub struct AdmissionLimits {
 
 /// No room: the client should come back later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more uploads at once than this server takes")]
+#[error("more uploads at the same time than this server accepts")]
 pub struct Overloaded;
 
 /// The doors of one server; all its workers share it.

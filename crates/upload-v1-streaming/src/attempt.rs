@@ -85,7 +85,7 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.answered && !self.shutdown.has_begun() && !std::thread::panicking() {
             // The boundary does not see a request that actix dropped.
-            info!(image.id = %self.image, status = 499, code = "client_disconnected", "the client went away");
+            info!(image.id = %self.image, status = 499, code = "client_disconnected", "the client disconnected");
         }
         let Some(upload) = self.upload.take() else { return };
         let background = upload.links.background.clone();
@@ -115,7 +115,7 @@ impl Upload {
                 Err(error)
             }
             Written::Unknown(second) => {
-                warn!(image.id = %self.hold.image(), cause = chain(&second), "the store does not answer; a sweep deletes what is left");
+                warn!(image.id = %self.hold.image(), cause = chain(&second), "the store did not say whether the object exists; a sweep will delete it");
                 self.links.give_back(&self.hold).await;
                 Err(error)
             }

@@ -14,7 +14,7 @@ use crate::{
     V1,
     attempt::Attempt,
     form::{BAD_FORM, Form, FormRequest, unexpected_field},
-    receive::{Reception, receive},
+    transfer::Transfer,
 };
 
 /// What is sent.
@@ -97,14 +97,19 @@ pub async fn stream_upload(
         let mut connection = database.connection().await?;
         images::insert_pending(&mut connection, &new).await?.ok_or_else(ApiError::forbidden)
     };
-    let reception = Reception {
-        attempt: Attempt::begin(&shared, attempt, inserted).await?,
+    let attempt = Attempt::begin(&shared, attempt, inserted).await?;
+    let transfer = Transfer {
+        shared: &shared,
+        v1: &v1,
+        storage: &storage,
+        turn: &turn,
+        hold: attempt.hold()?,
+        check_length: &check_length,
         format,
         declared_bytes: byte_size,
         checksum_sha256: None,
-        check_length: &check_length,
     };
-    let (image, _stored) = receive(reception, &turn, &mut form, file_bytes, &shared, &v1, &storage).await?;
+    let (image, _stored) = transfer.receive(attempt, &mut form, file_bytes).await?;
     Ok(HttpResponse::Created().json(Uploaded { image_entity: ImageEntity::from(&image) }))
 }
 

@@ -61,10 +61,10 @@ impl Ticket {
 #[derive(Debug, thiserror::Error)]
 pub enum TicketError {
     /// Its time is over.
-    #[error("the form has expired; ask for a new one")]
+    #[error("the form has expired")]
     Expired,
     /// It was not signed here, or was changed since.
-    #[error("the ticket is not one of this server's")]
+    #[error("the ticket is missing, was changed or was not signed by this server")]
     Invalid(#[source] jsonwebtoken::errors::Error),
 }
 

@@ -31,8 +31,8 @@ use crate::{
     V1,
     attempt::Attempt,
     form::{BAD_FORM, Form, FormRequest},
-    receive::{Reception, receive},
     ticket::{Ticket, TicketError, TicketKey},
+    transfer::Transfer,
 };
 
 /// The status that every form asks for.
@@ -105,14 +105,19 @@ pub async fn ticket_upload(
     let attempt = AttemptId::from(Uuid::now_v7());
     let claimed =
         claim(shared.database.clone(), ticket.image, attempt, v1.attempt_time(&shared), shared.timing.link_cutoff());
-    let reception = Reception {
-        attempt: Attempt::begin(&shared, attempt, claimed).await?,
+    let attempt = Attempt::begin(&shared, attempt, claimed).await?;
+    let transfer = Transfer {
+        shared: &shared,
+        v1: &v1,
+        storage: &storage,
+        turn: &turn,
+        hold: attempt.hold()?,
+        check_length: &check_length,
         format: ticket.format,
         declared_bytes: ticket.exact_bytes(),
         checksum_sha256: ticket.checksum_sha256,
-        check_length: &check_length,
     };
-    let (_image, stored) = receive(reception, &turn, &mut form, file_bytes, &shared, &v1, &storage).await?;
+    let (_image, stored) = transfer.receive(attempt, &mut form, file_bytes).await?;
     Ok(post_response(&ticket, &stored.etag, &shared))
 }
 

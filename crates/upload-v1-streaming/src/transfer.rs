@@ -5,19 +5,22 @@
 //! its last byte stores nothing. A file within the inspected head needs no prediction, and a form whose end
 //! cannot be predicted is held in memory, under a budget of its own.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use actix_web::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
-use upload_domain::{Dimensions, HEAD_BYTES, ImageFormat, ImageLimits, Refusal, Sha256Checksum, inspect};
-use upload_http::{ApiError, Code};
+use tracing::info;
+use upload_domain::{Dimensions, HEAD_BYTES, ImageFormat, Refusal, Sha256Checksum, inspect};
+use upload_http::{ApiError, Code, Shared};
 use upload_link::Hold;
+use upload_persistence::images::Image;
 use upload_storage::{Storage, StorageError};
 
 use crate::{
-    admission::Admission,
+    Turn, V1,
+    attempt::Attempt,
     form::Form,
     upload_body::{UploadWriter, WriteError, upload_body},
 };
@@ -27,20 +30,18 @@ const LEAST_HEAD_BYTES: usize = 512;
 
 /// What a transfer needs besides the form.
 pub struct Transfer<'a> {
+    /// The data of both servers, with the limits on images.
+    pub shared: &'a Shared,
+    /// V1's own data, with the memory budget for forms of unknown length.
+    pub v1: &'a V1,
     /// The worker's own connections to the store.
     pub storage: &'a Storage,
-    /// The budget for forms of unknown length.
-    pub admission: &'a Admission,
-    /// What any image may measure.
-    pub limits: &'a ImageLimits,
-    /// The route's own answer to a file of a length that it does not take.
+    /// The upload's turn, perhaps with memory for a file that must be buffered.
+    pub turn: &'a Turn,
+    /// The hold of the attempt, with the media key to write.
+    pub hold: Hold,
+    /// The route's own check of the file's length.
     pub check_length: &'a dyn Fn(u64) -> Result<(), ApiError>,
-    /// The longest that the store may take nothing, or keep its answer back.
-    pub storage_timeout: Duration,
-    /// Whose media key is written.
-    pub hold: &'a Hold,
-    /// Whether the budget has set room aside for a file that is held.
-    pub has_room: bool,
     /// The declared format.
     pub format: ImageFormat,
     /// The declared length, in bytes.
@@ -91,8 +92,24 @@ impl From<Refusal> for TransferError {
 }
 
 impl Transfer<'_> {
-    /// Brings the file to the store; `file_bytes` is its length as the form implies it, if it does.
-    pub async fn run(&self, form: &mut Form, file_bytes: Option<u64>) -> Result<Stored, TransferError> {
+    /// Brings the file to the store and its facts to the row of `attempt`, which must be the one of the hold. `file_bytes` is the
+    /// file's length, if the form implies it.
+    pub async fn receive(
+        &self,
+        attempt: Attempt,
+        form: &mut Form,
+        file_bytes: Option<u64>,
+    ) -> Result<(Image, Stored), ApiError> {
+        let started = Instant::now();
+        let outcome = self.store(form, file_bytes).await;
+        let (image, stored) = attempt.finish(outcome).await?;
+        self.v1.metrics.received(stored.way, stored.byte_size);
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        info!(image.id = %image.id, size_bytes = stored.byte_size, duration_ms, way = stored.way, "image uploaded");
+        Ok((image, stored))
+    }
+
+    async fn store(&self, form: &mut Form, file_bytes: Option<u64>) -> Result<Stored, TransferError> {
         match file_bytes {
             Some(length) if length > HEAD_BYTES as u64 => self.stream(form, length).await,
             _ => self.buffer(form).await,
@@ -103,7 +120,7 @@ impl Transfer<'_> {
     async fn stream(&self, form: &mut Form, length: u64) -> Result<Stored, TransferError> {
         let (head, dimensions) = self.judge_head(form, length).await?;
         let media_key = self.hold.media_key();
-        let (writer, body) = upload_body(length, self.storage_timeout);
+        let (writer, body) = upload_body(length, self.v1.storage_timeout);
         let mut put = std::pin::pin!(self.storage.put_stream(&media_key, self.format, length, body));
         let fed = tokio::select! {
             biased;
@@ -116,7 +133,7 @@ impl Transfer<'_> {
             Err(FeedError::Transfer(error)) => return Err(error),
         }
         let answer =
-            timeout(self.storage_timeout, put).await.unwrap_or_else(|elapsed| Err(StorageError::timeout(elapsed)));
+            timeout(self.v1.storage_timeout, put).await.unwrap_or_else(|elapsed| Err(StorageError::timeout(elapsed)));
         stored_or_not(answer, Stored { byte_size: length, dimensions, etag: String::new(), way: "streamed" })
     }
 
@@ -131,7 +148,7 @@ impl Transfer<'_> {
                 continue;
             }
             let seen = &head[..head.len().min(HEAD_BYTES)];
-            match inspect(seen, length, self.declared_bytes, self.format, self.limits) {
+            match inspect(seen, length, self.declared_bytes, self.format, &self.shared.limits) {
                 Ok(dimensions) => return Ok((head.freeze(), dimensions)),
                 // Twice as much next time, so that a file in tiny chunks is not judged at each.
                 Err(Refusal::HeaderTooLong) if seen.len() < HEAD_BYTES => enough = HEAD_BYTES.min(2 * head.len()),
@@ -172,7 +189,7 @@ impl Transfer<'_> {
     /// Holds a file that is no longer than the head, or whose length nobody knows until it has ended. Beyond the head it
     /// needs room in the budget.
     async fn buffer(&self, form: &mut Form) -> Result<Stored, TransferError> {
-        let max_bytes = self.limits.max_image_bytes;
+        let max_bytes = self.shared.limits.max_image_bytes;
         // Only a file that is longer than the head by the line end that its form leaves out gets here without.
         let mut room = None;
         let mut total_bytes = 0;
@@ -183,8 +200,8 @@ impl Transfer<'_> {
             if total_bytes > max_bytes {
                 return Err(ApiError::payload_too_large(max_bytes).into());
             }
-            if total_bytes > HEAD_BYTES as u64 && !self.has_room && room.is_none() {
-                room = Some(self.admission.buffer(max_bytes).await.map_err(crate::overloaded)?);
+            if total_bytes > HEAD_BYTES as u64 && self.turn.room.is_none() && room.is_none() {
+                room = Some(self.v1.admission.buffer(max_bytes).await.map_err(crate::overloaded)?);
             }
             while !chunk.is_empty() {
                 let taken = chunk.split_to(chunk.len().min(HEAD_BYTES - block.len()));
@@ -206,7 +223,7 @@ impl Transfer<'_> {
         let byte_size = blocks.iter().map(|block| block.len() as u64).sum();
         (self.check_length)(byte_size)?;
         let head = blocks.first().map(Bytes::as_ref).unwrap_or_default();
-        let dimensions = inspect(head, byte_size, self.declared_bytes, self.format, self.limits)?;
+        let dimensions = inspect(head, byte_size, self.declared_bytes, self.format, &self.shared.limits)?;
         self.check_digest(
             self.checksum_sha256
                 .map(|_declared| blocks.iter().fold(Sha256::new(), |digest, block| digest.chain_update(block))),

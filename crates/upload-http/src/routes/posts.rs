@@ -103,9 +103,7 @@ pub(super) fn show_operation() -> Operation {
 
 pub(super) fn delete_operation() -> Operation {
     Operation::new(TAG, "deletePost", "Delete your own post")
-        .description(
-            "The server no longer serves its images. A bucket URL that a client has kept may still work.",
-        )
+        .description("The server no longer serves its images. A bucket URL that a client has kept may still work.")
         .bearer()
         .answers_with(StatusCode::NO_CONTENT, Response::new("Deleted."))
         .refuses(&[Code::PostNotFound])
