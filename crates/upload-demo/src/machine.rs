@@ -21,7 +21,7 @@ use crate::{
     stop::Stop,
 };
 
-/// How long uploads in flight may go on at the end, in seconds.
+/// How long running uploads may continue at the end, in seconds.
 const SHUTDOWN_SECONDS: u64 = 5;
 /// How long a server's work after its answer may take.
 const BACKGROUND_LIMIT: Duration = Duration::from_secs(10);
@@ -175,7 +175,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Ends when a server ends by itself, which is always a failure.
+    /// Waits until a server ends without being asked to, which is always a failure.
     pub(crate) async fn a_server_ends(&mut self) -> Result<()> {
         let ended = tokio::select! {
             ended = &mut self.v1.task => ended,
@@ -210,7 +210,7 @@ impl ServerName {
     /// Both of them.
     pub const ALL: [Self; 2] = [Self::V1, Self::V2];
 
-    /// As the table has it.
+    /// The name in the table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::V1 => "V1",

@@ -1,4 +1,4 @@
-//! The binary: reads its flags, runs the demo, says how it went by the exit code.
+//! The binary: reads its flags, runs the demo, and sets the exit code.
 
 use std::{process::ExitCode, time::Duration};
 

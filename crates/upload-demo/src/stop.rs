@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The exit code of a process that did not wait for its end, as shells have it for Ctrl-C.
+/// The exit code after a second signal; shells use it for Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
 /// Whether somebody has asked to stop.

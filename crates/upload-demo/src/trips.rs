@@ -18,7 +18,7 @@ use crate::{
 pub(crate) const PHOTOGRAPH: &[u8] = include_bytes!("../photographs/astronaut.jpg");
 /// The size of the large file, in bytes.
 const LARGE_BYTES: usize = 5_000_000;
-/// What its bytes follow from.
+/// The seed from which its bytes are made.
 const LARGE_SEED: u64 = 3;
 
 /// How a file is sent.

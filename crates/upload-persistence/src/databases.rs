@@ -15,7 +15,7 @@ pub async fn create(admin_url: &str, name: &str, template: Option<&str>) -> Resu
     run(admin_url, &format!("CREATE DATABASE {}{template}", quoted(name))).await.map(|_no_rows| ())
 }
 
-/// Removes the database `name`, if it is there, and cuts off whoever is connected to it.
+/// Removes the database `name`, if it exists, and closes all connections to it.
 pub async fn drop_with_force(admin_url: &str, name: &str) -> Result<(), DatabaseError> {
     run(admin_url, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name))).await.map(|_no_rows| ())
 }

@@ -1,4 +1,4 @@
-//! Objects: how bytes get in, are looked at, promoted and removed.
+//! Objects: store, read, promote and delete them.
 
 use aws_sdk_s3::{
     primitives::{ByteStream, SdkBody},
@@ -19,7 +19,7 @@ use crate::{
     url_signer::encode_key,
 };
 
-/// Media keys are never written twice, so what was fetched once stays true.
+/// Media keys are never written twice, so a cached copy stays correct.
 const CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
 /// Shown in place, under no name that a client chose.
 const CONTENT_DISPOSITION: &str = "inline";
@@ -33,9 +33,9 @@ pub struct Head {
     pub bytes: Bytes,
     /// The whole object's length, in bytes.
     pub total_bytes: u64,
-    /// Its Content-Type, as whoever put it said.
+    /// Its Content-Type, as set by the client that stored it.
     pub content_type: Option<String>,
-    /// The version, with its quotation marks; empty for an empty object, whose ETag a refused range does not tell.
+    /// The ETag, with its quotation marks. Empty for an empty object, because the answer to a refused range has no ETag.
     pub etag: String,
 }
 

@@ -17,7 +17,7 @@ use crate::{
     url_signer::{UrlError, UrlSigner},
 };
 
-/// What a form shall allow.
+/// What a form allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormRequest {
     /// Whose incoming key may be written.
@@ -28,11 +28,11 @@ pub struct FormRequest {
     pub min_bytes: u64,
     /// Largest file, in bytes.
     pub max_bytes: u64,
-    /// The only content, where it was declared. Not every store checks it: link verifies it again.
+    /// The declared SHA-256. Not every store checks it, so a link verifies it again.
     pub checksum_sha256: Option<Sha256Checksum>,
     /// The time of signing.
     pub now: DateTime<Utc>,
-    /// When the form ends, rounded down to a whole second; the store's clock judges.
+    /// When the form expires, rounded down to a whole second. The store's clock decides.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -61,7 +61,7 @@ pub struct PutForm {
 /// Why a form cannot be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum FormError {
-    /// The policy would not hold.
+    /// The policy is not valid.
     #[error("cannot sign the form's policy")]
     Policy(#[from] PolicyError),
     /// The URL cannot be signed.
@@ -83,8 +83,8 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Opens the signer's key, for the bucket of `storage`; temporary credentials are fetched in no more than ten seconds.
-    /// Whether it has another role, too, [`Storage::check_distinct`](crate::Storage::check_distinct) says: both may be opened at once.
+    /// Opens the signer's key, for the bucket of `storage`. Fetching temporary credentials takes at most ten seconds.
+    /// [`Storage::check_distinct`](crate::Storage::check_distinct) checks that the key has no other role, so both can be opened concurrently.
     ///
     /// # Errors
     /// [`SettingsError`] when there are no credentials, or the bucket cannot stand in a URL.
@@ -155,7 +155,7 @@ impl Signer {
         let credentials = self.key.credentials(wanted).await?;
         let expiry = credentials.expiry().map(DateTime::<Utc>::from);
         if let Some(expiry) = expiry.filter(|expiry| expiry.timestamp() <= request.now.timestamp()) {
-            // They live by this machine's clock, and not by the one that dates the form.
+            // Their expiry follows this machine's clock, not the one that sets the form's date.
             let ended = format!("the signer's credentials expired at {expiry}, before the form was requested");
             return Err(StorageError::unavailable(ended).into());
         }

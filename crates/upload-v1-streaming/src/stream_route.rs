@@ -17,7 +17,7 @@ use crate::{
     transfer::Transfer,
 };
 
-/// What is sent.
+/// The form that a client sends.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the form is read part by part; this is its shape for the document")]
@@ -64,7 +64,7 @@ pub fn operation() -> Operation {
         .database()
 }
 
-/// Takes one image. The caller's token is judged before anything of the body is read.
+/// Takes one image. The caller's token is checked before the body is read.
 pub async fn stream_upload(
     request: HttpRequest,
     caller: Caller,

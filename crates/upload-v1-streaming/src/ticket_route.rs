@@ -58,7 +58,7 @@ pub fn operation() -> Operation {
         )
         .content("application/xml", Content::new(Some(schemas::text())));
     Operation::new("Images", "uploadWithForm", "Upload an image's file with the form that the server issued for it")
-        .description("The form's `url` points here, so a client does not build this URL itself. No token is needed: whoever has the form can upload.")
+        .description("The form's `url` points here, so a client does not build this URL itself. No token is needed: anyone who has the form can upload.")
         .form::<TicketForm>(
             "Send the form's fields unchanged, and the file as the last part.",
             json!({
@@ -83,7 +83,7 @@ pub fn operation() -> Operation {
         .database()
 }
 
-/// Takes the file of one form. There is no caller: whoever holds the form may upload, as in S3.
+/// Takes the file of one form. It needs no token: anyone who has the form can upload, as in S3.
 pub async fn ticket_upload(
     request: HttpRequest,
     payload: web::Payload,
@@ -93,7 +93,7 @@ pub async fn ticket_upload(
 ) -> Result<HttpResponse, ApiError> {
     let form = FormRequest::check(&request, shared.limits.max_image_bytes)?;
     let held_bytes = form.held_bytes(shared.limits.max_image_bytes);
-    // Without a caller's token, the head of the form comes first: whoever has no ticket takes nobody's turn.
+    // There is no token to check, so the form's head is read first: without a valid ticket, an upload gets no turn.
     let mut form = form.open(&request, payload, v1.body_limits(&shared)).await?;
     let ticket = read_fields(&mut form, &v1.ticket_key, shared.database_now()).await?;
     let turn = v1.enter(&shared, held_bytes).await?;
@@ -121,7 +121,7 @@ pub async fn ticket_upload(
     Ok(post_response(&ticket, &stored.etag, &shared))
 }
 
-/// Takes the image's row for this upload, or says why it cannot be had.
+/// Takes the image's row for this upload, or says why it is not available.
 async fn claim(
     database: Database,
     image: ImageId,

@@ -1,9 +1,9 @@
 //! How a file's bytes travel from a form to the store: streamed where the length is known, buffered where it is not.
 //!
-//! Streaming is one PUT of exact length with a window between client and store. Its last bytes leave only when the
-//! parser has proven that the file ended where it was predicted to, and that the form ends with it: a PUT that lacks
-//! its last byte stores nothing. A file within the inspected head needs no prediction, and a form whose end
-//! cannot be predicted is held in memory, under a budget of its own.
+//! Streaming is one PUT of exact length with a window between client and store. Its last bytes are sent only after the
+//! parser has proven that the file ends where it was predicted to, and that the form ends with it. A PUT without its last
+//! byte stores nothing. A file that fits into the inspected head needs no prediction. A form whose end cannot be predicted
+//! is buffered in memory, within a budget.
 
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ use crate::{
     upload_body::{UploadWriter, WriteError, upload_body},
 };
 
-/// How much of a file is judged at first, in bytes.
+/// How much of a file is inspected at first, in bytes.
 const LEAST_HEAD_BYTES: usize = 512;
 
 /// What a transfer needs besides the form.
@@ -50,7 +50,7 @@ pub struct Transfer<'a> {
     pub checksum_sha256: Option<Sha256Checksum>,
 }
 
-/// A file that the store has.
+/// A file that is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// Its length.
@@ -63,18 +63,18 @@ pub struct Stored {
     pub way: &'static str,
 }
 
-/// Why a file was not stored, or is not known to be.
+/// Why a file was not stored, or may not be stored.
 #[derive(Debug)]
 pub enum TransferError {
-    /// Its content may not be kept.
+    /// Its content is refused.
     Refused(Refusal),
     /// Something else.
     Failed(ApiError),
-    /// The store had the whole file but did not say that it kept it.
+    /// The store received the whole file but did not confirm it.
     Unknown {
         /// What the store said instead.
         error: StorageError,
-        /// What it would have kept.
+        /// The file that it may have stored.
         stored: Stored,
     },
 }
@@ -137,8 +137,8 @@ impl Transfer<'_> {
         stored_or_not(answer, Stored { byte_size: length, dimensions, etag: String::new(), way: "streamed" })
     }
 
-    /// Reads as much of the file as it takes to judge it: nearly always its first chunk, at most [`HEAD_BYTES`] and the
-    /// chunk that completes them.
+    /// Reads as much of the file as the inspection needs: nearly always the first chunk, at most [`HEAD_BYTES`] and the chunk
+    /// that completes them.
     async fn judge_head(&self, form: &mut Form, length: u64) -> Result<(Bytes, Dimensions), TransferError> {
         let mut head = BytesMut::new();
         let mut enough = LEAST_HEAD_BYTES;
@@ -150,7 +150,7 @@ impl Transfer<'_> {
             let seen = &head[..head.len().min(HEAD_BYTES)];
             match inspect(seen, length, self.declared_bytes, self.format, &self.shared.limits) {
                 Ok(dimensions) => return Ok((head.freeze(), dimensions)),
-                // Twice as much next time, so that a file in tiny chunks is not judged at each.
+                // Twice as much next time, so that a file in tiny chunks is not inspected after each one.
                 Err(Refusal::HeaderTooLong) if seen.len() < HEAD_BYTES => enough = HEAD_BYTES.min(2 * head.len()),
                 Err(refusal) => return Err(refusal.into()),
             }
@@ -159,8 +159,8 @@ impl Transfer<'_> {
         Err(length_mismatch().into())
     }
 
-    /// Hands the file on as it comes, and vouches for it only when the form has ended as predicted. Dropping `writer`
-    /// before that fails the PUT.
+    /// Passes the file on as it arrives, and completes it only when the form has ended as predicted. Dropping `writer` before
+    /// that makes the PUT fail.
     async fn feed(&self, form: &mut Form, head: Bytes, length: u64, writer: UploadWriter) -> Result<(), FeedError> {
         let mut digest = self.checksum_sha256.map(|_declared| Sha256::new());
         let mut seen_bytes = 0;
@@ -186,11 +186,11 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Holds a file that is no longer than the head, or whose length nobody knows until it has ended. Beyond the head it
-    /// needs room in the budget.
+    /// Buffers a file that is no longer than the head, or whose length is unknown until it ends. If it is longer than the
+    /// head, it needs memory from the budget.
     async fn buffer(&self, form: &mut Form) -> Result<Stored, TransferError> {
         let max_bytes = self.shared.limits.max_image_bytes;
-        // Only a file that is longer than the head by the line end that its form leaves out gets here without.
+        // One case has no reserved memory: the form has no final line break, and makes the file longer than the head.
         let mut room = None;
         let mut total_bytes = 0;
         let mut blocks = Vec::new();
@@ -218,7 +218,7 @@ impl Transfer<'_> {
         self.store_buffered(blocks).await
     }
 
-    /// Stores a file that is here as a whole; its first block is the head.
+    /// Stores a file that is completely in memory; its first block is the head.
     async fn store_buffered(&self, blocks: Vec<Bytes>) -> Result<Stored, TransferError> {
         let byte_size = blocks.iter().map(|block| block.len() as u64).sum();
         (self.check_length)(byte_size)?;
@@ -233,7 +233,8 @@ impl Transfer<'_> {
         stored_or_not(answer, Stored { byte_size, dimensions, etag: String::new(), way: "buffered" })
     }
 
-    /// A PUT that was answered before its last slice had left. Nothing can have been stored, but a store that says so is not believed.
+    /// The error for a PUT that was answered before its last slice was sent. Nothing can have been stored; if the store claims success
+    /// all the same, the attempt counts as having written.
     fn early_answer(&self, answer: Result<String, StorageError>) -> ApiError {
         match answer {
             Err(error) => error.into(),
@@ -261,7 +262,7 @@ impl Transfer<'_> {
 /// Why a body was not written to its end.
 enum FeedError {
     Transfer(TransferError),
-    /// The PUT has ended: what it says is the reason.
+    /// The PUT has ended; its result is the reason.
     Closed,
 }
 
@@ -286,8 +287,8 @@ impl From<WriteError> for FeedError {
     }
 }
 
-/// What the store's answer to a whole file means. After a refusal it is not worth a look whether the object is there: an attempt before
-/// a retry may have stored it all the same, but then it is the sweep's.
+/// The meaning of the store's answer to a whole file. After a refusal the object is not looked for: a try before a retry may have stored
+/// it, but then a sweep deletes it.
 fn stored_or_not(answer: Result<String, StorageError>, stored: Stored) -> Result<Stored, TransferError> {
     match answer {
         Ok(etag) => Ok(Stored { etag, ..stored }),
