@@ -144,8 +144,8 @@ pub async fn release(connection: &mut Connection, id: ImageId, attempt: AttemptI
     Ok(ended.held)
 }
 
-/// Records why a body was refused, for every later link, and ends the attempt. `false` where the attempt did not hold the image
-/// any more.
+/// Records why a body was refused, for every later link, and ends the attempt. `false` if the attempt no longer held the
+/// image.
 pub async fn refuse(
     connection: &mut Connection,
     id: ImageId,

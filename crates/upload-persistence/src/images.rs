@@ -162,7 +162,7 @@ pub struct Doomed {
 /// How long a sweep may keep a row before another sweep may take it over.
 pub const SWEEP_LEASE: Duration = Duration::from_secs(45);
 
-/// Adds a pending image, and the attempt of the upload that begins with it. `None` where the user is not ACTIVE with a role that may
+/// Adds a pending image, and the attempt of the upload that begins with it. `None` if the user is not ACTIVE, or has no role that may
 /// create images for this path.
 pub async fn insert_pending(connection: &mut Connection, new: &NewImage) -> QueryResult<Option<Image>> {
     let attempt = new.upload.map(|upload| upload.attempt);

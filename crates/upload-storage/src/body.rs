@@ -27,7 +27,7 @@ pub(crate) enum BodyError {
     /// It ends before the announced length.
     #[error("the body is shorter than announced")]
     TooShort,
-    /// A retry found that an earlier attempt had taken bytes, or an attempt that a retry has replaced was polled again.
+    /// An earlier attempt had already taken bytes when a retry began, or a replaced attempt was polled again.
     #[error("the body has begun to flow and cannot be sent again")]
     Taken,
 }

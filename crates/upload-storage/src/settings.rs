@@ -420,11 +420,13 @@ mod tests {
     async fn half_a_key_and_a_key_with_a_profile_are_refused() {
         type Spoil = fn(&mut Command);
         let cases: [(&str, Spoil); 10] = [
-            ("S3_SECRET_ACCESS_KEY must be set, since S3_ACCESS_KEY_ID is", |all| all.storage.secret_access_key = None),
-            ("S3_ACCESS_KEY_ID must be set, since S3_SECRET_ACCESS_KEY is", |all| {
+            ("S3_SECRET_ACCESS_KEY must be set, because S3_ACCESS_KEY_ID is set", |all| {
+                all.storage.secret_access_key = None
+            }),
+            ("S3_ACCESS_KEY_ID must be set, because S3_SECRET_ACCESS_KEY is set", |all| {
                 all.storage.access_key_id = Some(String::new());
             }),
-            ("S3_ACCESS_KEY_ID must be set, since S3_SESSION_TOKEN is", |all| {
+            ("S3_ACCESS_KEY_ID must be set, because S3_SESSION_TOKEN is set", |all| {
                 (all.storage.access_key_id, all.storage.secret_access_key) = (None, None);
             }),
             (
@@ -440,7 +442,7 @@ mod tests {
                     all.storage.profile = Some("server".to_owned());
                 },
             ),
-            ("S3_READER_SECRET_ACCESS_KEY must be set, since S3_READER_ACCESS_KEY_ID is", |all| {
+            ("S3_READER_SECRET_ACCESS_KEY must be set, because S3_READER_ACCESS_KEY_ID is set", |all| {
                 all.storage.reader_secret_access_key = None;
             }),
             (

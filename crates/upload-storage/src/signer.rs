@@ -1,5 +1,5 @@
-//! The forms that clients upload with. The time comes in as an argument; nothing is sent but, now and then, a question for newer
-//! credentials. A form never outlives the credentials that signed it: a store refuses it from then on.
+//! The forms that clients upload with. The time is an argument. Signing sends nothing, except that it sometimes fetches newer
+//! credentials. A form never outlives the credentials that signed it, because a store would refuse it from then on.
 //!
 //! The POST form is the portable one, which every store we know accepts: one `eq` condition for each field, the bucket among them, and a
 //! size range. There is no `starts-with`, no `${filename}` and no redirect.
@@ -100,8 +100,8 @@ impl Signer {
     /// A form for `multipart/form-data` that writes the image's incoming key.
     ///
     /// # Errors
-    /// [`FormError::Policy`] for a form that has expired, would live for over a week, or allows no size; [`FormError::Storage`] when the
-    /// signer's credentials have ended.
+    /// [`FormError::Policy`] for a form that has expired, would be valid for over a week, or allows no size; [`FormError::Storage`] when
+    /// the signer's credentials have expired.
     pub async fn post_form(&self, request: &FormRequest) -> Result<PostForm, FormError> {
         let (credentials, expires_at) = self.credentials(request).await?;
         let mut policy = PostPolicy::new(expires_at.into())
@@ -119,8 +119,8 @@ impl Signer {
     /// A PUT that writes the image's incoming key, with type, length and declared checksum signed.
     ///
     /// # Errors
-    /// [`FormError::SizeNotExact`] unless smallest and largest size are one; [`PolicyError::Expired`] or [`PolicyError::TooLong`] for a
-    /// life that cannot be signed; [`FormError::Storage`] when the signer's credentials have ended.
+    /// [`FormError::SizeNotExact`] unless smallest and largest size are equal; [`PolicyError::Expired`] or [`PolicyError::TooLong`] for a
+    /// lifetime that cannot be signed; [`FormError::Storage`] when the signer's credentials have expired.
     pub async fn put_form(&self, request: &FormRequest) -> Result<PutForm, FormError> {
         if request.min_bytes != request.max_bytes {
             return Err(FormError::SizeNotExact);
@@ -149,7 +149,7 @@ impl Signer {
         Ok(PutForm { url, headers, expires_at })
     }
 
-    /// What to sign with, and when the form must end at the latest, in whole seconds: stores know no others.
+    /// The credentials, and the latest time at which the form must expire, in whole seconds because stores ignore fractions.
     async fn credentials(&self, request: &FormRequest) -> Result<(Credentials, DateTime<Utc>), FormError> {
         let wanted = (request.expires_at - request.now).to_std().unwrap_or_default();
         let credentials = self.key.credentials(wanted).await?;

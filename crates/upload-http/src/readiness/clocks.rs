@@ -141,7 +141,7 @@ impl Difference {
 }
 
 impl fmt::Display for Difference {
-    /// Such as "the store's clock is 40 s ahead of the application's and the database's": the odd one first, where two agree.
+    /// For example "the store's clock is 40 s ahead of the application's and the database's". If two clocks agree, the third comes first.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = (self.by.num_milliseconds() + 500) / 1000;
         let Self { odd, direction, other, .. } = self;
