@@ -1,4 +1,4 @@
-//! Where a form is sent. The parts are checked once, here, so that neither the URL nor the credential scope can be bent by one of them.
+//! The bucket that receives a form. Its parts are checked once, here, so that no part can change the rest of the URL or the credential scope.
 
 use crate::PolicyError;
 

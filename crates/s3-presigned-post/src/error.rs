@@ -1,20 +1,20 @@
-//! Why a form was not signed. Every case is one that a store would refuse, or worse, read otherwise than it was meant.
+//! Why a form was not signed. In each case a store would refuse the form or, worse, understand it differently.
 
 /// Why a policy cannot be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
     /// The endpoint is not an `http` or `https` URL of a host, with at most a path.
-    #[error("`{0}` is no endpoint: expected http(s)://host[:port][/path] without user, query or fragment")]
+    #[error("`{0}` is not an endpoint: expected http(s)://host[:port][/path] without user, query or fragment")]
     Endpoint(String),
     /// The bucket's name has characters that no bucket has, or that cannot stand in a host name.
-    #[error("`{0}` is no bucket name for this style of URL")]
+    #[error("`{0}` is not a valid bucket name for this style of URL")]
     BucketName(String),
     /// The region is empty or has a character that would break the credential scope.
-    #[error("`{0}` is no region")]
+    #[error("`{0}` is not a valid region")]
     Region(String),
     /// A form field's name is empty or has characters other than ASCII letters, digits, `-` and `_`.
-    #[error("`{0}` is no name of a form field")]
+    #[error("`{0}` is not a valid name of a form field")]
     FieldName(String),
     /// The field is written by signing itself, or carries the file.
     #[error("the field `{0}` is set by signing and cannot be set by hand")]

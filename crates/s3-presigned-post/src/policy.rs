@@ -73,7 +73,7 @@ impl PostPolicy {
     }
 
     /// The field must begin with the prefix; an empty prefix allows anything. The form does not carry the field unless
-    /// [`field`](Self::field) adds it: whoever sends the form puts it before `file`.
+    /// [`field`](Self::field) adds it; the client puts it before `file`.
     pub fn starts_with(mut self, field: impl Into<String>, prefix: impl Into<String>) -> Self {
         self.conditions.push(Condition { operator: Operator::StartsWith, field: field.into(), value: prefix.into() });
         self
@@ -100,7 +100,7 @@ impl PostPolicy {
 
     /// Signs the policy at the time `now`, with credentials of any kind; a session token becomes a field of its own.
     ///
-    /// The form dies with the credentials, if those expire first: their expiry is not looked at.
+    /// If the credentials expire first, the form stops working with them. This function does not check their expiry.
     ///
     /// # Errors
     /// [`PolicyError`], for a policy that has expired, or that stores would refuse or read in more than one way.
@@ -191,7 +191,7 @@ impl Condition {
     }
 }
 
-/// Refuses names that are no names, that signing writes itself, or that come twice.
+/// Refuses names that are not valid, that signing writes itself, or that appear twice.
 fn check_names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), PolicyError> {
     let mut seen: Vec<String> = Vec::new();
     for name in names {
@@ -227,7 +227,7 @@ fn check_coverage(fields: &[(String, String)], conditions: &[Condition]) -> Resu
     Ok(())
 }
 
-/// A signed form: whoever holds it may upload until it expires. `Debug` hides the values.
+/// A signed form: anyone who has it can upload until it expires. `Debug` hides the values.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PresignedPost {
     /// Where to send the form: the bucket's URL.

@@ -1,4 +1,4 @@
-//! A command that is run beside the servers, with everything that they know in its environment.
+//! Runs a command beside the servers, with all their settings in its environment.
 
 use std::process::{ExitCode, ExitStatus, Stdio};
 
@@ -16,14 +16,14 @@ use crate::{
     stop::Stop,
 };
 
-/// Runs the command to its end, or ends it by SIGTERM when somebody asks to stop. Its exit code becomes the demo's.
+/// Runs the command to its end, or stops it with SIGTERM on Ctrl-C. The demo exits with the command's exit code.
 pub(crate) async fn run(words: &[String], machine: &mut Machine, stop: &Stop) -> Result<ExitCode> {
     let mut child = spawn(words, machine)?;
     let status = tokio::select! {
         status = child.wait() => status,
         ended = machine.a_server_ends() => {
             terminate(&child)?;
-            child.wait().await.context("the command cannot be waited for")?;
+            child.wait().await.context("cannot wait for the command")?;
             return ended.map(|()| ExitCode::FAILURE);
         }
         () = stop.asked() => {
@@ -31,14 +31,14 @@ pub(crate) async fn run(words: &[String], machine: &mut Machine, stop: &Stop) ->
             child.wait().await
         }
     };
-    let status = status.context("the command cannot be waited for")?;
+    let status = status.context("cannot wait for the command")?;
     Ok(exit_code(status))
 }
 
 /// The environment of the demo's own servers, so that further programs can be started on the same database and bucket, and
 /// what a client needs: where the servers are, two tokens, and something to upload.
 fn spawn(words: &[String], machine: &Machine) -> Result<Child> {
-    let (program, arguments) = words.split_first().context("no command is named")?;
+    let (program, arguments) = words.split_first().context("give a command after --")?;
     Command::new(program)
         .args(arguments)
         .envs(machine.stand().environment())
@@ -53,7 +53,7 @@ fn spawn(words: &[String], machine: &Machine) -> Result<Child> {
         .stdin(Stdio::inherit())
         .kill_on_drop(true)
         .spawn()
-        .with_context(|| format!("`{program}` cannot be started"))
+        .with_context(|| format!("cannot start `{program}`"))
 }
 
 /// The key that may make buckets, which no server has, for `upload-ops bucket`.
@@ -70,11 +70,11 @@ fn admins_key(machine: &Machine) -> impl Iterator<Item = (String, String)> {
 fn terminate(child: &Child) -> Result<()> {
     let Some(id) = child.id() else { return Ok(()) };
     say("stopping the command");
-    let id = i32::try_from(id).context("a process has an odd id")?;
-    kill(Pid::from_raw(id), Signal::SIGTERM).context("the command cannot be stopped")
+    let id = i32::try_from(id).context("the command's process id is out of range")?;
+    kill(Pid::from_raw(id), Signal::SIGTERM).context("cannot stop the command")
 }
 
-/// As shells have it for a command that a signal ended.
+/// The exit code, as a shell reports it for a command that a signal ended.
 fn exit_code(status: ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt as _;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);

@@ -1,17 +1,17 @@
-//! What to paste into a shell: curl, sed, tr and cmp, and no other tool. A test runs every line.
+//! Lines to paste into a shell. They need only curl, sed, tr and cmp. A test runs every line.
 
 use crate::machine::{Machine, ServerName};
 
 /// Where the photograph is.
 pub(crate) const PHOTOGRAPH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/photographs/astronaut.jpg");
 
-/// One upload in one request through V1; then the way of both servers, which differ in nothing but SERVER.
-const LINES: &str = r#"# V1: the file in one request; then linked as the profile image, read back and compared
+/// One upload in one request through V1; then the steps that work with both servers.
+const LINES: &str = r#"# V1: upload the file in one request; then link it as the profile image, read it back and compare
 IMAGE=$(curl -sS "$V1/user/images/upload" -H "Authorization: Bearer $TOKEN" -F path=user-profile -F "file=@$PHOTO;type=image/jpeg" | sed 's/.*"id":"\([^"]*\)".*/\1/')
 curl -sS "$V1/user/users/profile-image" -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d "{\"imageEntityId\":\"$IMAGE\"}"; echo
 curl -sSL "$V1/images/$IMAGE" | cmp - "$PHOTO" && echo 'the same bytes'
 
-# Either server: ask for a form, send the file with its fields to its url, link, read back. SERVER=$V1 does the same.
+# Both servers: get a form, send its fields and the file to its url, link, read back. Set SERVER=$V1 to try V1.
 SERVER=$V2
 FORM=$(curl -sS "$SERVER/user/images" -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d '{"path":"user-profile","format":"image/jpeg"}')
 IMAGE=$(printf '%s' "$FORM" | sed 's/.*"id":"\([^"]*\)".*/\1/')
@@ -21,7 +21,7 @@ curl -sS "$SERVER/user/users/profile-image" -H "Authorization: Bearer $TOKEN" -H
 curl -sSL "$SERVER/images/$IMAGE" | cmp - "$PHOTO" && echo 'the same bytes'
 "#;
 
-/// Where everything is, and lines that use it.
+/// All addresses, and the lines to try them.
 pub(crate) fn instructions(machine: &Machine) -> String {
     let (v1, v2) = (machine.url(ServerName::V1), machine.url(ServerName::V2));
     let (store, bucket) = (machine.store_url(), machine.stand().bucket());
@@ -31,7 +31,7 @@ pub(crate) fn instructions(machine: &Machine) -> String {
 V1, streaming:  {v1}
 V2, presigned:  {v2}
 store:          {store}, bucket {bucket}
-The user's token holds for an hour. To try it, paste into a shell:
+The user's token is valid for an hour. To try the servers, paste this into a shell:
 
 V1={v1}
 V2={v2}

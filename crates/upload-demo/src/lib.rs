@@ -24,27 +24,28 @@ use tracing_subscriber::{
 pub use machine::{Machine, ServerName};
 use stop::Stop;
 
-/// Starts a throw-away Postgres, a throw-away S3 store and both upload servers on this machine, uploads files through
-/// each, reads them back, compares, and shows what travelled where. Then it goes on until Ctrl-C, to be tried with curl.
+/// Starts a temporary Postgres, a temporary S3 store and both upload servers on this machine. It uploads files through each
+/// server, reads them back, compares them, and shows how many bytes went which way. Then it runs until Ctrl-C, so that you
+/// can try the servers with curl.
 ///
-/// DATABASE_URL names a Postgres to use in place of the throw-away one: postgres://user:password@host:5432/database,
-/// of a user who may create databases. S3_ENDPOINT names a store: a URL, with S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY of
-/// a key that may do everything, and the same two with S3_SIGNER_ and S3_READER_ in place of S3_. What the demo makes
-/// there, a database and a bucket, it removes at its end.
+/// To use another Postgres, set DATABASE_URL=postgres://user:password@host:5432/database, with a user who may create
+/// databases. To use another store, set S3_ENDPOINT to its URL, S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY to a key with all
+/// rights, and the same two variables with S3_SIGNER_ and S3_READER_ instead of S3_. The demo creates a database and a
+/// bucket there, and removes them at the end.
 ///
-/// SANDBOX_POSTGRES says where the throw-away Postgres comes from: `installed`, `fetched` (15 MB, once), or `auto`, which
-/// fetches it only where none is installed.
+/// SANDBOX_POSTGRES says where the temporary Postgres comes from: `installed`, `fetched` (a download of 15 MB, once), or
+/// `auto`, which downloads it only if none is installed.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "upload-demo", version)]
 pub struct Options {
-    /// Stop after the table; exit code 1 if anything came back different
+    /// Stop after the table. The exit code is 1 if a file came back different
     #[arg(long, conflicts_with = "command")]
     once: bool,
     /// Write the servers' log lines to stderr
     #[arg(long)]
     verbose: bool,
-    /// In place of the table: run this command, with V1, V2, TOKEN, ADMIN_TOKEN, PHOTO and the servers' settings in its
-    /// environment, stop when it ends, and exit as it did
+    /// Run this command instead of showing the table, with V1, V2, TOKEN, ADMIN_TOKEN, PHOTO and the servers' settings in
+    /// its environment. The demo stops when the command ends, and exits with its exit code
     #[arg(last = true)]
     command: Vec<String>,
 }
@@ -53,7 +54,7 @@ impl Options {
     /// Sets the process's log.
     pub fn log(&self) {
         let level = if self.verbose { Level::INFO } else { Level::ERROR };
-        // The store in memory calls each refusal an error, and a server's start asks for what its keys must be refused.
+        // The in-memory store logs each refusal as an error, and each server's start tests rights that its keys must not have.
         let filter = Targets::new().with_default(level).with_target("s3s", LevelFilter::OFF);
         let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(false);
         tracing_subscriber::registry().with(lines).with(filter).init();
@@ -63,17 +64,17 @@ impl Options {
 /// Runs the demo to its end.
 ///
 /// # Errors
-/// What did not start or did not work, or that bytes came back different. Everything has been stopped by then.
+/// When something does not start or fails, or when a file comes back different. Everything is stopped before it returns.
 pub async fn run(options: &Options) -> Result<ExitCode> {
     let stop = Stop::on_signals()?;
-    let Some(mut machine) = Machine::start(&stop).await? else { bail!("stopped before anything was compared") };
+    let Some(mut machine) = Machine::start(&stop).await? else { bail!("stopped before the first comparison") };
     let outcome = match options.command.as_slice() {
         [] => show(options, &mut machine, &stop).await.map(|()| ExitCode::SUCCESS),
         words => command::run(words, &mut machine, &stop).await,
     };
     say("stopping");
     let stopped = machine.stop().await;
-    // The first failure is the one to tell.
+    // The first failure is the one to report.
     let code = outcome?;
     stopped.map(|()| code)
 }
@@ -81,7 +82,7 @@ pub async fn run(options: &Options) -> Result<ExitCode> {
 async fn show(options: &Options, machine: &mut Machine, stop: &Stop) -> Result<()> {
     let report = tokio::select! {
         report = trips::run(machine) => report?,
-        () = stop.asked() => bail!("stopped before everything was compared"),
+        () = stop.asked() => bail!("stopped before all files were compared"),
     };
     print(&table::of(&report))?;
     if !options.once {
@@ -99,7 +100,7 @@ async fn show(options: &Options, machine: &mut Machine, stop: &Stop) -> Result<(
 
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout();
-    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).context("standard output cannot be written")
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush()).context("cannot write to standard output")
 }
 
 /// Writes a line of progress to stderr. Nobody has to read it.

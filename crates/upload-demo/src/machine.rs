@@ -21,11 +21,11 @@ use crate::{
     stop::Stop,
 };
 
-/// How long uploads in flight may go on at the end, in seconds.
+/// How long running uploads may continue at the end, in seconds.
 const SHUTDOWN_SECONDS: u64 = 5;
-/// How long what a server does after its answer may take.
-const SETTLE_LIMIT: Duration = Duration::from_secs(10);
-/// How long the throw-away Postgres may take to stop and be removed, and how often to look.
+/// How long a server's work after its answer may take.
+const BACKGROUND_LIMIT: Duration = Duration::from_secs(10);
+/// How long the temporary Postgres may take to stop and be removed, and how often to check.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 const REMOVAL_STEP: Duration = Duration::from_millis(10);
 
@@ -67,7 +67,7 @@ struct Meters {
     client_store: Meter,
 }
 
-/// What has passed between whom; `None` where it could not be counted.
+/// The traffic on each way; `None` if it could not be counted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Traffic {
     pub(crate) client_server: Reading,
@@ -75,7 +75,7 @@ pub(crate) struct Traffic {
     pub(crate) client_store: Option<Reading>,
 }
 
-/// The store as servers and clients reach it.
+/// The URLs at which servers and clients reach the store.
 #[derive(Debug)]
 struct Store {
     for_servers: String,
@@ -111,8 +111,8 @@ impl Machine {
     /// Starts both servers on a sandbox's parts.
     pub async fn on(sandbox: Sandbox) -> Result<Self> {
         let stand = sandbox.try_stand().await.with_context(|| what_to_check(&sandbox))?;
-        let admin = stand.add_person(Role::Admin).await.context("the admin cannot be added")?;
-        let user = stand.add_person(Role::User).await.context("the user cannot be added")?;
+        let admin = stand.add_person(Role::Admin).await.context("cannot add the admin")?;
+        let user = stand.add_person(Role::User).await.context("cannot add the user")?;
         let meters = Meters::default();
         let store = Store::behind_relays(&sandbox.store().endpoint, &meters).await?;
         let v1 = Running::start(&stand, &store, &meters, v1_common, upload_v1_streaming::strategy).await?;
@@ -165,35 +165,35 @@ impl Machine {
         }
     }
 
-    /// Waits until the servers have done what they do after their answers.
-    pub async fn settle(&self) -> Result<()> {
+    /// Waits until the servers have finished the work that they do after their answers.
+    pub async fn wait_for_background(&self) -> Result<()> {
         for server in [&self.v1, &self.v2] {
-            if !server.background.drain(SETTLE_LIMIT).await {
-                bail!("the server at {} does not finish its work", server.url);
+            if !server.background.drain(BACKGROUND_LIMIT).await {
+                bail!("the server at {} did not finish its background work in time", server.url);
             }
         }
         Ok(())
     }
 
-    /// Ends when a server ends by itself, which is always a failure.
+    /// Waits until a server ends without being asked to, which is always a failure.
     pub(crate) async fn a_server_ends(&mut self) -> Result<()> {
         let ended = tokio::select! {
             ended = &mut self.v1.task => ended,
             ended = &mut self.v2.task => ended,
         };
         ended??;
-        bail!("a server ended by itself")
+        bail!("a server ended without being asked to")
     }
 
     /// Stops everything and waits until it is gone.
     ///
     /// # Errors
-    /// What did not stop as it should; the rest has been stopped all the same.
+    /// When something does not stop. The rest is stopped even then.
     pub async fn stop(self) -> Result<()> {
         let Self { v1, v2, stand, sandbox, .. } = self;
         let (v1, v2) = tokio::join!(v1.stop(), v2.stop());
         let folder = folder_of(&sandbox);
-        // What is dropped here may wait for servers elsewhere.
+        // Dropping these may block while it waits for external servers.
         tokio::task::spawn_blocking(move || drop((stand, sandbox))).await?;
         v1.and(v2).and(wait_for_removal(folder).await)
     }
@@ -210,7 +210,7 @@ impl ServerName {
     /// Both of them.
     pub const ALL: [Self; 2] = [Self::V1, Self::V2];
 
-    /// As the table has it.
+    /// The name in the table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::V1 => "V1",
@@ -251,17 +251,17 @@ impl Running {
         self.stop.cancel();
         let stopped = self.task.await.context("a server's task failed")??;
         if stopped.cut_off > 0 || !stopped.background_done {
-            tracing::warn!(?stopped, "a server was stopped before all of its work was done");
+            tracing::warn!(?stopped, "a server stopped before all its work was finished");
         }
         Ok(())
     }
 }
 
 impl Store {
-    /// Puts relays before a store. One with https, or with a path, is used as it is, since its name is part of what is signed
-    /// and certified.
+    /// Puts relays in front of a store. A store with https or with a path is used directly, because its name is part of the
+    /// signature and of the certificate.
     async fn behind_relays(endpoint: &str, meters: &Meters) -> Result<Self> {
-        let url = Url::parse(endpoint).context("S3_ENDPOINT is no URL")?;
+        let url = Url::parse(endpoint).context("S3_ENDPOINT is not a URL")?;
         let host = url.host_str().filter(|_| url.scheme() == "http" && url.path() == "/");
         let (Some(host), Some(port)) = (host, url.port_or_known_default()) else {
             let as_it_is = || endpoint.to_owned();
@@ -310,26 +310,26 @@ fn v2_common(settings: &upload_v2_presigned::Settings) -> &CommonSettings {
 
 fn postgres_of(sandbox: &Sandbox) -> String {
     match sandbox.cluster() {
-        None => "the one of DATABASE_URL, with a database of the demo's own".to_owned(),
+        None => "that of DATABASE_URL, in a new database".to_owned(),
         Some(cluster) => {
             let source = match cluster.source() {
                 Source::Installed => "installed binaries",
                 Source::Fetched => "fetched binaries",
             };
-            format!("throw-away, from {source}, in {}", cluster.folder().display())
+            format!("temporary, from {source}, in {}", cluster.folder().display())
         }
     }
 }
 
 fn store_of(sandbox: &Sandbox) -> String {
-    let kind = if sandbox.embedded_s3().is_some() { "throw-away, in memory" } else { "the one of S3_ENDPOINT" };
+    let kind = if sandbox.embedded_s3().is_some() { "temporary, in memory" } else { "that of S3_ENDPOINT" };
     format!("{kind}, at {}", sandbox.store().endpoint)
 }
 
-/// What to do where no database or bucket can be made: only servers that somebody else runs can refuse.
+/// What to check if the demo cannot create its database or bucket. Only external servers refuse that.
 fn what_to_check(sandbox: &Sandbox) -> &'static str {
     match (sandbox.cluster(), sandbox.embedded_s3()) {
-        (Some(_), Some(_)) => "the throw-away servers do not work",
+        (Some(_), Some(_)) => "the temporary Postgres or store does not work",
         (None, Some(_)) => "check that the Postgres of DATABASE_URL runs and its user may create databases",
         (Some(_), None) => "check that the store of S3_ENDPOINT runs and S3_ACCESS_KEY_ID may create buckets",
         (None, None) => {
@@ -343,7 +343,7 @@ fn folder_of(sandbox: &Sandbox) -> Option<PathBuf> {
     sandbox.cluster().map(|cluster| cluster.folder().to_owned())
 }
 
-/// Postgres is stopped and its folder removed by the sandbox, in its own time.
+/// The sandbox stops Postgres and removes its folder in the background; this waits for it.
 async fn wait_for_removal(folder: Option<PathBuf>) -> Result<()> {
     let Some(folder) = folder else { return Ok(()) };
     let removed = async {
@@ -352,5 +352,5 @@ async fn wait_for_removal(folder: Option<PathBuf>) -> Result<()> {
         }
     };
     let waited = tokio::time::timeout(REMOVAL_LIMIT, removed).await;
-    waited.with_context(|| format!("Postgres does not stop; its folder is {}", folder.display()))
+    waited.with_context(|| format!("Postgres did not stop in time; its folder is {}", folder.display()))
 }

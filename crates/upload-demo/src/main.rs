@@ -1,4 +1,4 @@
-//! The binary: reads its flags, runs the demo, says how it went by the exit code.
+//! The binary: reads its flags, runs the demo, and sets the exit code.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            upload_demo::say(&format!("upload-demo: the runtime cannot be started: {error}"));
+            upload_demo::say(&format!("upload-demo: cannot start the runtime: {error}"));
             return ExitCode::FAILURE;
         }
     };

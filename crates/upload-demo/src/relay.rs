@@ -1,7 +1,7 @@
 //! Relays on 127.0.0.1 that count what passes, so that the demo's figures are measured and not deduced.
 //!
-//! A relay knows nothing of HTTP but that the two sides take turns (HTTP/1.1 without pipelining or `Expect`, which the
-//! demo's client does not use): a request begins when the client speaks after the server did, or first of all.
+//! A relay knows only one thing about HTTP: the two sides take turns (HTTP/1.1 without pipelining or `Expect`, which the
+//! demo's client does not use). So a request begins when the client sends after the server did, or at the start.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -38,7 +38,7 @@ pub(crate) struct Reading {
     pub(crate) bytes: u64,
 }
 
-/// A port that is bound and leads nowhere yet: a server must know its public port before it has one of its own.
+/// A bound port without a target yet: a server must know its public port before it has a port of its own.
 #[derive(Debug)]
 pub(crate) struct Entrance {
     listener: TcpListener,
@@ -73,7 +73,7 @@ impl Entrance {
             let address = listener.local_addr()?;
             std::io::Result::Ok(Self { listener, address })
         };
-        opened.await.context("no port of 127.0.0.1 can be had")
+        opened.await.context("cannot bind a port on 127.0.0.1")
     }
 
     /// Where to go in.
@@ -131,8 +131,8 @@ async fn pass(client: TcpStream, target: String, meter: Meter) {
     }
 }
 
-/// Copies up to the end, which is passed on too. What is seen is counted before it goes on, so whoever has an answer finds it
-/// counted.
+/// Copies up to the end, and passes the end on too. Bytes are counted before they are sent on, so a client that has its answer
+/// finds them counted.
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

@@ -1,5 +1,5 @@
-//! A server's settings from variables that are given here, and from nothing else: whatever the shell of whoever runs the
-//! demo has set for a server of their own must not reach these.
+//! A server's settings, only from the variables given here: variables that you have set in your shell for a server of your
+//! own must not reach the demo's servers.
 
 use std::{
     collections::BTreeMap,
@@ -22,5 +22,5 @@ pub(crate) fn from_variables<S: Parser>(variables: &BTreeMap<String, String>) ->
     }
     let mut command = command.mut_args(|argument| argument.env(None::<&'static str>));
     let settings = command.try_get_matches_from_mut(arguments).and_then(|matches| S::from_arg_matches(&matches));
-    settings.context("a server does not take its settings")
+    settings.context("a server refused its settings")
 }

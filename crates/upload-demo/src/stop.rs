@@ -1,12 +1,12 @@
 //! Ctrl-C and SIGTERM: the first asks to stop, the second does not wait.
 //!
-//! At a hard end nothing is left behind either: Postgres has a supervisor that notices, and the rest is in memory.
+//! Even then nothing is left behind: Postgres has a supervisor that removes it, and the rest is in memory.
 
 use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The exit code of a process that did not wait for its end, as shells have it for Ctrl-C.
+/// The exit code after a second signal; shells use it for Ctrl-C.
 const INTERRUPTED: i32 = 130;
 
 /// Whether somebody has asked to stop.
@@ -16,8 +16,8 @@ pub(crate) struct Stop(CancellationToken);
 impl Stop {
     /// Listens from now on.
     pub(crate) fn on_signals() -> Result<Self> {
-        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
         let stop = Self(CancellationToken::new());
         let asked = stop.0.clone();
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! The table of what travelled where.
+//! The table of requests and bytes on each way.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
@@ -43,9 +43,9 @@ pub(crate) fn of(report: &Report) -> String {
 }
 
 const NOTE: &str = "
-Each row but the last counts from the client's first request until the image is linked. Requests are
-the client's. Bytes are counted by relays on each way, in both directions, HTTP heads included; the
-time includes the relays.
+Each row except the last one counts from the client's first request until the image is linked. The
+requests are those of the client. Relays count the bytes on each way, in both directions and with
+HTTP heads. The time includes the relays.
 ";
 
 fn row(trip: &Trip) -> Vec<Cell> {

@@ -1,4 +1,4 @@
-//! What travels: each file through each server, then through one and linked and read through the other.
+//! The uploads: each file through each server, then through one server and linked and read through the other.
 //!
 //! The photograph becomes the user's profile image, the large file the poster of a competition of the admin's.
 
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) const PHOTOGRAPH: &[u8] = include_bytes!("../photographs/astronaut.jpg");
 /// The size of the large file, in bytes.
 const LARGE_BYTES: usize = 5_000_000;
-/// What its bytes follow from.
+/// The seed from which its bytes are made.
 const LARGE_SEED: u64 = 3;
 
 /// How a file is sent.
@@ -86,7 +86,7 @@ pub(crate) async fn run(machine: &Machine) -> Result<Report> {
     for (file, &(route, linked_at)) in ways {
         say(&format!("  {} through {}, linked and read through {}", file.name, route.server(), linked_at.as_str()));
         let done = travel(machine, file, route, linked_at, &mut report).await;
-        done.with_context(|| format!("{} could not be sent through {}", file.name, route.server()))?;
+        done.with_context(|| format!("cannot send the {} through {}", file.name, route.server()))?;
     }
     Ok(report)
 }
@@ -107,7 +107,7 @@ async fn travel(
         }
         _ => (machine.user()?, None),
     };
-    machine.settle().await?;
+    machine.wait_for_background().await?;
 
     let (before, begun) = (machine.traffic(), Instant::now());
     let image = upload(machine, &caller, file, route).await.context("the upload failed")?;
@@ -118,11 +118,11 @@ async fn travel(
     };
     linked.and_then(|answer| answer.expect_status(201)).context("the link failed")?;
     let time = begun.elapsed();
-    machine.settle().await?;
+    machine.wait_for_background().await?;
     let linked = machine.traffic();
 
     let begun = Instant::now();
-    let back = there.download(&image).await?.expect_status(200).context("the image cannot be read back")?;
+    let back = there.download(&image).await?.expect_status(200).context("cannot read the image back")?;
     report.read_time += begun.elapsed();
     report.read = report.read.plus(machine.traffic().since(linked));
     report.trips.push(Trip {

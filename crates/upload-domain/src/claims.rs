@@ -2,7 +2,7 @@
 
 use crate::UserId;
 
-/// The claims of a bearer token (RFC 7519); `exp`, `iss` and `aud` are required and checked by whoever decodes it.
+/// The claims of a bearer token (RFC 7519). The code that decodes it requires and checks `exp`, `iss` and `aud`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Claims {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a file may measure.
+/// The limits on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ImageLimits {
     /// Largest file, in bytes.
@@ -21,11 +21,11 @@ impl Default for ImageLimits {
     }
 }
 
-/// How long a store may go on with a write after the attempt that sent it has ended: one that was given up, or that a retry has
-/// overtaken. S3 promises no bound. This is twenty times what the longest request of ours may take without a client's body.
+/// How long a store may continue a write after its attempt has ended, because the request was given up or a retry has overtaken it. S3
+/// promises no limit. This is twenty times the longest of our requests without a client's body.
 pub const LATE_WRITE: Duration = Duration::from_secs(10 * 60);
 
-/// The times that must fit together, or an image could be swept while it is being uploaded or linked.
+/// The times that must fit together. Otherwise an image could be swept while it is uploaded or linked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
     /// How long a form may be used.
@@ -55,8 +55,8 @@ impl Default for Timing {
 /// Times that do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "PENDING_TTL ({pending_ttl:?}) must be longer than {needed:?}: a form's life, the longest body and the clock skew \
-     (FORM_TTL + MAX_BODY_TIME + 60 s), and two link leases (90 s), must end before an image is swept"
+    "PENDING_TTL is {pending_ttl:?}; it must be longer than {needed:?}, which is the larger of FORM_TTL + MAX_BODY_TIME + 60 s \
+     (clock skew) and 90 s (two link leases), so that no image is swept while it is uploaded or linked"
 )]
 pub struct TimingError {
     pending_ttl: Duration,
@@ -70,8 +70,8 @@ impl Timing {
         self.pending_ttl.saturating_sub(2 * self.link_lease)
     }
 
-    /// How long after its issue a form may still bring bytes: it is used at its last moment, by the slowest body, and judged by
-    /// the slowest clock.
+    /// How long after its issue a form can still bring bytes: if a client uses it at the last moment, with the slowest body, and the
+    /// slowest clock checks it.
     pub fn form_life(&self) -> Duration {
         self.form_ttl + self.max_body_time + self.max_skew
     }

@@ -1,5 +1,5 @@
-//! The outermost layer of every request but CORS: its id, its span, its log line, its metrics; and where a failure is
-//! logged, once, and becomes a problem document, wherever in actix it came from.
+//! The outermost layer of every request, except CORS. It gives each request an id, a span, a log line and metrics.
+//! Every failure, wherever in actix it came from, is logged once here and becomes a problem document.
 
 use std::{panic::AssertUnwindSafe, time::Instant};
 
@@ -62,9 +62,9 @@ async fn answer(
         }
     };
     match outcome {
-        Ok(response) => Ok(settle(shared, id, method, started, response)),
+        Ok(response) => Ok(finish(shared, id, method, started, response)),
         Err(error) => {
-            // Without its request a response cannot be made here; actix makes it from the error.
+            // A response cannot be built here without its request; actix builds it from the error.
             let error = known(id, &error);
             log_failure("none", started, &error);
             shared.metrics.answered(method, "none", error.status().as_u16(), started.elapsed());
@@ -73,8 +73,8 @@ async fn answer(
     }
 }
 
-/// Logs and counts an answer, and makes a problem document of every failure.
-fn settle(
+/// Logs and counts an answer, and turns every failure into a problem document.
+fn finish(
     shared: &Shared,
     id: &RequestId,
     method: &'static str,
@@ -114,7 +114,7 @@ fn is_json(response: &ServiceResponse<BoxBody>) -> bool {
     content_type.is_some_and(|content_type| content_type.contains("json"))
 }
 
-/// An error that came past the handlers, with the request's id.
+/// An error that did not come from a handler's response, with the request's id.
 fn known(id: &RequestId, error: &Error) -> ApiError {
     let known = match error.as_error::<ApiError>() {
         Some(error) if error.code() == Code::ShuttingDown => ApiError::shutting_down(),
@@ -126,22 +126,22 @@ fn known(id: &RequestId, error: &Error) -> ApiError {
     known.request_id(id.as_str())
 }
 
-/// What actix itself refused.
+/// The problem for a request that actix itself refused.
 fn of_status(status: StatusCode) -> ApiError {
     match status {
-        StatusCode::NOT_FOUND => ApiError::new(Code::NotFound, "There is nothing here."),
+        StatusCode::NOT_FOUND => ApiError::new(Code::NotFound, "There is no such route."),
         StatusCode::METHOD_NOT_ALLOWED => {
-            ApiError::new(Code::MethodNotAllowed, "This route does not take this method.")
+            ApiError::new(Code::MethodNotAllowed, "This route does not support this method; Allow lists those it does.")
         }
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(Code::PayloadTooLarge, "The body is too large."),
         status if status.is_client_error() => {
-            ApiError::new(Code::InvalidRequest, "The request cannot be read.").with_status(status)
+            ApiError::new(Code::InvalidRequest, "The request could not be read.").with_status(status)
         }
         status => ApiError::internal(status.to_string()),
     }
 }
 
-/// A failure's one log line: someone must act on what the server could not do, and nobody on what a client did wrong.
+/// The one log line of a failure. It is an error if the server failed and someone must act, and info if the client was wrong.
 fn log_failure(route: &str, started: Instant, failure: &ApiError) {
     let (status, code, cause) = (failure.status().as_u16(), failure.code().as_str(), failure.cause_chain());
     let image = failure.about().map(tracing::field::display);
@@ -153,7 +153,7 @@ fn log_failure(route: &str, started: Instant, failure: &ApiError) {
     }
 }
 
-/// A method by a name that no client chose.
+/// A method's name from a fixed set, so that clients cannot add labels to logs and metrics.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

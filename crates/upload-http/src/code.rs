@@ -58,45 +58,48 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The body, or a member of it, does not fit.
-    InvalidRequest = "invalid_request", BAD_REQUEST, Retry::Never,
-        "Correct the request; `detail` says what does not fit.";
-    /// A form for PUT was asked for without `byteSize`, and its exact length is signed.
+    /// The request body, or one of its fields, is not valid.
+    InvalidRequest = "invalid_request", BAD_REQUEST, Retry::Never, "Correct the request; `detail` says what is wrong.";
+    /// A PUT form needs `byteSize`, because the exact length is signed.
     ByteSizeRequired = "byte_size_required", BAD_REQUEST, Retry::Never, "Declare `byteSize`, or ask for a POST form.";
-    /// The body is not a form as RFC 7578 has it, or a field, a name or a part's headers are too long.
+    /// The body is not valid multipart/form-data, or a field, a name or a part's headers are too long.
     MalformedMultipart = "malformed_multipart", BAD_REQUEST, Retry::Never,
-        "Correct how the form is built; `detail` says what is wrong.";
-    /// The form has more parts than any may have.
-    TooManyParts = "too_many_parts", BAD_REQUEST, Retry::Never, "Send the form's own fields and the file, nothing else.";
-    /// The form has a part that may not be where it is: unknown, there twice, or after the file.
-    UnexpectedField = "unexpected_field", BAD_REQUEST, Retry::Never, "Send the form's own fields once each, and the file last.";
+        "Correct the form; `detail` says what is wrong.";
+    /// The form has too many parts.
+    TooManyParts = "too_many_parts", BAD_REQUEST, Retry::Never, "Send only the form's own fields and the file.";
+    /// The form has a part that is unknown, appears twice or comes in the wrong place.
+    UnexpectedField = "unexpected_field", BAD_REQUEST, Retry::Never,
+        "Send each of the form's own fields once, and the file last.";
     /// The form has no part named `file`.
-    MissingFile = "missing_file", BAD_REQUEST, Retry::Never, "Send the file as the last part, under the name `file`.";
-    /// The body ended before the form did.
+    MissingFile = "missing_file", BAD_REQUEST, Retry::Never, "Send the file as the last part, with the name `file`.";
+    /// The body ended before the form was complete.
     IncompleteBody = "incomplete_body", BAD_REQUEST, Retry::Never, "Send the whole form again.";
-    /// There is no bearer token, or not a valid one.
-    InvalidToken = "invalid_token", UNAUTHORIZED, Retry::Never, "Get a new token and send it as `Authorization: Bearer`.";
-    /// The user's account may not do this.
-    Forbidden = "forbidden", FORBIDDEN, Retry::Never, "Nothing, before the user's role or status changes.";
-    /// A field of the form is not as it was given out, or its ticket was not signed here.
-    InvalidForm = "invalid_form", FORBIDDEN, Retry::Never, "Send the form's fields unchanged, or ask for another form.";
-    /// The form's time is over.
-    FormExpired = "form_expired", FORBIDDEN, Retry::Never, "Ask for another form: `POST /user/images/{id}/form`.";
-    /// There is no such route, or what stands in place of an id is none.
+    /// The bearer token is missing or not valid.
+    InvalidToken = "invalid_token", UNAUTHORIZED, Retry::Never,
+        "Get a new token and send it as `Authorization: Bearer`.";
+    /// The user's account is not allowed to do this.
+    Forbidden = "forbidden", FORBIDDEN, Retry::Never, "Do not try again until the user's role or status changes.";
+    /// A field of the form was changed, or this server did not sign its ticket.
+    InvalidForm = "invalid_form", FORBIDDEN, Retry::Never, "Send the form's fields unchanged, or request another form.";
+    /// The form has expired.
+    FormExpired = "form_expired", FORBIDDEN, Retry::Never, "Request another form: `POST /user/images/{id}/form`.";
+    /// There is no such route, or the id in the path is not a UUID.
     NotFound = "not_found", NOT_FOUND, Retry::Never, "Correct the path.";
-    /// There is no such image, it is another user's, or it was to be read and is not linked.
-    ImageNotFound = "image_not_found", NOT_FOUND, Retry::Never, "Use the id of an image of one's own that is still there.";
+    /// The image does not exist, belongs to another user or, when you read it, is not linked.
+    ImageNotFound = "image_not_found", NOT_FOUND, Retry::Never,
+        "Check the id; you can upload and link only your own images.";
     /// There is no such competition.
-    CompetitionNotFound = "competition_not_found", NOT_FOUND, Retry::Never, "Use the id of a competition that is there.";
-    /// There is no such post, or it was to be deleted and is another user's.
-    PostNotFound = "post_not_found", NOT_FOUND, Retry::Never, "Use the id of a post that is there.";
-    /// The route does not take this method.
-    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Retry::Never, "Use a method that `Allow` names.";
-    /// The JSON body did not come in time.
-    BodyTimeout = "body_timeout", REQUEST_TIMEOUT, Retry::Possible, "Send it again, with all of the body at once.";
-    /// The form came too slowly, or for too long.
+    CompetitionNotFound = "competition_not_found", NOT_FOUND, Retry::Never, "Use the id of an existing competition.";
+    /// The post does not exist or, when you delete it, belongs to another user.
+    PostNotFound = "post_not_found", NOT_FOUND, Retry::Never, "Use the id of an existing post.";
+    /// The route does not support this method.
+    MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED, Retry::Never,
+        "Use a method that the `Allow` header lists.";
+    /// The JSON body did not arrive in time.
+    BodyTimeout = "body_timeout", REQUEST_TIMEOUT, Retry::Possible, "Send it again, with the whole body at once.";
+    /// The form arrived too slowly or took too long.
     UploadTimeout = "upload_timeout", REQUEST_TIMEOUT, Retry::Possible, "Send it again over a faster connection.";
-    /// The image has been linked before, perhaps to something that is gone: an image is linked once.
+    /// The image was linked before, perhaps to something that was deleted; an image can be linked only once.
     AlreadyLinked = "already_linked", CONFLICT, Retry::Never, "Create and upload another image.";
     /// The image is being linked right now.
     LinkInProgress = "link_in_progress", CONFLICT, Retry::AfterSeconds(1), "Try again after `Retry-After`.";
@@ -108,39 +111,40 @@ codes! {
     UploadChanged = "upload_changed", CONFLICT, Retry::Possible, "Try again when no upload is under way.";
     /// The image was not linked in time.
     ImageExpired = "image_expired", GONE, Retry::Never, "Create and upload another image.";
-    /// The file, or the body, is larger than it may be.
+    /// The file or the body is larger than allowed.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, Retry::Never,
-        "Send less; `GET /limits` says how large a file may be.";
-    /// The body's `Content-Type`, or the image's format, is not one that is taken here.
+        "Send less; `GET /limits` gives the largest file size.";
+    /// The body's `Content-Type` or the image's format is not supported.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, Retry::Never,
-        "Send JSON as `application/json`; `GET /limits` names the formats.";
+        "Send JSON as `application/json`; `GET /limits` lists the image formats.";
     /// The request has a `Content-Encoding`.
     UnsupportedEncoding = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE, Retry::Never, "Send the body uncompressed.";
-    /// The image was created for another use.
-    WrongPath = "wrong_path", UNPROCESSABLE_ENTITY, Retry::Never, "Create an image with the `path` that belongs to the target.";
+    /// The image's `path` does not match the target.
+    WrongPath = "wrong_path", UNPROCESSABLE_ENTITY, Retry::Never, "Create an image with the `path` of this target.";
     /// The file is empty.
-    EmptyFile = "empty_file", UNPROCESSABLE_ENTITY, Retry::Never, "Take another file; once a link has said this, another image too.";
-    /// The file is not as long as was declared, or longer than any may be.
+    EmptyFile = "empty_file", UNPROCESSABLE_ENTITY, Retry::Never,
+        "Upload another file; if a link returned this code, create another image first.";
+    /// The file does not have the declared size, or it is larger than the limit.
     SizeMismatch = "size_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
-        "Declare the file's own length; once a link has said this, for another image.";
+        "Declare the file's real size; if a link returned this code, create another image first.";
     /// The file is not an image of the declared format.
     ContentMismatch = "content_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
-        "Take a file of the declared format, and another image.";
-    /// The image is wider or higher, or has more pixels, than allowed.
+        "Create another image, and upload a file of the declared format.";
+    /// The image is too wide, too high or has too many pixels.
     ImageTooLarge = "image_too_large", UNPROCESSABLE_ENTITY, Retry::Never,
-        "Scale it down (`GET /limits`), and take another image.";
-    /// The image's headers do not end within its first 256 KiB.
+        "Scale the image down (see `GET /limits`), create another image and upload it.";
+    /// The image's header does not end within the file's first 256 KiB.
     HeaderTooLong = "header_too_long", UNPROCESSABLE_ENTITY, Retry::Never,
-        "Remove the file's metadata, or scale it down, and take another image.";
-    /// The file's SHA-256 is not the declared one.
+        "Remove the file's metadata or scale the image down, then create another image and upload it.";
+    /// The file's SHA-256 does not match the declared one.
     ChecksumMismatch = "checksum_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
-        "Send the file that the digest is of; once a link has said this, for another image.";
-    /// The file did not end where the request's length says that it should.
+        "Upload the file that has this SHA-256; if a link returned this code, create another image first.";
+    /// The file does not end where the request's `Content-Length` says.
     MultipartLengthMismatch = "multipart_length_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
-        "Declare `byteSize`, or end the form with a line end.";
-    /// Something went wrong on the server, which has logged it.
+        "Declare `byteSize` before the file, or end the form with a line break (CRLF).";
+    /// The server failed and logged the cause.
     InternalError = "internal_error", INTERNAL_SERVER_ERROR, Retry::Never, "Report it with its `requestId`.";
-    /// The server has as much to do as it takes on.
+    /// The server is already doing as much work as it can.
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";
     /// This server is stopping.
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";

@@ -1,14 +1,14 @@
-//! A client's connection, and how long the client may keep it waiting.
+//! A client's connection, with time limits for a client that makes the server wait.
 //!
-//! actix-http 3.20 has a timer for a connection's first head (actix-web#2611), for an idle connection, and for lingering after an early
-//! answer to a body with a length (actix-web#3967). It has none for the head of a later request (`poll_request` in its `h1/dispatcher.rs`:
-//! "head timer only applies to first request"), none for chunks after an early answer, which it reads until they end (actix-web#3936), and
-//! none for a client that does not read its answer. So each connection is wrapped here: it knows where in a request it is, and ends when
-//! that takes too long.
+//! actix-http 3.20 has a timer for the first head of a connection (actix-web#2611), for an idle connection, and for lingering after an
+//! early answer to a body with a length (actix-web#3967). It has no timer in three cases: for the head of a later request (`poll_request`
+//! in its `h1/dispatcher.rs`: "head timer only applies to first request"), for chunks after an early answer, which it reads until they end
+//! (actix-web#3936), and for a client that does not read its answer. So this module wraps each connection. The wrapper knows which stage
+//! of a request the connection is in, and ends the connection when the stage takes too long.
 //!
-//! While a request is handled, nothing is timed here: whoever reads a body knows how long it may take, and what the server itself needs
-//! is no fault of the client's. What began to come together with the request before, and is not whole, counts as idle until more
-//! of it comes.
+//! It does not limit the time in which a request is handled: the code that reads a body has its own limit, and the client is not to blame
+//! for the server's own work. A connection counts as idle even if an incomplete next request came together with the last one, until more
+//! bytes come.
 
 use std::{
     cell::{Cell, RefCell},
@@ -38,14 +38,14 @@ use tokio::{
 
 /// How long a request's head may take: from the connection's beginning for the first one, from its first byte for any other.
 const HEAD_TIME: Duration = Duration::from_secs(5);
-/// How long an idle connection is kept: longer than nginx keeps its own (60 s), so that the proxy is the one to close.
+/// How long an idle connection is kept: longer than nginx keeps its own (60 s), so that the proxy closes first.
 const IDLE_TIME: Duration = Duration::from_secs(75);
-/// How long a client may take to read an answer once the kernel holds no more of it.
+/// How long a client may take to read an answer when the kernel's buffer is full.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
-/// After how many bytes nothing more is read between an answer and the next request's handler. A head is shorter, also with what actix
-/// reads of its body at once; so they are the rest of a refused body.
+/// How many bytes are read between an answer and the next request's handler. A head is shorter, even with the part of the body that
+/// actix reads together with it. So more bytes can only be the rest of a refused body.
 const UNASKED_BYTES: usize = 256 * 1024;
-/// What a client hears whose head is not whole in time.
+/// The answer to a client whose head is not complete in time.
 const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// A connection that ends when its client keeps it waiting.
@@ -53,28 +53,28 @@ pub(crate) struct Connection {
     stream: TcpStream,
     progress: Rc<Progress>,
     timer: Pin<Box<Sleep>>,
-    /// Until when the client must have read what it has not taken.
+    /// The deadline for the client to read the rest of its answer.
     read_until: Option<Instant>,
 }
 
-/// Where a connection is, as both its bytes and its requests see it.
+/// The stage of a connection, shared by the code for its bytes and the code for its requests.
 pub(crate) struct Progress {
     stage: Cell<Stage>,
     places: Rc<Places>,
-    /// What is left of the newest request's body. As long as it is held, actix closes the connection after the answer and lingers for a
-    /// set time; once dropped, it would read chunks until they end.
+    /// The unread rest of the newest request's body. While it is held here, actix closes the connection after the answer and lingers for
+    /// a fixed time. If it were dropped, actix would read chunks until they end.
     unread: Cell<Option<Payload>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// A head, or what follows a refusal, is coming; so many bytes have come.
+    /// A head, or the rest of a refused body, is arriving; `bytes` counts what has arrived.
     Coming { until: Instant, bytes: usize },
-    /// Between two requests; the number is the one under which [`Places`] know it.
+    /// Between two requests. [`Places`] knows the connection by this number.
     Idle { until: Instant, number: u64 },
     /// The server has a request to answer.
     Serving,
-    /// The answer is made, and not yet out.
+    /// The answer is complete, but not sent yet.
     Answered,
 }
 
@@ -82,12 +82,12 @@ enum Stage {
 pub(crate) struct Places {
     most: usize,
     taken: Cell<usize>,
-    /// Idle connections, those that have been so longest first, each with what wakes it.
+    /// The wakers of idle connections; the one that has been idle longest comes first.
     idle: RefCell<BTreeMap<u64, Waker>>,
     next_number: Cell<u64>,
 }
 
-/// A request's body. What its reader leaves is kept for as long as the request is the newest.
+/// A request's body. The part that its reader leaves unread is kept until the next request.
 struct Body {
     payload: Payload,
     progress: Rc<Progress>,
@@ -110,7 +110,7 @@ impl Connection {
 
     /// Whether it is `until`; the task is woken then.
     fn is_over(&mut self, until: Instant, context: &mut Context<'_>) -> bool {
-        // A timer that is due earlier is left alone: most requests are over long before, and each would move it.
+        // An earlier deadline of the timer stays: most requests end long before it, and resetting it for each one would cost time.
         if self.timer.deadline() > until {
             self.timer.as_mut().reset(until);
         }
@@ -123,7 +123,7 @@ impl Connection {
         false
     }
 
-    /// What the bytes that came, or that did not come, mean where no request is handled. `true` ends the connection.
+    /// Updates the stage after a read outside of a request. Returns `true` if the connection must end.
     fn ends(&mut self, came: Poll<usize>, context: &mut Context<'_>) -> bool {
         match (self.progress.stage.get(), came) {
             (Stage::Coming { until, bytes }, Poll::Ready(more)) => {
@@ -133,7 +133,7 @@ impl Connection {
             (Stage::Coming { until, bytes }, Poll::Pending) => {
                 let over = self.is_over(until, context);
                 if over && bytes > 0 {
-                    // As far as it can be told at once: whoever sends half of a head may not read either.
+                    // Only if it can be written at once: a client that sends half a head may not read either.
                     let _told = self.stream.try_write(TOO_LATE);
                 }
                 over
@@ -159,11 +159,11 @@ impl AsyncRead for Connection {
         }
         let before = buffer.filled().len();
         let came = match stage {
-            // To close at once would reset it, and the client might not hear the answer. What is not read stops the client.
+            // Closing now would reset the connection, and the client might miss the answer. Not reading makes the client stop.
             Stage::Coming { bytes, .. } if bytes >= UNASKED_BYTES => Poll::Pending,
             _ => Pin::new(&mut this.stream).poll_read(context, buffer)?.map(|()| buffer.filled().len() - before),
         };
-        // For actix, a connection that ends is one whose client has said its last.
+        // To end the connection, this reports to actix that the client has closed its side.
         if this.ends(came, context) { Poll::Ready(Ok(())) } else { came.map(|_bytes| Ok(())) }
     }
 }
@@ -175,7 +175,7 @@ impl AsyncWrite for Connection {
         if written.is_pending() {
             let until = *this.read_until.get_or_insert_with(|| Instant::now() + ANSWER_TIME);
             if this.is_over(until, context) {
-                // Or the kernel would go on to offer what it holds.
+                // Otherwise the kernel would keep trying to send its buffer.
                 this.stream.set_zero_linger()?;
                 return Poll::Ready(Err(io::Error::new(
                     io::ErrorKind::TimedOut,
@@ -216,7 +216,8 @@ impl Progress {
         self.stage.set(stage);
     }
 
-    /// Not only bytes end it: actix flushes between requests that came in one piece, and begins the next without a read.
+    /// A read is not the only end of the idle stage: if two requests arrive together, actix flushes between them and starts the second
+    /// without a read.
     fn leave_idle(&self) {
         if let Stage::Idle { number, .. } = self.stage.get() {
             self.places.leave(number);
@@ -245,8 +246,8 @@ impl Places {
         self.idle.borrow_mut().get_mut(&number).map(|known| known.clone_from(waker)).is_some()
     }
 
-    /// With the last place taken, actix accepts nobody: whoever has been idle longest goes, as in nginx
-    /// (`ngx_drain_connections`).
+    /// When the last place is taken, actix accepts no more connections. So the connection that has been idle longest is closed, as in
+    /// nginx (`ngx_drain_connections`).
     fn make_room(&self) {
         if self.taken.get() >= self.most {
             let longest = self.idle.borrow_mut().pop_first();
@@ -290,7 +291,7 @@ impl Stream for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         let mut payload = std::mem::replace(&mut self.payload, Payload::None);
-        // Nobody reads what has come, and a body that has come as a whole is none that is refused.
+        // Nobody reads the bytes that have already arrived. If the body is complete, nothing is left to linger for.
         let mut context = Context::from_waker(Waker::noop());
         let unfinished = loop {
             match Pin::new(&mut payload).poll_next(&mut context) {

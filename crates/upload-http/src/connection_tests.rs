@@ -94,7 +94,7 @@ async fn what_nobody_asked_for_is_read_up_to_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_has_been_idle_longest_makes_room() {
+async fn the_connection_that_is_idle_longest_makes_room() {
     let places = Places::new(3);
     let (_first_client, mut first) = pair(&places).await;
     let (_second_client, mut second) = pair(&places).await;

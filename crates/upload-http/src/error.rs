@@ -1,4 +1,4 @@
-//! What a client is told when something goes wrong, and what only the log is told.
+//! What the client reads when something goes wrong, and what only the log records.
 //!
 //! An [`ApiError`] is a status, a stable code, a text for the client, and the cause for the log. It becomes a problem
 //! document (RFC 9457) here, and the boundary logs it, once. A cause is logged through its `Display` chain alone:
@@ -37,7 +37,7 @@ pub struct ApiError {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Problem<'a> {
-    /// Always `about:blank`: the code tells more.
+    /// Always `about:blank`; `code` says what went wrong.
     r#type: &'static str,
     /// The status in words.
     title: &'static str,
@@ -45,15 +45,15 @@ pub(crate) struct Problem<'a> {
     status: u16,
     #[schema(value_type = schemas::ProblemCode)]
     code: Code,
-    /// What happened, for people.
+    /// What happened, in a sentence for people.
     detail: &'a str,
-    /// The id under which the failure stands in the server's log.
+    /// The request's id, which the server's log also has.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = true, value_type = String)]
     request_id: Option<&'a str>,
     /// Whether the same request may succeed later.
     retryable: bool,
-    /// Which image it is about, where that is known.
+    /// The image that the error is about, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(required = false, nullable = false, value_type = Uuid)]
     image_entity_id: Option<ImageId>,
@@ -65,7 +65,7 @@ impl ApiError {
         Self { status: code.status(), code, detail: detail.into(), image: None, request_id: None, cause: None }
     }
 
-    /// 500 `internal_error`: a bug or a broken set-up; the client learns nothing of it.
+    /// 500 `internal_error`: a bug or a broken set-up; the client gets no details.
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::new(Code::InternalError, "Something went wrong on the server.").cause(cause)
     }
@@ -77,10 +77,10 @@ impl ApiError {
 
     /// 403 `forbidden`: the caller's row does not allow this.
     pub fn forbidden() -> Self {
-        Self::new(Code::Forbidden, "Your account may not do this.")
+        Self::new(Code::Forbidden, "Your account is not allowed to do this.")
     }
 
-    /// 404 `image_not_found`: there is none, or it is another's.
+    /// 404 `image_not_found`: the image does not exist, or it belongs to another user.
     pub fn image_not_found() -> Self {
         Self::new(Code::ImageNotFound, "There is no such image.")
     }
@@ -92,10 +92,10 @@ impl ApiError {
 
     /// 413 `payload_too_large`: a file of more than `max_image_bytes`.
     pub fn payload_too_large(max_image_bytes: u64) -> Self {
-        Self::new(Code::PayloadTooLarge, format!("The file is larger than {max_image_bytes} bytes."))
+        Self::new(Code::PayloadTooLarge, format!("The file is larger than the limit of {max_image_bytes} bytes."))
     }
 
-    /// 415 `unsupported_media_type`: a format that may not be uploaded.
+    /// 415 `unsupported_media_type`: an image format that is not supported.
     pub fn unsupported_format() -> Self {
         let detail = "The format must be one of image/jpeg, image/png, image/webp.";
         Self::new(Code::UnsupportedMediaType, detail)
@@ -116,7 +116,7 @@ impl ApiError {
         Self::new(Code::InvalidToken, "A valid bearer token is required.")
     }
 
-    /// Another status than the code's own, where S3 has another one for the same thing.
+    /// Replaces the code's usual status, where S3 uses another one for the same error.
     pub fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
@@ -245,17 +245,21 @@ impl From<LinkError> for ApiError {
             LinkError::ImageNotFound => Self::image_not_found(),
             LinkError::Forbidden => Self::forbidden(),
             LinkError::CompetitionNotFound => Self::competition_not_found(),
-            LinkError::WrongPath => Self::new(Code::WrongPath, "This image was not created for this use."),
+            LinkError::WrongPath => Self::new(Code::WrongPath, "The image's path does not match this target."),
             LinkError::AlreadyLinked => {
-                Self::new(Code::AlreadyLinked, "This image has been linked before; an image is linked once.")
+                Self::new(Code::AlreadyLinked, "This image was linked before; an image can be linked only once.")
             }
-            LinkError::LinkInProgress => Self::new(Code::LinkInProgress, "This image is being linked right now."),
-            LinkError::UploadInProgress => Self::new(Code::UploadInProgress, "This image is being uploaded right now."),
+            LinkError::LinkInProgress => {
+                Self::new(Code::LinkInProgress, "This image is being linked right now; try again.")
+            }
+            LinkError::UploadInProgress => {
+                Self::new(Code::UploadInProgress, "This image is being uploaded right now; try again.")
+            }
             LinkError::Expired => Self::new(Code::ImageExpired, "This image was not linked in time; create a new one."),
             LinkError::Refused(refusal) => refusal.into(),
-            LinkError::NotUploaded => Self::new(Code::NotUploaded, "Nothing has been uploaded for this image yet."),
+            LinkError::NotUploaded => Self::new(Code::NotUploaded, "No file has been uploaded for this image yet."),
             LinkError::UploadChanged(refusal) => {
-                let detail = "The image was uploaded again while it was being linked; try again.";
+                let detail = "A new file was uploaded while the image was being linked; try again.";
                 let changed = Self::new(Code::UploadChanged, detail);
                 refusal.map(Refusal::as_str).into_iter().fold(changed, Self::cause)
             }
@@ -284,11 +288,11 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let detail = match refusal {
             Refusal::EmptyFile => "The file is empty.",
-            Refusal::SizeMismatch => "The file is not as long as was declared, or longer than an image may be.",
+            Refusal::SizeMismatch => "The file does not have the declared size, or it is larger than the limit.",
             Refusal::ContentMismatch => "The file is not an image of the declared format.",
-            Refusal::ImageTooLarge => "The image has more pixels than allowed.",
-            Refusal::HeaderTooLong => "The image's headers do not end within its first 256 KiB.",
-            Refusal::ChecksumMismatch => "The file's SHA-256 is not the declared one.",
+            Refusal::ImageTooLarge => "The image is too wide, too high or has too many pixels.",
+            Refusal::HeaderTooLong => "The image's header does not end within the file's first 256 KiB.",
+            Refusal::ChecksumMismatch => "The file's SHA-256 does not match the declared one.",
         };
         Self::new(refusal.into(), detail)
     }
@@ -308,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_is_told_to_the_log_and_not_to_the_client() {
+    fn a_cause_is_in_the_log_and_not_in_the_answer() {
         let error = ApiError::internal(std::io::Error::other("the password is wrong"));
         assert_eq!(error.cause_chain(), "the password is wrong");
         assert!(!error.to_string().contains("password") && !error.detail.contains("password"));

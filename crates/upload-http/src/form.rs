@@ -1,4 +1,4 @@
-//! The form that a client uploads with. What it says is the strategy's; its shape is the same from both servers.
+//! The form that a client uploads with. Both servers answer in the same shape; the strategy decides the content.
 
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
@@ -29,22 +29,22 @@ impl FormMethod {
     }
 }
 
-/// A form: where, with what, until when.
+/// A form: where to send the file, with which fields, and until when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PresignedForm {
-    /// How it is sent.
+    /// The HTTP method.
     pub method: FormMethod,
-    /// Where it is sent.
+    /// The URL to send it to.
     pub url: String,
-    /// What goes with the file.
+    /// The fields or headers to send with the file.
     #[serde(flatten)]
     pub parts: FormParts,
     /// When it stops working.
     pub expires_at: DateTime<Utc>,
 }
 
-/// What a client sends with its file. The order is kept in the JSON object: some stores want `bucket` and `key` early.
+/// What a client sends with its file. The JSON object keeps the order, because some stores want `bucket` and `key` early.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum FormParts {
@@ -63,12 +63,12 @@ pub trait IssueForm: Send + Sync {
         &[FormMethod::Post]
     }
 
-    /// What signing can fail with, as the interface's document says it.
+    /// The errors of signing, for the OpenAPI document.
     fn failures(&self) -> &'static [Code] {
         &[]
     }
 
-    /// Signs a form of this method for a pending image. It ends by `expires_at`, or sooner.
+    /// Signs a form with this method for a pending image. It expires at `expires_at` or earlier.
     fn issue<'a>(
         &'a self,
         image: &'a Image,

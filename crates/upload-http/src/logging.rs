@@ -1,9 +1,9 @@
 //! Logs, to stderr. Only `main` sets the subscriber.
 //!
-//! Nothing secret is logged, by construction: our own lines carry named fields of known types and never a header, a
-//! query, a body or a raw path; libraries may say warnings and errors only, at any `LOG_LEVEL`, because the HTTP client's
-//! finer levels print signed requests. AWS's SDK may say nothing: each failure that it warns of it also returns, and whoever
-//! asked it tells that once. At a start that is refused so, the refusal is the only line.
+//! The log never contains a secret. Our own lines have named fields of known types, and never a header, a query, a body or
+//! a raw path. Libraries log only warnings and errors, at any `LOG_LEVEL`, because the HTTP client's finer levels print
+//! signed requests. AWS's SDK logs nothing: it also returns each failure that it warns of, and the caller logs that once.
+//! So if the store makes a start fail, the refusal is the only line.
 
 use tracing::{Level, level_filters::LevelFilter};
 use tracing_subscriber::{Layer as _, filter::Targets, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
@@ -17,11 +17,11 @@ use crate::{
 const OWN_TARGETS: &str = "upload_";
 /// What the names of the SDK's crates begin with.
 const SDK_TARGETS: &str = "aws_";
-/// Where actix tells of each request that it cannot parse, as an error: any client could fill the log with them, and nobody
-/// must act. It answers them with 400 itself.
+/// actix logs an error here for each request that it cannot parse, and answers with 400 itself. Nobody has to act on these,
+/// and any client could fill the log with them.
 const BROKEN_REQUESTS: &str = "actix_http::h1::dispatcher";
 
-/// Sets the process's subscriber, and sends panics through it.
+/// Sets the process's subscriber, and logs panics through it.
 pub(crate) fn init(settings: &HttpSettings) {
     let level = match settings.log_level {
         LogLevel::Error => Level::ERROR,
@@ -41,7 +41,7 @@ pub(crate) fn init(settings: &HttpSettings) {
         LogFormat::Human => lines.boxed(),
     };
     if tracing_subscriber::registry().with(layer.with_filter(filter)).try_init().is_err() {
-        tracing::warn!("another subscriber was set before; LOG_FORMAT and LOG_LEVEL have no effect");
+        tracing::warn!("another tracing subscriber is already set; LOG_FORMAT and LOG_LEVEL have no effect");
     }
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

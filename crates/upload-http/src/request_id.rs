@@ -1,4 +1,4 @@
-//! The id under which a request is found in the logs: a trusted proxy's, or our own.
+//! The id that identifies a request in the logs: from a trusted proxy, or our own.
 
 use actix_web::{
     dev::ServiceRequest,
@@ -7,7 +7,7 @@ use actix_web::{
 use ipnet::IpNet;
 use uuid::Uuid;
 
-/// Where the id is accepted from and answered in.
+/// The header from which the id is accepted, and in which it is returned.
 pub(crate) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken over from a proxy, in bytes.
 const MAX_BYTES: usize = 128;
@@ -17,12 +17,12 @@ const MAX_BYTES: usize = 128;
 pub(crate) struct RequestId(String);
 
 impl RequestId {
-    /// As in the log and in the answer's header.
+    /// The id as text.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Takes a trusted proxy's id over where it is a sane one, or makes one.
+    /// Keeps the id of a trusted proxy if it is well-formed, or makes a new one.
     pub(crate) fn for_request(request: &ServiceRequest, trusted: &[IpNet]) -> Self {
         let peer = request.peer_addr().map(|address| address.ip().to_canonical());
         let believed = peer.is_some_and(|peer| trusted.iter().any(|network| network.contains(&peer)));

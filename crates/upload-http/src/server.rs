@@ -1,10 +1,10 @@
-//! Starting and stopping: look whether all is as it must be, expose the port, run; and a stop that finishes what was begun.
+//! Starting and stopping. A start checks database and store, opens the port and serves. A stop finishes the work that has begun.
 //!
-//! What actix-server 2.10 does on `stop(true)`: the acceptor closes its sockets, idle keep-alive connections are closed,
-//! and each worker looks once a second whether its connections are gone, up to `shutdown_timeout`; then it drops them and
-//! whatever their handlers were doing, without a word to the clients and without telling how many there were. So the
-//! limit is ours: when it is over, the boundary drops what still runs and answers 503 `shutting_down`, guards count the
-//! uploads among them, and actix gets a little longer than that to bring the answers out.
+//! This is what actix-server 2.10 does on `stop(true)`. The acceptor closes its sockets, and idle keep-alive connections are
+//! closed. Each worker checks once a second whether its connections are gone, up to `shutdown_timeout`. Then it drops them
+//! with their handlers; the clients get no answer, and nobody learns how many there were. So this module has a limit of its
+//! own: at its end, the boundary drops the running requests and answers 503 `shutting_down`, and guards count the uploads
+//! among them. actix gets a little more time than that to send these answers.
 
 use std::{
     future::{Future, ready},
@@ -51,23 +51,23 @@ use crate::{
     routes, settings,
 };
 
-/// Connections that may wait to be accepted; the kernel may allow fewer.
+/// How many connections may wait to be accepted. The kernel may allow fewer.
 const BACKLOG: u32 = 4096;
-/// The kernel's receive buffer of each connection, in bytes; Linux doubles what is asked for (socket(7)). Where none is set, it grows with
-/// what is read at first, to megabytes, and stays so while an upload waits for its turn: a thousand of them then hold more than the kernel
-/// gives to TCP as a whole (`tcp_mem`), everybody's packets are dropped, and a cgroup v2 is charged for all of it. It also bounds what one
-/// connection can bring, to some 64 KiB in each round trip; a proxy in front has its own.
+/// The kernel's receive buffer of each connection, in bytes; Linux doubles this value (socket(7)). Without a fixed size the buffer grows
+/// to megabytes during the first reads, and keeps that size while an upload waits for its turn. A thousand such uploads then hold more
+/// than the kernel gives to TCP in all (`tcp_mem`): it drops packets of every connection, and charges all of it to a cgroup v2. The fixed
+/// size also limits one connection to about 64 KiB in each round trip; a proxy in front of the server has its own buffers.
 const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 /// How long a connection lingers after an early answer, so that a client that still sends can read it (actix-web#3967).
 const LINGER_TIME: Duration = Duration::from_secs(1);
-/// How long the last answers may take to get out after the time for a stop is over, in seconds.
+/// How long the last answers may take to leave after `SHUTDOWN_TIMEOUT`, in seconds.
 const ANSWER_GRACE_SECONDS: u64 = 2;
 /// How long tracked work may take after the server has returned.
 const BACKGROUND_LIMIT: Duration = Duration::from_secs(5);
-/// How long a worker may take to drop what it was made to drop.
+/// How long a worker may take to drop its cut-off requests.
 const DROP_LIMIT: Duration = Duration::from_secs(1);
 
-/// How the bytes travel: what a server adds to what both share.
+/// What makes a server V1 or V2: how files reach the store, and the routes for that.
 pub struct Strategy {
     name: &'static str,
     forms: Arc<dyn IssueForm>,
@@ -76,20 +76,20 @@ pub struct Strategy {
     signer: Option<Arc<Signer>>,
 }
 
-/// Adds what a strategy's handlers reach besides [`Shared`].
+/// Adds the data that a strategy's handlers need besides [`Shared`].
 type ConfigureOwn = Box<dyn Fn(&mut web::ServiceConfig, &Storage) + Send + Sync>;
-/// Adds all routes, and that.
+/// Adds all routes and their data.
 type Configure = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
 
 /// What a strategy is built from, before the server runs.
 pub struct Start<'a> {
-    /// Where clients reach this server, with the port that was bound.
+    /// The URL at which clients reach this server, with the port that was bound.
     pub public_api_url: &'a Url,
-    /// Where the strategy's own metrics go.
+    /// The registry for the strategy's own metrics.
     pub registry: &'a mut Registry,
 }
 
-/// Why a server did not start, or ended by itself.
+/// Why a server did not start, or ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The settings cannot be used: exit code 2.
@@ -103,7 +103,7 @@ pub enum StartError {
 /// How a stop went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped {
-    /// Uploads that had not ended when the time was over.
+    /// Uploads that had not ended at the time limit.
     pub cut_off: usize,
     /// Whether all tracked work ended in time.
     pub background_done: bool,
@@ -118,14 +118,14 @@ pub struct Server {
     configure: Configure,
 }
 
-/// A bound address that nobody can connect to yet. On Linux another process may bind it too if it sets SO_REUSEADDR as this one does;
-/// whoever then listens second fails.
+/// A bound address that clients cannot connect to yet. On Linux another process can bind it too if it also sets SO_REUSEADDR; the process
+/// that listens second then fails.
 struct Taken {
     socket: TcpSocket,
     address: SocketAddr,
 }
 
-/// What settings alone come to.
+/// What is built from settings alone.
 struct Built {
     shared: Shared,
     configure: Configure,
@@ -133,8 +133,8 @@ struct Built {
 }
 
 impl Strategy {
-    /// `endpoints` are the strategy's own routes; `configure` adds the data that they need, and runs once in each worker, so what it
-    /// builds there is the worker's own. The store that it is given has the connections of the main runtime.
+    /// `endpoints` are the strategy's own routes. `configure` adds the data that they need. It runs once in each worker, so each worker
+    /// has its own data. The store that it receives uses the connections of the main runtime.
     pub fn new(
         name: &'static str,
         forms: Arc<dyn IssueForm>,
@@ -144,7 +144,7 @@ impl Strategy {
         Self { name, forms, endpoints, configure: Box::new(configure), signer: None }
     }
 
-    /// Names the key that signs forms: the store is asked at start-up what it may do.
+    /// Sets the key that signs forms, so that the start-up check asks the store for its rights.
     #[must_use]
     pub fn signer(self, signer: Arc<Signer>) -> Self {
         Self { signer: Some(signer), ..self }
@@ -152,8 +152,8 @@ impl Strategy {
 }
 
 impl Server {
-    /// Builds everything, looks whether database and store are as they must be, and then begins to listen; in a tokio runtime that
-    /// outlives the server, since tracked work runs on it.
+    /// Builds everything, checks database and store, and then begins to listen. Call it in a tokio runtime that outlives the server,
+    /// because tracked work runs on it.
     pub async fn bind(
         settings: &CommonSettings,
         strategy: impl AsyncFnOnce(&mut Start<'_>) -> Result<Strategy, StartError>,
@@ -166,17 +166,17 @@ impl Server {
         Ok(Self { settings: settings.clone(), address: taken.address, listener: taken.listen()?, shared, configure })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// What its handlers reach.
+    /// The data that its handlers share.
     pub fn shared(&self) -> &Shared {
         &self.shared
     }
 
-    /// Serves until `stop` ends, then finishes: requests in flight up to `SHUTDOWN_TIMEOUT`, then tracked work.
+    /// Serves until `stop` ends. Then requests get up to `SHUTDOWN_TIMEOUT` to finish, and tracked work after them.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<Stopped, StartError> {
         let Self { settings, listener, shared, configure, .. } = self;
         let http = settings.http;
@@ -193,8 +193,8 @@ impl Server {
             .shutdown_timeout(http.shutdown_timeout + ANSWER_GRACE_SECONDS)
             .disable_signals();
         let stopping = server.graceful_shutdown_signal();
-        // As actix-web's `HttpServer` does it (4.18, `listen`; the signal is hidden from actix-http's documentation), but for the
-        // connections: its are always plain ones.
+        // This does what actix-web's `HttpServer` does (4.18, `listen`), except that the connections are wrapped: `HttpServer` always
+        // uses plain ones. actix-http hides the shutdown signal from its documentation.
         let worker = move || {
             let app = App::new()
                 .app_data(data.clone())
@@ -209,7 +209,7 @@ impl Server {
                     let stopping = stopping.clone();
                     async move { stopping.notified().await }
                 })
-                // These two times are the connection's.
+                // `Connection` has the timers for these two.
                 .keep_alive(KeepAlive::Os)
                 .client_request_timeout(Duration::ZERO)
                 .client_disconnect_timeout(LINGER_TIME)
@@ -222,10 +222,10 @@ impl Server {
             });
             connections.and_then(requests)
         };
-        let server = server.listen("http", listener, worker).context("the server cannot listen")?.run();
+        let server = server.listen("http", listener, worker).context("cannot start to listen")?.run();
 
         let (health, shutdown) = (Arc::clone(&shared.health), shared.shutdown.clone());
-        // Not tracked: it ends with the stop and finishes nothing, and whoever drains would wait for it.
+        // Not tracked: it ends with the stop and has nothing to finish, and `drain` would wait for it.
         drop(shared.background.runtime().spawn(async move { health.watch(&shutdown).await }));
         let handle = server.handle();
         let mut serving = tokio::spawn(server);
@@ -233,7 +233,7 @@ impl Server {
             ended = &mut serving => return Err(ended_early(ended).into()),
             () = stop => {}
         }
-        // Readiness says no from here on; then nothing new is accepted.
+        // From here on the server is not ready, and it accepts no new connections.
         shared.shutdown.begin();
         let stopping = handle.stop(true);
         if timeout(Duration::from_secs(http.shutdown_timeout), stopping).await.is_err() {
@@ -242,15 +242,15 @@ impl Server {
         serving.await.context("the server's task failed")?.context("the server failed while it stopped")?;
         shared.shutdown.end();
         if timeout(DROP_LIMIT, shared.uploads.wait()).await.is_err() {
-            warn!("a worker has not dropped its uploads in time");
+            warn!("a worker did not drop its uploads in time");
         }
         let background_done = shared.background.drain(BACKGROUND_LIMIT).await;
         Ok(Stopped { cut_off: shared.uploads.cut_off(), background_done })
     }
 }
 
-/// A server's `main`: reads settings from flags and environment, serves until SIGTERM or SIGINT, and says how it went by
-/// the exit code: 0 clean stop, 1 failure, 2 configuration, 3 uploads cut off at the limit, or tracked work not done in time.
+/// A server's `main`: reads settings from flags and environment, and serves until SIGTERM or SIGINT. The exit code is 0 after a
+/// clean stop, 1 after a failure, 2 for wrong settings, and 3 if uploads were cut off or tracked work did not end in time.
 pub fn run<S: Parser>(
     common: fn(&S) -> &CommonSettings,
     strategy: impl AsyncFnOnce(&S, &mut Start<'_>) -> Result<Strategy, StartError>,
@@ -265,7 +265,7 @@ pub fn run<S: Parser>(
     logging::init(&common(&settings).http);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return refuse(&anyhow::Error::new(error).context("the runtime cannot be started").into()),
+        Err(error) => return refuse(&anyhow::Error::new(error).context("cannot start the runtime").into()),
     };
     let outcome = runtime.block_on(serve(common(&settings), async |start| strategy(&settings, start).await));
     runtime.shutdown_timeout(DROP_LIMIT);
@@ -276,11 +276,11 @@ pub fn run<S: Parser>(
         }
         Ok(Stopped { cut_off, background_done }) => {
             let lost = match (cut_off, background_done) {
-                (0, _) => "links, or other work in the background, did not end",
+                (0, _) => "links or other background work did not finish",
                 (_, true) => "uploads were cut off",
-                (_, false) => "uploads were cut off, and links, or other work in the background, did not end",
+                (_, false) => "uploads were cut off, and links or other background work did not finish",
             };
-            warn!(cut_off, background_done, "stopped at the limit; {lost}");
+            warn!(cut_off, background_done, "stopped after SHUTDOWN_TIMEOUT; {lost}");
             ExitCode::from(3)
         }
         Err(error) => refuse(&error),
@@ -291,15 +291,15 @@ async fn serve(
     settings: &CommonSettings,
     strategy: impl AsyncFnOnce(&mut Start<'_>) -> Result<Strategy, StartError>,
 ) -> Result<Stopped, StartError> {
-    // Before anything can be told to stop.
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
+    // Before anything starts, so that a signal is never missed.
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
     let server = Server::bind(settings, strategy).await?;
-    // Whoever started us reads this line; that it may not read on is no reason to fail.
+    // The parent process reads this line. If it has closed the pipe, the server still runs.
     let mut stdout = std::io::stdout();
     let told = writeln!(stdout, "listening on http://{}", server.local_addr()).and_then(|()| stdout.flush());
     if let Err(error) = told {
-        warn!(cause = %error, "the address cannot be written to stdout");
+        warn!(cause = %error, "cannot write the address to stdout");
     }
     info!(address = %server.local_addr(), strategy = server.shared().strategy, "listening");
     let stop = async {
@@ -311,10 +311,10 @@ async fn serve(
     server.run(stop).await
 }
 
-/// Says in one line why the process ends. The settings' errors come before there is a subscriber.
+/// Writes in one line why the process ends. It does not use the log: settings are wrong before there is a subscriber.
 fn refuse(error: &StartError) -> ExitCode {
     let mut stderr = std::io::stderr();
-    // Nobody is left to be told if this fails.
+    // If this fails, there is nowhere else to write it.
     let _unsaid = writeln!(stderr, "{error}");
     match error {
         StartError::Settings(_) => ExitCode::from(2),
@@ -322,7 +322,7 @@ fn refuse(error: &StartError) -> ExitCode {
     }
 }
 
-/// Everything that handlers reach, from settings alone: neither database nor store has been asked yet.
+/// Builds everything that handlers use from settings alone. It does not contact the database or the store.
 async fn build(
     settings: &CommonSettings,
     address: SocketAddr,
@@ -341,11 +341,11 @@ async fn build(
         storage.map_err(|error| StartError::Settings(SettingsError(error.to_string())))
     };
     let mut start = Start { public_api_url: &public_api_url, registry: &mut registry };
-    // At once: either may have to fetch credentials first.
+    // Both at the same time: each may have to fetch credentials first.
     let (storage, strategy) = tokio::try_join!(storage, strategy(&mut start))?;
     let Strategy { name, forms, endpoints, configure, signer } = strategy;
     let endpoints = routes::endpoints(&*forms).into_iter().chain(endpoints).collect();
-    let interface = Interface::new(name, endpoints).context("the interface's document cannot be made")?;
+    let interface = Interface::new(name, endpoints).context("cannot build the OpenAPI document")?;
     let database = Database::new(&settings.database, background.runtime().clone())
         .map_err(|error| SettingsError(error.to_string()))?;
     let (limits, timing, counters) = (http.limits(), http.timing(), own.clone());
@@ -383,7 +383,7 @@ async fn build(
     Ok(Built { shared, configure: Arc::new(configure), signer })
 }
 
-/// Takes the address to listen on.
+/// Binds the address to listen on.
 async fn take(bind_address: &str) -> Result<Taken, StartError> {
     let address = lookup_host(bind_address).await.ok().and_then(|mut addresses| addresses.next()).ok_or_else(|| {
         SettingsError(format!("BIND_ADDRESS is `{bind_address}`; it must be host:port, such as 127.0.0.1:8080"))
@@ -399,15 +399,15 @@ async fn take(bind_address: &str) -> Result<Taken, StartError> {
     bound().map_err(|error| cannot_listen(address, &error))
 }
 
-/// No wrong setting as such, since a port may come free: a failure.
+/// A failure (exit code 1), not a wrong setting: the port may become free later.
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> StartError {
     let remedy = match error.kind() {
-        ErrorKind::AddrInUse => "end what listens there, or set another port",
+        ErrorKind::AddrInUse => "stop the program that listens there, or set another port",
         ErrorKind::AddrNotAvailable => "set an address of this machine",
-        ErrorKind::PermissionDenied => "set a port from 1024 on, or let this process use lower ones",
+        ErrorKind::PermissionDenied => "set a port of 1024 or above, or allow this process to use lower ones",
         _ => "set another address",
     };
-    anyhow!("BIND_ADDRESS: {address} cannot be listened on ({error}); {remedy}").into()
+    anyhow!("BIND_ADDRESS: cannot listen on {address} ({error}); {remedy}").into()
 }
 
 impl Taken {
@@ -419,25 +419,26 @@ impl Taken {
     }
 }
 
-/// The public URL, where port 0 stands for the bound one: set-ups that take any free port cannot know it before.
+/// The public URL, with port 0 replaced by the bound port: with `BIND_ADDRESS` port 0, nobody can know the port before.
 fn with_bound_port(url: &Url, address: SocketAddr) -> Url {
     let mut url = url.clone();
     if url.port() == Some(0) && url.set_port(Some(address.port())).is_err() {
-        warn!("PUBLIC_API_URL takes no port");
+        warn!("cannot set a port in PUBLIC_API_URL");
     }
     url
 }
 
 fn ended_early(ended: Result<std::io::Result<()>, tokio::task::JoinError>) -> anyhow::Error {
     let cause = match ended {
-        Ok(Ok(())) => return anyhow::anyhow!("the server ended by itself"),
+        Ok(Ok(())) => return anyhow::anyhow!("the server ended without a signal"),
         Ok(Err(error)) => anyhow::Error::new(error),
         Err(error) => anyhow::Error::new(error),
     };
     cause.context("the server failed")
 }
 
-/// Lets the pages of `origins` call and read what they need. No credentials: callers send a bearer token themselves.
+/// Allows pages of `origins` to call this server and to read the headers that they need. It does not allow credentials, because callers
+/// send a bearer token themselves.
 fn cors(origins: &[String]) -> Cors {
     let cors = Cors::default()
         .allowed_methods([Method::GET, Method::POST, Method::DELETE])

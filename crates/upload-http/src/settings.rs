@@ -1,8 +1,8 @@
-//! What both servers are told: flags and environment from one declaration.
+//! The settings of both servers. One declaration gives the flag and the environment variable.
 //!
-//! A value that cannot be used is reported in one sentence that names the variable and says what would be right, and the
-//! process ends with exit code 2. Secrets are taken as they are and judged later, because clap's own messages repeat
-//! the value that they refuse. A URL may have a password in it by mistake: what is `hide_env_values` is not repeated here.
+//! If a value is wrong, the program names the variable and what to write instead, in one sentence, and exits with code 2.
+//! Secrets are checked after clap has read them, because clap's messages repeat the value that they refuse. A URL may contain
+//! a password by mistake, so values marked `hide_env_values` are not repeated here either.
 
 use std::{
     error::Error as _,
@@ -40,43 +40,43 @@ pub struct CommonSettings {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "HTTP")]
 pub struct HttpSettings {
-    /// Where to listen, as host:port; port 0 takes any free one.
+    /// The address to listen on, as host:port. Port 0 takes any free port.
     #[arg(long, env, default_value = "127.0.0.1:8080")]
     pub bind_address: String,
 
-    /// Where clients reach this server, as a URL without user, query and fragment; a port 0 in it stands for the port that was bound.
+    /// The URL at which clients reach this server, without user, query and fragment. Port 0 in it is replaced by the port of BIND_ADDRESS.
     #[arg(long, env, hide_env_values = true, value_parser = public_url)]
     pub public_api_url: Url,
 
-    /// Origins of the browsers' pages that may call this server, separated by commas; `*` allows every one.
+    /// Origins of the web pages that may call this server, separated by commas. `*` allows every origin.
     #[arg(long, env, hide_env_values = true, value_delimiter = ',', value_parser = origin)]
     pub cors_origins: Vec<String>,
 
-    /// Addresses or networks (CIDR) of the proxies whose `x-request-id` is kept, separated by commas.
+    /// Addresses or networks (CIDR) of proxies, separated by commas. The server keeps the `x-request-id` that they send.
     #[arg(long, env, value_delimiter = ',', value_parser = network)]
     pub trusted_proxies: Vec<IpNet>,
 
-    /// The only algorithm that callers' tokens may be signed with.
+    /// The algorithm that signs the callers' tokens. The server accepts no other.
     #[arg(long, env, value_enum, default_value = "HS256")]
     pub jwt_algorithm: JwtAlgorithm,
 
-    /// With HS256: the secret that tokens are signed with, at least 32 bytes.
+    /// For HS256: the secret that signs tokens, at least 32 bytes.
     #[arg(long, env, hide_env_values = true)]
     pub jwt_secret: Option<SecretString>,
 
-    /// With RS256, ES256 or EdDSA: the issuer's public key in PEM; `\n` stands for a line's end.
+    /// For RS256, ES256 or EdDSA: the issuer's public key in PEM. You can write `\n` for a line break.
     #[arg(long, env, hide_env_values = true)]
     pub jwt_public_key: Option<String>,
 
-    /// The `iss` that tokens must carry.
+    /// The `iss` claim that tokens must have.
     #[arg(long, env, value_parser = not_empty)]
     pub jwt_issuer: String,
 
-    /// The `aud` that tokens must carry.
+    /// The `aud` claim that tokens must have.
     #[arg(long, env, value_parser = not_empty)]
     pub jwt_audience: String,
 
-    /// Largest file, in bytes (20 MiB).
+    /// Largest file, in bytes (default: 20 MiB).
     #[arg(long, env, default_value_t = 20_971_520, value_parser = clap::value_parser!(u64).range(1..=5_368_709_120))]
     pub max_image_bytes: u64,
 
@@ -88,15 +88,15 @@ pub struct HttpSettings {
     #[arg(long, env, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_height: u32,
 
-    /// Most pixels in one image: width times height.
+    /// Most pixels in one image (width times height).
     #[arg(long, env, default_value_t = 50_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_pixels: u64,
 
-    /// Links whose uploads are verified and copied at once; further ones wait up to 20 s for their turn.
+    /// How many links may verify and copy their uploads at the same time. Others wait up to 20 s for their turn.
     #[arg(long, env, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub links_active: u16,
 
-    /// How long a form may be used, in seconds.
+    /// How long a form works, in seconds.
     #[arg(long, env, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     pub form_ttl: u64,
 
@@ -104,27 +104,27 @@ pub struct HttpSettings {
     #[arg(long, env, default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub max_body_time: u64,
 
-    /// How long an image may wait for its link before the sweep takes it, in seconds; the same for `upload-ops sweep`.
+    /// How long an image may stay pending before the sweep removes it, in seconds. Set the same value for `upload-ops sweep`.
     #[arg(long, env, default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pub pending_ttl: u64,
 
-    /// How long uploads in flight may go on after SIGTERM, in seconds.
+    /// How long uploads may continue after SIGTERM, in seconds.
     #[arg(long, env, default_value_t = 25, value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub shutdown_timeout: u64,
 
-    /// How logs are written to stderr.
+    /// The format of the logs on stderr.
     #[arg(long, env, value_enum, default_value = "json")]
     pub log_format: LogFormat,
 
-    /// The least severe level of this project's log lines; libraries log warnings and errors only.
+    /// The least severe level to log for this project's own code. Libraries log only warnings and errors.
     #[arg(long, env, value_enum, default_value = "info")]
     pub log_level: LogLevel,
 
-    /// Worker threads; default: the CPUs that this process may use.
+    /// Number of worker threads [default: the CPUs that this process may use].
     #[arg(long, env, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub http_workers: Option<u16>,
 
-    /// Most connections at once, over all workers; further ones wait in the listen backlog until an idle one makes room.
+    /// Most open connections, over all workers. Further ones wait in the listen backlog; the server closes idle ones to make room.
     #[arg(long, env, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
 }
@@ -149,34 +149,34 @@ pub enum JwtAlgorithm {
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object on each line.
     Json,
-    /// Lines for people.
+    /// Plain lines for people.
     Human,
 }
 
-/// How severe a line must be to be written.
+/// The least severe level to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
-    /// Someone must act.
+    /// Failures on which someone must act.
     Error,
-    /// And: we coped.
+    /// Also problems that the server handled itself.
     Warn,
-    /// And: one line an upload, one a link, one a refusal.
+    /// Also one line for each upload, link and refused request.
     Info,
-    /// And: one line a request.
+    /// Also one line for each request.
     Debug,
     /// Everything.
     Trace,
 }
 
-/// Settings that cannot be used, in one sentence that names the variable.
+/// A wrong setting, in one sentence that names the variable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct SettingsError(pub String);
 
 impl CommonSettings {
-    /// Refuses values that are each fine but not together.
+    /// Refuses values that are valid alone but not together.
     pub fn check(&self) -> Result<(), SettingsError> {
         self.http.check()?;
         self.database.check().map_err(|error| SettingsError(error.to_string()))?;
@@ -185,7 +185,7 @@ impl CommonSettings {
 }
 
 impl HttpSettings {
-    /// What a file may measure.
+    /// The limits on an image.
     pub fn limits(&self) -> ImageLimits {
         ImageLimits {
             max_image_bytes: self.max_image_bytes,
@@ -243,7 +243,7 @@ pub fn parse<S: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result
     })
 }
 
-/// clap's error as a sentence that names the variable, or `None` where it is about the command line itself.
+/// clap's error as a sentence that names the variable, or `None` if the error is about the command line itself.
 fn sentence(error: &clap::Error, command: &Command) -> Option<String> {
     let text = |kind| match error.get(kind)? {
         ContextValue::String(text) => Some(text.clone()),
@@ -306,7 +306,7 @@ fn not_empty(text: &str) -> Result<String, &'static str> {
 fn public_url(text: &str) -> Result<Url, &'static str> {
     const RIGHT: &str = "it must be a URL such as https://api.example.org, without user, query and fragment";
     let mut url = Url::parse(text).map_err(|_error| RIGHT)?;
-    // An `@` wherever it stands: what is before it may be a password, and clients see this URL.
+    // An `@` anywhere is refused: the text before it may be a password, and clients see this URL.
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() || text.contains(['@', '?', '#']) {
         return Err(RIGHT);
     }

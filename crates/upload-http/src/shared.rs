@@ -1,4 +1,4 @@
-//! What every handler can reach: values, no globals, so that two servers can run in one process.
+//! The data that every handler uses. There are no globals, so two servers can run in one process.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct Shared {
     /// The store, for use on the main runtime alone: a client's pooled connections die with the runtime that opened them.
     /// (Signing needs no connection.)
     pub storage: Storage,
-    /// What a file may measure.
+    /// The limits on a file.
     pub limits: ImageLimits,
     /// How long things may take.
     pub timing: Timing,
@@ -28,7 +28,7 @@ pub struct Shared {
     pub background: Background,
     /// The link protocol, and the hold on an image.
     pub links: Links,
-    /// How forms are made.
+    /// Signs forms.
     pub forms: Arc<dyn IssueForm>,
     /// Counters and times.
     pub metrics: Metrics,
@@ -36,19 +36,19 @@ pub struct Shared {
     pub public_api_url: Arc<Url>,
     /// The strategy's name, as `/limits` shows it.
     pub strategy: &'static str,
-    /// Who is believed.
+    /// Verifies bearer tokens.
     pub tokens: Arc<TokenVerifier>,
     /// Whether the server is stopping.
     pub shutdown: Shutdown,
     /// The uploads that this server carries.
     pub uploads: ActiveUploads,
-    /// How database and store are, for whoever asks.
+    /// The state of database and store.
     pub(crate) health: Arc<Health>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
 
 impl Shared {
-    /// The time by the database's clock, which dates forms; it is not asked, but compared with every few minutes.
+    /// The time by the database's clock, which sets the dates of forms. It is computed from a comparison every few minutes.
     pub fn database_now(&self) -> DateTime<Utc> {
         self.health.database_now()
     }

@@ -1,4 +1,4 @@
-//! How a stopping server tells its requests, and how it learns what it cut off.
+//! Tells requests that the server is stopping, and counts the uploads that the stop cuts off.
 
 use std::sync::{
     Arc,
@@ -43,7 +43,7 @@ impl Shutdown {
     }
 }
 
-/// Counts the uploads that this server carries, so that a stop can tell which it cut off.
+/// Counts the running uploads, so that a stop knows how many it cut off.
 #[derive(Debug, Clone)]
 pub struct ActiveUploads {
     shutdown: Shutdown,

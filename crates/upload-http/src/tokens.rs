@@ -43,7 +43,7 @@ impl TokenVerifier {
             JwtAlgorithm::EdDsa => (Algorithm::EdDSA, DecodingKey::from_ed_pem(pem.as_bytes())),
         };
         let key = key.map_err(|_error| {
-            SettingsError(format!("JWT_PUBLIC_KEY is not a public key in PEM for JWT_ALGORITHM {algorithm:?}"))
+            SettingsError(format!("JWT_PUBLIC_KEY is not a PEM public key for JWT_ALGORITHM {algorithm:?}"))
         })?;
         let mut validation = Validation::new(algorithm);
         validation.set_required_spec_claims(&["exp", "iss", "aud"]);

@@ -1,4 +1,4 @@
-//! What rows look like on the wire: camelCase, RFC 3339, and no key of an object.
+//! The JSON of rows: names in camelCase, times in RFC 3339, and never an object's key.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;

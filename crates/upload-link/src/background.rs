@@ -9,16 +9,16 @@ use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-/// Where such work runs, and who waits for it.
+/// Runs such work, and waits for it.
 #[derive(Debug, Clone)]
 pub struct Background {
     runtime: Handle,
     tracker: TaskTracker,
 }
 
-/// The work panicked: a mistake in it.
+/// The task panicked, which is a bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the work in the background panicked")]
+#[error("a background task panicked")]
 pub struct Panicked;
 
 impl Background {
@@ -51,8 +51,8 @@ impl Background {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let (sender, outcome) = oneshot::channel();
-        // Where the caller has gone, the outcome is dropped inside the task: what its drop starts is then counted before the task
-        // is, so that `drain` waits for it. A join handle's outcome would be dropped after.
+        // If the caller is gone, the outcome is dropped inside the task. Work that this drop starts is then counted before the task
+        // ends, so `drain` waits for it. The outcome of a join handle would be dropped after the task.
         drop(self.spawn(async move { drop(sender.send(task.await)) }));
         outcome.await.unwrap_or_else(|_sender_dropped| Err(Panicked.into()))
     }

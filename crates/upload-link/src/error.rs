@@ -1,4 +1,4 @@
-//! Why an image is not linked, named by meaning. What a client reads of it is `upload-http`'s affair.
+//! Why an image is not linked, named by meaning. `upload-http` has the texts that clients read.
 
 use upload_domain::Refusal;
 use upload_persistence::{DatabaseError, QueryError, images::Standing};
@@ -13,13 +13,13 @@ pub enum LinkError {
     #[error("there is no such image")]
     ImageNotFound,
     /// The user's row does not allow this.
-    #[error("the user may not do this")]
+    #[error("the user is not allowed to do this")]
     Forbidden,
     /// There is no such competition.
     #[error("there is no such competition")]
     CompetitionNotFound,
     /// The image was created for another use.
-    #[error("the image was not created for this use")]
+    #[error("the image's path does not match the target")]
     WrongPath,
     /// The image has been linked before, perhaps to something that is deleted by now.
     #[error("the image has been linked before")]
@@ -37,13 +37,13 @@ pub enum LinkError {
     #[error("the content is refused: {}", .0.as_str())]
     Refused(Refusal),
     /// Nothing is under the image's incoming key.
-    #[error("nothing has been uploaded")]
+    #[error("no file has been uploaded")]
     NotUploaded,
-    /// A client wrote to the incoming key during the link. Where the copy has been judged, this is what was wrong with it.
+    /// A client wrote to the incoming key during the link. If the copy was checked, this says what was wrong with it.
     #[error("the upload changed during the link")]
     UploadChanged(Option<Refusal>),
     /// Too many links wait for their turn.
-    #[error("no turn within the time for it")]
+    #[error("too many links at the same time: the link waited too long for its turn")]
     Overloaded,
     /// The lease was nearly over before the image was verified and pinned.
     #[error("the store took too long")]
@@ -85,7 +85,7 @@ impl From<Standing> for LinkError {
             Standing::Missing => Self::ImageNotFound,
             Standing::Forbidden => Self::Forbidden,
             Standing::Linked(..) => Self::AlreadyLinked,
-            // Where nothing stands in the way any more, another attempt has just given the image back.
+            // Pending means that another attempt has released the image in this moment.
             Standing::LinkInProgress | Standing::Pending => Self::LinkInProgress,
             Standing::UploadInProgress => Self::UploadInProgress,
             Standing::Expired => Self::Expired,

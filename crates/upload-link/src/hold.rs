@@ -31,7 +31,7 @@ pub struct Hold {
     may_have_written: Arc<AtomicBool>,
 }
 
-/// What is under an attempt's media key after a write that the store did not confirm.
+/// What an attempt's media key holds after a write that the store did not confirm.
 #[derive(Debug)]
 pub enum Written {
     /// An object; here are its first bytes.
@@ -81,7 +81,7 @@ impl Links {
         self.discard_written(hold).await;
     }
 
-    /// Deletes what an attempt may have written that has ended without a commit.
+    /// Deletes the object that an attempt may have written before it ended without a commit.
     async fn discard_written(&self, hold: &Hold) {
         if hold.left() == Left::PerhapsAnObject {
             self.discard(&hold.media_key()).await;
@@ -97,15 +97,15 @@ impl Links {
         }
     }
 
-    /// As [`Links::give_back`], on a connection that is there already.
+    /// Like [`Links::give_back`], on an open connection.
     pub(crate) async fn give_back_on(&self, connection: &mut Connection, hold: &Hold) {
         if let Err(error) = end(connection, hold).await {
             not_given_back(hold, &error);
         }
     }
 
-    /// Records why the content may not be kept, so that every later link answers the same, and ends the attempt. `false` where the
-    /// attempt had lost the image before: then nothing is recorded.
+    /// Records why the content is refused, so that every later link answers the same, and ends the attempt. Returns `false` if the
+    /// attempt had already lost the image; then nothing is recorded.
     ///
     /// # Errors
     /// The database failed; the lease will end by itself.
@@ -114,7 +114,7 @@ impl Links {
         Ok(image_attempts::refuse(&mut connection, hold.image, hold.attempt, refusal, hold.left()).await?)
     }
 
-    /// What took the image away before the attempt could commit. The attempt is ended first, so that it is not itself the answer.
+    /// Why the attempt lost the image before it could commit. This ends the attempt first, so that the answer is not the attempt itself.
     ///
     /// # Errors
     /// The database failed.
@@ -128,7 +128,7 @@ impl Links {
         images::standing(connection, hold.image, Some(user), self.timing.link_cutoff()).await
     }
 
-    /// Looks for an object that the store did not confirm. No other attempt writes this key, so a look tells.
+    /// Looks for an object that the store did not confirm. No other attempt writes this key, so an object there is this attempt's.
     pub async fn find_written(&self, hold: &Hold, first_bytes: usize) -> Written {
         match self.storage.read_head(&hold.media_key(), first_bytes).await {
             Ok(Some(head)) => Written::Object(head),
@@ -139,12 +139,12 @@ impl Links {
 
     /// Finds out whether a commit whose answer was lost took place, and ends the attempts if it did not.
     ///
-    /// The commit may even still run. To end an attempt waits for a commit that runs, and shuts out one that has not begun. If one
-    /// attempt could be ended, nothing was committed. Else `find` reads what the commit made. If the rows cannot be read, nothing is
-    /// deleted: they may name what the attempts wrote.
+    /// The commit may still be running. Ending an attempt waits for a running commit, and prevents one that has not begun. If one attempt
+    /// could be ended, nothing was committed. Otherwise `find` reads the result of the commit. If the rows cannot be read, nothing is
+    /// deleted, because they may name the objects that the attempts wrote.
     ///
     /// # Errors
-    /// `failure`, where nothing was committed or nobody can tell.
+    /// `failure`, if nothing was committed or that cannot be found out.
     pub async fn recover<T>(
         &self,
         holds: &[&Hold],
@@ -164,11 +164,11 @@ impl Links {
         };
         match read.await {
             Ok(Some(committed)) => {
-                warn!(image.id = %ids(holds), cause = chain(&failure), "the answer to a commit was lost, but the commit took place");
+                warn!(image.id = %ids(holds), cause = chain(&failure), "the answer to a commit was lost, but the commit succeeded");
                 Ok(committed)
             }
             Err(second) if !ended => {
-                warn!(image.id = %ids(holds), cause = chain(&second), "nobody can tell whether a commit took place; a sweep will");
+                warn!(image.id = %ids(holds), cause = chain(&second), "cannot find out whether a commit took place; a sweep will clean up if it did not");
                 Err(failure)
             }
             Ok(None) | Err(_) => {
@@ -184,7 +184,7 @@ impl Links {
     /// sweep deletes it by the row of its attempt ([`upload_persistence::image_attempts`]).
     pub async fn discard(&self, media_key: &str) {
         if let Err(error) = self.storage.delete(media_key).await {
-            warn!(cause = chain(&error), "an object that no image names was not deleted; a sweep will delete it");
+            warn!(cause = chain(&error), "cannot delete an object that no image uses; a sweep will delete it");
         }
     }
 }
@@ -195,7 +195,7 @@ async fn end(connection: &mut Connection, hold: &Hold) -> QueryResult<bool> {
 }
 
 fn not_given_back(hold: &Hold, error: &(dyn Error + 'static)) {
-    warn!(image.id = %hold.image, cause = chain(error), "an image was not given back; its lease will end");
+    warn!(image.id = %hold.image, cause = chain(error), "cannot release an image; it is free again when its lease ends");
 }
 
 fn ids(holds: &[&Hold]) -> String {

@@ -30,7 +30,7 @@ pub struct Links {
     pub database: Database,
     /// The store. Only the main runtime may use it: a pooled connection dies with the runtime that opened it.
     pub storage: Storage,
-    /// What an image may measure.
+    /// The limits on an image.
     pub limits: ImageLimits,
     /// How long a link may take, and how old an image may be.
     pub timing: Timing,
@@ -40,12 +40,12 @@ pub struct Links {
     observer: Arc<dyn Fn(Event) + Send + Sync>,
 }
 
-/// What the protocol did, for whoever counts it.
+/// What the protocol did, for metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// An image was linked.
     Linked,
-    /// A link found content that may not be kept, and recorded that.
+    /// A link refused the content and recorded that.
     Refused(Refusal),
 }
 

@@ -25,7 +25,7 @@ pub enum Linked<T> {
     Before(T),
 }
 
-/// What a claim came to.
+/// The result of a claim.
 pub(crate) enum Claim {
     Held(Box<Claimed>),
     /// The image is linked to the wanted target, and that link is live.
@@ -36,7 +36,7 @@ impl Links {
     /// Links one image. It runs to its end on the main runtime, whether or not the caller waits.
     ///
     /// # Errors
-    /// The image cannot be had, its content may not be kept, or the store or the database failed. The image is given back.
+    /// The image is not available, its content is refused, or the store or the database failed. The image is given back.
     pub async fn link<T: Target>(
         &self,
         user: UserId,
@@ -123,7 +123,7 @@ impl Links {
         Err(failure)
     }
 
-    /// After the commit. What clients may have put under the incoming key is deleted; where that fails, the sweep does it.
+    /// Runs after the commit. It deletes the object under the incoming key; if that fails, the sweep does it.
     pub(crate) fn linked(&self, pinned: &Pinned, started: Instant) {
         let image = &pinned.image;
         self.observe(Event::Linked);
@@ -139,7 +139,7 @@ impl Links {
             if let Err(error) = storage.delete(&key).await {
                 warn!(
                     cause = chain(&error),
-                    "the incoming object of a linked image was not deleted; a sweep will delete it"
+                    "cannot delete the incoming object of a linked image; a sweep will delete it"
                 );
             }
         }));

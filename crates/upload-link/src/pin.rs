@@ -1,7 +1,7 @@
 //! From a claimed image to a pinned one: verified bytes under a media key, which no client ever had a signature for.
 //!
-//! The copy is verified as well as its source. That the store copies what an ETag names is not enough: most ETags are MD5, of which
-//! there are collisions, so a client could swap two files between the look and the copy. What is linked is what was looked at.
+//! Both the source and the copy are verified. It is not enough that the store copies the version that an ETag names: most ETags are MD5,
+//! and MD5 has collisions, so a client could swap two files between the check and the copy. The link uses only verified bytes.
 //!
 //! No database connection is held here while the store is asked.
 
@@ -15,7 +15,7 @@ use upload_storage::{StorageError, VersionError, chain};
 
 use crate::{Hold, LinkError, Links, Written, verify::Checked};
 
-/// How long a link may wait for its turn. The image is held meanwhile, so what is left of the lease must be enough for the rest.
+/// How long a link may wait for its turn. It holds the image meanwhile, so the rest of the lease must be long enough for the work.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// An image that this link holds.
@@ -72,8 +72,8 @@ impl Pinned {
 }
 
 impl Links {
-    /// Verifies and copies what the client has uploaded. Where V1 has brought verified bytes already, nothing is left to do. A failure
-    /// gives the image back.
+    /// Verifies and copies the client's upload. If V1 has already stored verified bytes, nothing is left to do. A failure gives the image
+    /// back.
     pub(crate) async fn pin(&self, claimed: Claimed) -> Result<Pinned, LinkError> {
         let Claimed { image, hold, until } = claimed;
         if let Some(verified) = image.verified() {
@@ -93,7 +93,7 @@ impl Links {
         }
     }
 
-    /// Waits for its turn, so that what all links hold in memory is bounded, and then has until `until`.
+    /// Waits for its turn, which bounds the memory of all links, and then works until `until` at the latest.
     async fn verify_and_copy(&self, image: &Image, hold: &Hold, until: Instant) -> Result<Checked, LinkError> {
         let wait = timeout_at(until.min(Instant::now() + LONGEST_WAIT), self.turns.acquire());
         let Ok(Ok(_turn)) = wait.await else { return Err(LinkError::Overloaded) };
@@ -115,19 +115,19 @@ impl Links {
                 self.judge(image, &head).map_err(|refusal| LinkError::UploadChanged(Some(refusal)))?
             }
             (Ok(()), Written::Nothing) => {
-                return Err(StorageError::unavailable("the store has not kept its copy").into());
+                return Err(StorageError::unavailable("the store confirmed a copy but does not have it").into());
             }
             (Ok(()), Written::Unknown(error)) => return Err(error.into()),
             (Err(error), Written::Object(head)) => match self.judge(image, &head) {
                 Ok(copy) => {
-                    warn!(image.id = %image.id, cause = chain(&error), "the answer to a copy was lost, but the copy is there");
+                    warn!(image.id = %image.id, cause = chain(&error), "the answer to a copy was lost, but the copy exists");
                     copy
                 }
                 Err(_refusal) => return Err(error.into()),
             },
             (Err(error), Written::Nothing) => return Err(error.into()),
             (Err(error), Written::Unknown(second)) => {
-                warn!(image.id = %image.id, cause = chain(&second), "the store does not say whether the copy is there");
+                warn!(image.id = %image.id, cause = chain(&second), "the store did not say whether the copy exists");
                 return Err(error.into());
             }
         };
@@ -139,7 +139,7 @@ impl Links {
         }
     }
 
-    /// Reads the whole copy. Nobody but this attempt writes there, so an answer that says otherwise is the store's mistake.
+    /// Reads the whole copy. Only this attempt writes there, so if the copy is missing or has changed, the store made a mistake.
     async fn checksum(&self, media_key: &str, etag: &str) -> Result<Sha256Checksum, LinkError> {
         match self.storage.sha256(media_key, etag).await {
             Ok(digest) => Ok(digest.into()),

@@ -80,7 +80,7 @@ impl Links {
         for one in &pinned {
             self.linked(one, started);
         }
-        // From here on nothing may fail: the post is made, and a client that tried again would be told that its images are gone.
+        // From here on nothing may fail: the post exists, and a client that tried again would read that its images are already linked.
         let images = pinned.into_iter().map(|one| one.in_post(&post)).collect();
         Ok((post, images))
     }
@@ -97,7 +97,7 @@ impl Links {
                     claimed.push(*one);
                     continue;
                 }
-                // The post is new: whatever the image is linked to is another.
+                // The post is new, so the image must be linked to another one.
                 Ok(Claim::LinkedHere) => failure = Some(PostError::about(id, LinkError::AlreadyLinked)),
                 Err(error) => failure = Some(PostError::about(id, error)),
             }
@@ -112,7 +112,7 @@ impl Links {
     }
 
     async fn pin_all(&self, claimed: Vec<Claimed>) -> Result<Vec<Pinned>, PostError> {
-        // Each is brought to its end, also after one has failed: a copy that is dropped half-way would be left behind.
+        // Each one runs to its end, even after another has failed: a copy that is dropped half-way would be left behind.
         let outcomes: Vec<_> = stream::iter(claimed)
             .map(|one| async move {
                 let id = one.image.id;

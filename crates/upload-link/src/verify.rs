@@ -1,4 +1,4 @@
-//! Verification: what an object's first bytes and the store's word on it must say before it may be served.
+//! Verification: checks an object's first bytes, and what the store says about it, before it may be served.
 //!
 //! Everything is checked as if the store enforced nothing. Servers have got POST policies wrong (CVE-2021-21362, CVE-2023-28434
 //! and others), and a client may use a presigned form again until it expires.
@@ -18,7 +18,7 @@ pub(crate) struct Checked {
 }
 
 impl Links {
-    /// Verifies what the client has uploaded, so that nearly all that must be refused is refused before it is copied.
+    /// Verifies the client's upload, so that nearly every bad file is refused before it is copied.
     pub(crate) async fn verify(&self, image: &Image, hold: &Hold) -> Result<Checked, LinkError> {
         let head = self.storage.read_head(&incoming_key(image.id), HEAD_BYTES).await?.ok_or(LinkError::NotUploaded)?;
         match self.judge(image, &head) {
@@ -33,7 +33,7 @@ impl Links {
         let as_declared =
             head.content_type.as_deref().is_some_and(|found| found.eq_ignore_ascii_case(image.format.as_str()));
         let dimensions = match judged {
-            // The sizes come first, as they do where no store is asked.
+            // The sizes come first, as in V1, which has no store to ask.
             Err(refusal @ (Refusal::EmptyFile | Refusal::SizeMismatch)) => return Err(refusal),
             _ if !as_declared => return Err(Refusal::ContentMismatch),
             judged => judged?,
@@ -41,13 +41,13 @@ impl Links {
         Ok(Checked { etag: head.etag.clone(), byte_size: head.total_bytes, dimensions })
     }
 
-    /// Records the refusal, and deletes what was refused.
+    /// Records the refusal, and deletes the refused upload.
     pub(crate) async fn refuse_upload(&self, hold: &Hold, refusal: Refusal) -> LinkError {
         match self.refuse(hold, refusal).await {
             Ok(true) => {
                 self.observe(Event::Refused(refusal));
                 if let Err(error) = self.storage.delete(&incoming_key(hold.image())).await {
-                    warn!(image.id = %hold.image(), cause = chain(&error), "a refused upload was not deleted");
+                    warn!(image.id = %hold.image(), cause = chain(&error), "cannot delete a refused upload; a sweep will delete it");
                 }
                 LinkError::Refused(refusal)
             }

@@ -1,4 +1,4 @@
-//! `upload-ops bucket`: each step is reported; one that the store does not have is no failure, but is said.
+//! `upload-ops bucket`: prints the result of each step. A step that the store does not support is printed, but is not a failure.
 
 use upload_storage::{
     StorageError, StorageSettings,
@@ -18,7 +18,7 @@ pub(crate) struct BucketArguments {
     cors_origins: Vec<String>,
 }
 
-/// Creates the bucket and sets its rules; what is there already stays.
+/// Creates the bucket and sets its rules. It keeps what already exists.
 pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
     let (storage, exists) = reach::any_bucket(&arguments.storage).await?;
     let name = &arguments.storage.bucket;
@@ -32,14 +32,16 @@ pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
         "bucket {name}: {}",
         match created {
             Outcome::Done => "created".to_owned(),
-            Outcome::AlreadyThere => "was there already".to_owned(),
+            Outcome::AlreadyThere => "exists already".to_owned(),
             Outcome::NotSupported(words) => format!("the store does not create buckets ({words})"),
         }
     );
 
     let origins = arguments.cors_origins.join(",");
     if origins.is_empty() {
-        println!("CORS: left as it is, since CORS_ORIGINS is not set; browsers' pages cannot upload to the store");
+        println!(
+            "CORS: not changed, because CORS_ORIGINS is not set; without CORS, web pages cannot upload to the store"
+        );
     } else {
         let cors = bucket::set_cors(&storage, &arguments.cors_origins)
             .await
@@ -55,32 +57,34 @@ pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
             Outcome::Done => format!("incoming/ now expires after {INCOMING_DAYS} day"),
             Outcome::AlreadyThere => format!("incoming/ expires after {INCOMING_DAYS} day already"),
             Outcome::NotSupported(words) => {
-                format!("the store has none ({words}); only `upload-ops sweep` removes what was never linked")
+                format!(
+                    "not supported by the store ({words}); only `upload-ops sweep` removes uploads that were never linked"
+                )
             }
         }
     );
     Ok(())
 }
 
-/// A key that may not is a wrong setting; a store that fails is a failure.
+/// A key without the right is a wrong setting; a store that fails is a failure.
 fn not_done(error: StorageError, step: &str) -> Stop {
     let error = anyhow::Error::new(error);
     match error.downcast_ref() {
         Some(StorageError::Refused(_)) => Stop::Settings(format!(
-            "S3_ACCESS_KEY_ID: this key may not {step} ({error:#}); use one that may, for this command alone and for no server, or \
-             correct S3_ENDPOINT if it leads to no S3 store"
+            "S3_ACCESS_KEY_ID: this key is not allowed to {step} ({error:#}); use an admin key for this command only, never for a \
+             server, or correct S3_ENDPOINT if there is no S3 store"
         )),
         _ => Stop::Failure(error.context(format!("failed to {step}"))),
     }
 }
 
-/// MinIO has CORS for the whole server only; its setting is printed as it has to be made.
+/// MinIO has CORS for the whole server only, so this prints the setting for it.
 fn cors_report(outcome: Outcome, origins: &str) -> String {
     match outcome {
         Outcome::Done => format!("now set for {origins}"),
         Outcome::AlreadyThere => format!("set for {origins} already"),
         Outcome::NotSupported(words) => format!(
-            "the store has no CORS for a bucket ({words}). MinIO has it for the whole server: start it with\n    \
+            "not supported for a bucket by the store ({words}). MinIO has one setting for the whole server: start it with\n    \
              MINIO_API_CORS_ALLOW_ORIGIN={origins}"
         ),
     }

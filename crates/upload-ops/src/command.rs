@@ -14,11 +14,11 @@ use clap::{
 use crate::{Stop, bucket::BucketArguments, logging::LogFormat, migrate::MigrateArguments, sweep::SweepArguments};
 use crate::{token::TokenArguments, users::AddArguments};
 
-/// Looks after what upload servers share: the database, the bucket, users and expired images.
+/// Sets up and maintains what the upload servers share: the database, the bucket, users and expired images.
 #[derive(Debug, Parser)]
 #[command(name = "upload-ops", version)]
 pub(crate) struct Command {
-    /// How logs are written to stderr
+    /// The format of the logs on stderr
     #[arg(long, env, value_enum, default_value = "json", global = true)]
     pub(crate) log_format: LogFormat,
 
@@ -32,18 +32,18 @@ pub(crate) enum Action {
     Migrate(MigrateArguments),
     /// Create the bucket and set its CORS and lifecycle rules
     Bucket(BucketArguments),
-    /// Look after users
+    /// Manage users
     #[command(subcommand)]
     User(UserAction),
     /// Print a bearer token for a user
     Token(TokenArguments),
-    /// Remove expired pending images with their objects, and what forms left behind linked ones
+    /// Remove expired pending images and their objects, and leftover objects of attempts and linked images
     Sweep(SweepArguments),
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserAction {
-    /// Add an ACTIVE user and print the id
+    /// Add an ACTIVE user and print its id
     Add(AddArguments),
 }
 
@@ -60,8 +60,8 @@ impl Command {
     }
 }
 
-/// What is wrong, in one line: clap's message as far as its first empty line, without the usage that follows, and without a value that
-/// may have a secret in it.
+/// What is wrong, in one line: clap's message up to its first empty line. The usage after it is left out, and so is a value that may
+/// contain a secret.
 fn sentence(mut error: clap::Error, command: &clap::Command) -> String {
     let shown = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(shown)) => shown.split(' ').next().unwrap_or_default(),
@@ -75,7 +75,7 @@ fn sentence(mut error: clap::Error, command: &clap::Command) -> String {
     let lines = message.lines().take_while(|line| !line.is_empty()).map(str::trim);
     let line = lines.collect::<Vec<_>>().join(" ");
     let line = line.strip_prefix("error: ").unwrap_or(&line);
-    // The library's word for a number that is none speaks to programmers.
+    // The standard library's message about a bad number is meant for programmers.
     let number = error.source().and_then(|cause| cause.downcast_ref::<ParseIntError>());
     match number.and_then(|wrong| Some((wrong.kind(), line.strip_suffix(&wrong.to_string())?))) {
         Some((IntErrorKind::PosOverflow, start)) => format!("{start}it is too large"),
@@ -84,13 +84,13 @@ fn sentence(mut error: clap::Error, command: &clap::Command) -> String {
     }
 }
 
-/// Whether this flag, of whichever command, is one whose value nobody may see.
+/// Whether this flag, in any command, has a value that must not be printed.
 fn hides(command: &clap::Command, flag: &str) -> bool {
     command.get_arguments().any(|argument| argument.is_hide_env_values_set() && argument.get_long() == Some(flag))
         || command.get_subcommands().any(|command| hides(command, flag))
 }
 
-/// Lets an empty variable count as one that is not set, and clap's messages name the variable: `--form-ttl <FORM_TTL>`.
+/// Makes an empty variable count as not set, and makes clap's messages name the variable: `--form-ttl <FORM_TTL>`.
 fn with_variables(command: clap::Command) -> clap::Command {
     command.mut_subcommands(with_variables).mut_args(|argument| {
         let Some(variable) = argument.get_env().map(|name| name.to_string_lossy().into_owned()) else {

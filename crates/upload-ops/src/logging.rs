@@ -1,14 +1,14 @@
-//! Logs, to stderr: stdout is for answers. Libraries may say warnings and errors only, as their finer levels print signed requests, and
-//! AWS's SDK (`aws_…`) nothing: each failure that it warns of it also returns, and that is told once.
+//! Logs, to stderr: stdout is for answers. Libraries log only warnings and errors, because their finer levels print signed requests.
+//! AWS's SDK (`aws_…`) logs nothing: it also returns each failure that it warns of, and that is reported once.
 
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
-    /// One JSON object a line
+    /// One JSON object on each line
     Json,
-    /// Lines for people
+    /// Plain lines for people
     Human,
 }
 

@@ -13,12 +13,12 @@ use std::process::ExitCode;
 
 use command::{Action, Command, UserAction};
 
-/// Why the program ends without having done what was asked.
+/// Why the program ends without doing its task.
 #[derive(Debug)]
 enum Stop {
-    /// A setting is wrong: the sentence names the variable and what would be right.
+    /// A setting is wrong. The sentence names the variable and says what to write instead.
     Settings(String),
-    /// It did not work out.
+    /// Something failed while it ran.
     Failure(anyhow::Error),
 }
 

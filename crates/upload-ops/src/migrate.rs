@@ -14,13 +14,13 @@ pub(crate) struct MigrateArguments {
     database: DatabaseSettings,
 }
 
-/// Applies what the database lacks, and prints each version. A database that is newer than this binary is left alone.
+/// Applies the missing migrations and prints each version. It refuses a database that is newer than this binary.
 pub(crate) async fn run(arguments: &MigrateArguments) -> Result<(), Stop> {
     let (_database, standing) = reach::any_database(&arguments.database).await?;
     if let (SchemaStanding::Newer { .. }, Some(advice)) = (&standing, standing.advice()) {
         return Err(Stop::Settings(advice));
     }
-    let applied = migrations::run(&arguments.database).await.context("the database was not migrated")?;
+    let applied = migrations::run(&arguments.database).await.context("cannot migrate the database")?;
     for version in &applied {
         println!("applied {version}");
     }

@@ -1,5 +1,5 @@
-//! What a command works on, looked at before it does anything: a database or a bucket that cannot be used is a wrong setting, and is
-//! said in one sentence. What fails later is a failure.
+//! Checks the database or the bucket before a command changes anything. If it cannot be used, that is a wrong setting, reported in one
+//! sentence. An error after that is a failure.
 
 use tokio::runtime::Handle;
 use upload_persistence::{
@@ -26,7 +26,7 @@ pub(crate) async fn any_database(settings: &DatabaseSettings) -> Result<(Databas
     Ok((database, standing))
 }
 
-/// A bucket that is there, and a key that may do in it what a server's must.
+/// An existing bucket, and a key that has the rights of the server's key in it.
 pub(crate) async fn bucket(settings: &StorageSettings) -> Result<Storage, Stop> {
     let (storage, exists) = any_bucket(settings).await?;
     if !exists {
@@ -36,7 +36,7 @@ pub(crate) async fn bucket(settings: &StorageSettings) -> Result<Storage, Stop> 
     Ok(storage)
 }
 
-/// A store that takes the key, and whether the bucket is there.
+/// A store that accepts the key, and whether the bucket exists.
 pub(crate) async fn any_bucket(settings: &StorageSettings) -> Result<(Storage, bool), Stop> {
     let storage = Storage::new(settings).await.map_err(Stop::settings)?;
     match bucket::look(&storage).await {

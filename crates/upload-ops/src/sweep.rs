@@ -1,14 +1,13 @@
-//! `upload-ops sweep`: removes three things. Pending images that nobody can link any more, with their objects. What attempts left under
-//! media keys that no image names. And what forms left under the incoming keys of linked images.
+//! `upload-ops sweep` removes three things: pending images that nobody can link any more, with their objects; objects of attempts under
+//! media keys that no image names; and objects of forms under the incoming keys of linked images.
 //!
-//! Each is done in this order, whatever happens: take rows, delete their objects, then delete the rows or note that it is done. A sweep
-//! that dies anywhere leaves rows which the next one takes over after [`SWEEP_LEASE`](upload_persistence::images::SWEEP_LEASE);
-//! deleting an object twice is no error, and its key is never used again. An object that cannot be deleted keeps its row, for the
-//! same reason. Where one of the three fails, the others are done all the same.
+//! The order is always the same: take rows, delete their objects, then delete the rows or mark them as done. If a sweep dies, the next one
+//! takes over its rows after [`SWEEP_LEASE`](upload_persistence::images::SWEEP_LEASE). Deleting an object twice is no error, and its key is
+//! never used again. If an object cannot be deleted, its row stays for the next sweep. If one of the three parts fails, the others still
+//! run.
 //!
-//! A link has its incoming object deleted, but that may fail, and a form that is still valid may write the key again. So once the
-//! last form of a linked image has died, a sweep deletes the key's object, if any, and then notes in the row that this is done: it
-//! is never looked at again.
+//! A link deletes its incoming object, but that may fail, and a form that is still valid can write the key again. So after the last form
+//! of a linked image has expired, a sweep deletes the object of that key, if any, and marks the row as done. No later sweep looks at it.
 //!
 //! No database connection is held while the store works.
 
@@ -41,23 +40,23 @@ const LONGEST_RUN: Duration = Duration::from_secs(250);
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("when").required(true))]
 pub(crate) struct SweepArguments {
-    /// Sweep once, print what was done, and exit: 0 if nothing is left to be done, else 1
+    /// Sweep once, print the result, and exit with 0 if nothing is left to do, else with 1
     #[arg(long, group = "when")]
     once: bool,
 
-    /// Sweep so often until Ctrl-C or SIGTERM, such as 60s, and log what was done
+    /// Sweep repeatedly with this interval, such as 60s, until Ctrl-C or SIGTERM, and log each result
     #[arg(long, group = "when", value_parser = duration)]
     every: Option<Duration>,
 
-    /// How long an image may wait for its link before it is swept, in seconds; the same as for the servers
+    /// How long an image may stay pending before the sweep removes it, in seconds. Set the same value for the servers
     #[arg(long, env, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
     pending_ttl: u64,
 
-    /// How long the servers' forms may be used, in seconds; the same as for the servers
+    /// How long a form works, in seconds. Set the same value for the servers
     #[arg(long, env, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=604_800))]
     form_ttl: u64,
 
-    /// How long an upload's body may take, in seconds; the same as for the servers
+    /// How long one upload's body may take, in seconds. Set the same value for the servers
     #[arg(long, env, default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     max_body_time: u64,
 
@@ -132,14 +131,14 @@ impl Sweeper {
         let duration_ms = started.elapsed().as_millis();
         let Swept { images, attempts, linked, batches, left, cut_short } = swept;
         println!(
-            "swept {images} images, what {attempts} attempts left, and the incoming keys of {linked} linked images, in {batches} \
+            "swept {images} images, the leftovers of {attempts} attempts and the incoming keys of {linked} linked images, in {batches} \
              batches, {left} left, {duration_ms} ms"
         );
         if left > 0 {
             bail!("the store could not delete the objects of {left} rows; the next sweep tries again");
         }
         if cut_short {
-            bail!("the sweep was stopped before it was through");
+            bail!("the sweep stopped before it was finished");
         }
         Ok(())
     }
@@ -166,8 +165,8 @@ impl Sweeper {
         }
     }
 
-    /// Takes a batch of each kind in turn, so that none keeps the others waiting, until there are no more, the time is over, or a signal
-    /// came. A kind that fails is left to the next sweep; its error is told when the others are done.
+    /// Takes a batch of each kind in turn, so that no kind waits for another. It ends when nothing is left, the time is over, or a signal
+    /// comes. If a kind fails, the next sweep tries it again, and the error is returned after the other kinds are done.
     async fn sweep(&self) -> anyhow::Result<Swept> {
         let started = Instant::now();
         let mut swept = Swept::default();
@@ -181,7 +180,7 @@ impl Sweeper {
                     Ok(false) => {}
                     Err(error) if failure.is_none() => failure = Some(error),
                     Err(error) => {
-                        tracing::error!(error = format!("{error:#}"), "Another part of the sweep failed, too")
+                        tracing::error!(error = format!("{error:#}"), "Another part of the sweep failed too")
                     }
                 }
             }
@@ -190,7 +189,7 @@ impl Sweeper {
         swept.cut_short = !kinds.is_empty();
         let Some(error) = failure else { return Ok(swept) };
         let Swept { images, attempts, linked, left, .. } = swept;
-        tracing::warn!(images, attempts, linked, left, "A part of the sweep failed; this was done all the same");
+        tracing::warn!(images, attempts, linked, left, "A part of the sweep failed; the other parts did this");
         Err(error)
     }
 
@@ -198,8 +197,8 @@ impl Sweeper {
         *self.stop.borrow() || started.elapsed() > LONGEST_RUN
     }
 
-    /// Whether there may be more of this kind. There is not where the store has deleted nothing of a whole batch: it would not do
-    /// better with the next.
+    /// Whether there may be more of this kind. If the store could delete nothing of a whole batch, the answer is no: the next batch would
+    /// fail in the same way.
     async fn batch(&self, kind: Kind, swept: &mut Swept) -> anyhow::Result<bool> {
         let (taken, gone) = match kind {
             Kind::Expired => self.sweep_expired(swept).await?,
@@ -213,38 +212,37 @@ impl Sweeper {
 
     /// Expired pending images: how many were taken, and of how many the objects are gone.
     async fn sweep_expired(&self, swept: &mut Swept) -> anyhow::Result<(usize, usize)> {
-        let doomed = self.mark().await.context("expired images were not looked up")?;
+        let doomed = self.mark().await.context("cannot look up expired images")?;
         if doomed.is_empty() {
             return Ok((0, 0));
         }
         let objects = doomed.iter().map(|doomed| (doomed.id, keys_of(doomed))).collect();
-        let gone = self.delete_objects(&objects).await.context("objects of expired images were not deleted")?;
-        swept.images += self.delete_rows(&gone).await.context("rows of expired images were not deleted")?;
+        let gone = self.delete_objects(&objects).await.context("cannot delete objects of expired images")?;
+        swept.images += self.delete_rows(&gone).await.context("cannot delete rows of expired images")?;
         Ok((objects.len(), gone.len()))
     }
 
     /// What attempts left.
     async fn sweep_attempts(&self, swept: &mut Swept) -> anyhow::Result<(usize, usize)> {
-        let abandoned = self.take_abandoned().await.context("what attempts left was not looked up")?;
+        let abandoned = self.take_abandoned().await.context("cannot look up leftover objects of attempts")?;
         if abandoned.is_empty() {
             return Ok((0, 0));
         }
         let objects = abandoned.into_iter().map(|Abandoned { id, key }| (id, BTreeSet::from([key]))).collect();
-        let gone = self.delete_objects(&objects).await.context("what attempts left was not deleted")?;
-        swept.attempts += self.forget(&gone).await.context("rows of attempts were not deleted")?;
+        let gone = self.delete_objects(&objects).await.context("cannot delete leftover objects of attempts")?;
+        swept.attempts += self.forget(&gone).await.context("cannot delete rows of attempts")?;
         Ok((objects.len(), gone.len()))
     }
 
     /// Incoming keys of linked images.
     async fn sweep_linked(&self, swept: &mut Swept) -> anyhow::Result<(usize, usize)> {
-        let linked = self.take_incoming().await.context("linked images were not looked up")?;
+        let linked = self.take_incoming().await.context("cannot look up linked images")?;
         if linked.is_empty() {
             return Ok((0, 0));
         }
         let objects = linked.into_iter().map(|id| (id, BTreeSet::from([incoming_key(id)]))).collect();
-        let empty =
-            self.delete_objects(&objects).await.context("incoming objects of linked images were not deleted")?;
-        swept.linked += self.note_emptied(&empty).await.context("rows of linked images were not updated")?;
+        let empty = self.delete_objects(&objects).await.context("cannot delete incoming objects of linked images")?;
+        swept.linked += self.note_emptied(&empty).await.context("cannot update rows of linked images")?;
         Ok((objects.len(), empty.len()))
     }
 
@@ -303,8 +301,8 @@ fn keys_of(doomed: &Doomed) -> BTreeSet<String> {
 /// Becomes true with the first Ctrl-C or SIGTERM.
 fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
-    let mut interrupt = signal(SignalKind::interrupt()).context("Ctrl-C cannot be listened for")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be listened for")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
     tokio::spawn(async move {
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -1,4 +1,4 @@
-//! `upload-ops token`: mints what a deployment's login service would, for trials and for people in trouble.
+//! `upload-ops token`: signs a token as a deployment's login service would, for trials and for troubleshooting.
 //!
 //! The settings are those that the servers check tokens with; an asymmetric algorithm needs the private half of the key.
 
@@ -14,34 +14,34 @@ use crate::{Stop, command::duration, reach};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TokenArguments {
-    /// Whose token: the id that `user add` printed
+    /// The id of the user, which `user add` printed
     #[arg(long)]
     user: UserId,
 
-    /// How long it is good for
+    /// How long the token is valid
     #[arg(long, default_value = "1h", value_parser = duration)]
     lasts: Duration,
 
     #[command(flatten)]
     database: DatabaseSettings,
 
-    /// The algorithm that the servers take tokens with
+    /// The algorithm that the servers accept
     #[arg(long, env, value_enum, default_value = "HS256")]
     jwt_algorithm: JwtAlgorithm,
 
-    /// With HS256: the secret that the servers check tokens with, at least 32 bytes
+    /// For HS256: the servers' JWT_SECRET, at least 32 bytes
     #[arg(long, env, hide_env_values = true)]
     jwt_secret: Option<SecretString>,
 
-    /// With RS256, ES256 or EdDSA: the private key to the servers' JWT_PUBLIC_KEY, in PEM; `\n` stands for a line's end
+    /// For RS256, ES256 or EdDSA: the private key for the servers' JWT_PUBLIC_KEY, in PEM. You can write `\n` for a line break
     #[arg(long, env, hide_env_values = true)]
     jwt_private_key: Option<SecretString>,
 
-    /// The `iss` that the servers want
+    /// The `iss` claim that the servers expect
     #[arg(long, env)]
     jwt_issuer: String,
 
-    /// The `aud` that the servers want
+    /// The `aud` claim that the servers expect
     #[arg(long, env)]
     jwt_audience: String,
 }

@@ -28,7 +28,7 @@ pub(crate) struct AddArguments {
     email: Option<String>,
 }
 
-/// Adds a user, and prints the id alone.
+/// Adds a user, and prints only the id.
 pub(crate) async fn add(arguments: &AddArguments) -> Result<(), Stop> {
     let database = reach::database(&arguments.database).await?;
     let new = NewUser {

@@ -1,5 +1,5 @@
-//! What a deployer is told when a program cannot start on its database: one sentence that names `DATABASE_URL` and says what to do.
-//! It tells the server's words, which name the user and the database, and never the password.
+//! The sentence for an operator when a program cannot start with its database. It names `DATABASE_URL` and says what to do. It quotes
+//! the server's message, which names the user and the database but never the password.
 
 use std::error::Error;
 
@@ -17,29 +17,27 @@ impl DatabaseError {
         let cause = causes.last().map_or_else(|| self.to_string(), ToString::to_string);
         let code = causes.iter().find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>()?.code());
         let (fault, remedy) = match code {
-            Some(&SqlState::INVALID_PASSWORD) => {
-                ("the database does not let the user in", "correct the user and the password")
-            }
+            Some(&SqlState::INVALID_PASSWORD) => ("the database refuses the user", "correct the user and the password"),
             Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => (
-                "the database does not let the user in",
+                "the database refuses the user",
                 "correct user and database, or set the sslmode that its pg_hba.conf asks for (verify-full and require encrypt)",
             ),
             Some(&SqlState::INVALID_CATALOG_NAME) => {
                 ("there is no such database", "create it and run `upload-ops migrate`, or correct the name")
             }
             Some(&SqlState::TOO_MANY_CONNECTIONS) => {
-                ("the database takes no more connections", "raise its max_connections, or lower DATABASE_POOL_SIZE")
+                ("the database accepts no more connections", "raise its max_connections, or lower DATABASE_POOL_SIZE")
             }
             Some(&SqlState::CANNOT_CONNECT_NOW) => ("the database is not ready", "wait until it has started"),
-            Some(_) => ("the database refuses the connection", "correct what it complains of"),
+            Some(_) => ("the database refuses the connection", "correct the URL or the database's settings"),
             None if matches!(self, Self::Query(_)) => (
-                "the database does not answer as it should",
+                "the database gave an unexpected answer",
                 "give the user the right to read and write every table of its schema",
             ),
             None if matches!(self, Self::Overloaded) => {
-                ("no connection came free in time", "raise DATABASE_POOL_SIZE or DATABASE_WAIT_TIMEOUT_MS")
+                ("no connection became free in time", "raise DATABASE_POOL_SIZE or DATABASE_WAIT_TIMEOUT_MS")
             }
-            None => ("the database cannot be reached", "start it, or correct host, port and sslmode"),
+            None => ("the database cannot be reached", "check that it runs, or correct host, port and sslmode"),
         };
         format!("DATABASE_URL: {fault} ({cause}); {remedy}")
     }
@@ -55,8 +53,8 @@ impl SchemaStanding {
                 missing.join(", ")
             )),
             Self::Newer { unknown } => Some(format!(
-                "DATABASE_URL: this binary is older than the database, which has migrations that it does not know ({}); \
-                 deploy the version that they came with, or a later one",
+                "DATABASE_URL: this binary is older than the database, which has unknown migrations ({}); \
+                 use the version that applied them, or a later one",
                 unknown.join(", ")
             )),
         }

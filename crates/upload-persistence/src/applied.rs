@@ -18,7 +18,7 @@ diesel::define_sql_function! {
     fn to_regclass(name: Text) -> Nullable<Oid>;
 }
 
-/// The versions of the migrations that have been applied; none where nothing has ever been migrated.
+/// The versions of the applied migrations; empty if nothing was ever migrated.
 pub(crate) async fn versions(connection: &mut Connection) -> QueryResult<BTreeSet<String>> {
     use self::__diesel_schema_migrations::dsl::{__diesel_schema_migrations, version};
 
@@ -26,16 +26,14 @@ pub(crate) async fn versions(connection: &mut Connection) -> QueryResult<BTreeSe
         Ok(versions) => return Ok(versions.into_iter().collect()),
         Err(error) => error,
     };
-    // No statement may name a table that is not there, and diesel-async hides the code of that error: so a second one asks.
-    let table: Option<u32> = match diesel::select(to_regclass("__diesel_schema_migrations"))
-        .get_result(connection)
-        .await
-    {
-        Ok(table) => table,
-        Err(second) => {
-            tracing::debug!(error = &second as &dyn std::error::Error, "The table of migrations cannot be looked up");
-            return Err(failed);
-        }
-    };
+    // A statement that names a missing table fails, and diesel-async hides the code of that error; so a second statement checks.
+    let table: Option<u32> =
+        match diesel::select(to_regclass("__diesel_schema_migrations")).get_result(connection).await {
+            Ok(table) => table,
+            Err(second) => {
+                tracing::debug!(error = &second as &dyn std::error::Error, "Cannot look up the table of migrations");
+                return Err(failed);
+            }
+        };
     if table.is_some() { Err(failed) } else { Ok(BTreeSet::new()) }
 }

@@ -1,9 +1,9 @@
 //! Lets a statement be prepared once per connection.
 //!
 //! Diesel caches neither `UPDATE` statements (its `update_statement/mod.rs` marks them all unsafe to cache, since the columns
-//! of a changeset may vary) nor `sql_query`; each run then costs a second round trip, for Parse. Here a statement's text varies
-//! with nothing but its type, and the cache's key is that text together with the types of its binds, so caching is safe.
-//! Only for statements whose text is bounded: no lists spelled out, no identifiers from outside.
+//! of a changeset may vary) nor `sql_query`; each run then costs a second round trip, for Parse. Here a statement's text depends
+//! only on its type, and the cache's key is that text together with the types of its binds, so caching is safe.
+//! Use this only for statements with a fixed number of texts: no inlined lists, and no identifiers from outside.
 
 use diesel::{
     QueryResult,
@@ -11,7 +11,7 @@ use diesel::{
     query_builder::{AstPass, Query, QueryFragment, QueryId},
 };
 
-/// A statement that is to be prepared once per connection.
+/// A statement that is prepared once per connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cached<Statement>(pub(crate) Statement);
 

@@ -21,23 +21,23 @@ pub struct Competition {
     /// Identifier.
     #[diesel(deserialize_as = Stored<CompetitionId>)]
     pub id: CompetitionId,
-    /// What it is called.
+    /// Its title.
     pub title: String,
-    /// Who runs it.
+    /// Its host.
     #[diesel(deserialize_as = Stored<UserId>)]
     pub host_user_id: UserId,
     /// When the row was made.
     pub created_at: DateTime<Utc>,
 }
 
-/// A competition to be.
+/// The competition to insert.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCompetition<'a> {
     /// The id to give.
     pub id: CompetitionId,
-    /// What it is called.
+    /// Its title.
     pub title: &'a str,
-    /// Who runs it: whoever makes it.
+    /// The host: the user who creates it.
     pub host_user_id: UserId,
 }
 

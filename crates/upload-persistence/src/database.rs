@@ -1,10 +1,10 @@
-//! The pool of connections, and how its errors are told apart.
+//! The pool of connections, and the kinds of its errors.
 //!
 //! Every connection and the task that drives it live on the runtime that [`Database::new`] was given: actix's workers have
-//! runtimes of their own that end with them, and a connection opened there would die in other hands.
+//! runtimes of their own that end with them, and a connection opened there would die while others use it.
 //!
-//! The server ends a statement that runs too long, but only if it still answers. So each use of a connection is watched: one
-//! that takes longer than two statements may is cut off, and whoever waits on it gets [`DatabaseError::Unavailable`].
+//! Postgres ends a statement that runs too long, but only if it still answers. So each use of a connection has a limit too. After
+//! twice the statement timeout the connection is closed, and its user gets [`DatabaseError::Unavailable`].
 
 use std::{
     ops::{Deref, DerefMut},
@@ -25,15 +25,15 @@ use crate::{DatabaseSettings, QueryError, SettingsError, endpoint::Endpoint};
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 diesel::define_sql_function! {
-    /// The time at this very moment, where `now()` is that of the transaction's begin.
+    /// The current time. (`now()` is the time at which the transaction began.)
     fn clock_timestamp() -> Timestamptz;
 }
 
-/// Why the database did not do what was asked.
+/// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// Every connection is in use, and none came free in time.
-    #[error("no database connection came free in time")]
+    /// Every connection is in use, and none became free in time.
+    #[error("no database connection became free in time")]
     Overloaded,
     /// The database cannot be reached, went away or took too long; the same may work later.
     #[error("the database is unavailable")]
@@ -51,7 +51,7 @@ pub struct Database {
     use_timeout: Duration,
 }
 
-/// A connection that is one's own until it is dropped.
+/// A connection for exclusive use until it is dropped.
 pub struct PooledConnection {
     session: Object<Opener>,
     watch: AbortHandle,
@@ -88,7 +88,7 @@ impl Database {
             time::sleep(limit).await;
             tracing::error!(
                 limit_ms = limit.as_millis() as u64,
-                "A database connection was in use for too long and is cut off"
+                "A database connection was in use for too long and was closed"
             );
             driver.abort();
         });
@@ -101,7 +101,7 @@ impl Database {
         Ok(diesel::select(clock_timestamp()).get_result(&mut *connection).await?)
     }
 
-    /// Asks the database for a sign of life.
+    /// Checks that the database answers.
     pub async fn ping(&self) -> Result<(), DatabaseError> {
         let mut connection = self.connection().await?;
         let one: i32 = diesel::select(1_i32.into_sql::<Integer>()).get_result(&mut *connection).await?;
@@ -139,8 +139,8 @@ impl Drop for PooledConnection {
 impl From<QueryError> for DatabaseError {
     /// A lost connection, a timeout or a conflict that another try resolves is [`Self::Unavailable`].
     ///
-    /// diesel-async hides SQLSTATE, so codes that Diesel has no kind for are told by the server's text, in English as
-    /// `lc_messages` has it on every common installation; in another language they would count as [`Self::Query`].
+    /// diesel-async hides SQLSTATE, so codes that Diesel has no kind for are recognised by the server's text. The text is English with
+    /// the usual `lc_messages`; in another language such errors count as [`Self::Query`].
     fn from(error: QueryError) -> Self {
         let passing = match &error {
             QueryError::DatabaseError(kind, information) => match kind {
@@ -180,7 +180,7 @@ struct Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Else a statement that nobody waits for any more would keep the socket open.
+        // Otherwise an abandoned statement would keep the socket open.
         self.driver.abort();
     }
 }
@@ -192,7 +192,7 @@ impl Manager for Opener {
     async fn create(&self) -> Result<Session, Source> {
         let opened = open(self.endpoint.clone());
         let limit = self.connect_timeout;
-        // On the given runtime as a whole: a socket belongs to the runtime that it was opened on.
+        // All of this runs on the given runtime: a socket belongs to the runtime on which it was opened.
         self.runtime.spawn(time::timeout(limit, opened)).await??
     }
 

@@ -15,7 +15,7 @@ pub async fn create(admin_url: &str, name: &str, template: Option<&str>) -> Resu
     run(admin_url, &format!("CREATE DATABASE {}{template}", quoted(name))).await.map(|_no_rows| ())
 }
 
-/// Removes the database `name`, if it is there, and cuts off whoever is connected to it.
+/// Removes the database `name`, if it exists, and closes all connections to it.
 pub async fn drop_with_force(admin_url: &str, name: &str) -> Result<(), DatabaseError> {
     run(admin_url, &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quoted(name))).await.map(|_no_rows| ())
 }
@@ -30,7 +30,7 @@ pub async fn run(url: &str, statements: &str) -> Result<Vec<TextRow>, DatabaseEr
     drop(client);
     // Waits for the goodbye, so that the session is gone when this returns.
     if let Ok(Err(error)) = driver.await {
-        tracing::debug!(error = &error as &dyn std::error::Error, "The administering connection ended badly");
+        tracing::debug!(error = &error as &dyn std::error::Error, "The admin connection failed");
     }
     let messages = outcome.map_err(|error| DatabaseError::Unavailable(error.into()))?;
     Ok(messages.iter().filter_map(text_row).collect())

@@ -1,8 +1,8 @@
 //! Where Postgres is and how connections to it are protected: `DATABASE_URL`, read as libpq reads such a URL.
 //!
-//! `tokio-postgres` knows neither `sslrootcert` nor every `sslmode` and refuses what it does not know; so both are taken out
-//! of the URL before it reads the rest. It would also take libpq's form of words (`host=… password=…`), which is refused here:
-//! what it says of a mistake in there may repeat a piece of the password.
+//! `tokio-postgres` does not know `sslrootcert` or every `sslmode`, and refuses unknown parameters; so both are taken out of
+//! the URL before it reads the rest. It would also accept libpq's form `host=… password=…`. That is refused here, because its
+//! message about a mistake in such a text may repeat a part of the password.
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::{
@@ -25,7 +25,7 @@ pub(crate) type Driver = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// TLS with Postgres does not come about. The text names `DATABASE_URL` and says what to do; it holds no secret.
+/// TLS with Postgres failed. The text names `DATABASE_URL` and says what to do; it contains no secret.
 #[derive(Debug, thiserror::Error)]
 #[error("DATABASE_URL ({mode}): {fault}")]
 pub struct TlsError {
@@ -73,20 +73,20 @@ impl Endpoint {
         Ok(Self { connector: mode.connector()?, config, mode })
     }
 
-    /// Connects. What the server says against it stays Postgres's own error, with its code; what TLS does is a [`TlsError`].
+    /// Connects. A refusal by the server stays Postgres's own error, with its code; a failure of TLS becomes a [`TlsError`].
     pub(crate) async fn connect(&self) -> Result<(Client, Driver), Source> {
         let error = match self.config.connect(self.connector.clone()).await {
             Ok(connected) => return Ok(connected),
             Err(error) => error,
         };
-        // As with libpq: a preference is none any more where the server's TLS or its pg_hba.conf is against it.
+        // As in libpq: with `prefer`, try without TLS if the server's TLS or its pg_hba.conf prevents the connection.
         if self.mode == Mode::Prefer && (is_of_tls(&error) || is_not_let_in(&error)) {
             let mut plain = self.config.clone();
             match plain.ssl_mode(SslMode::Disable).connect(self.connector.clone()).await {
                 Ok(connected) => return Ok(connected),
                 Err(second) => {
                     let second = &second as &dyn std::error::Error;
-                    tracing::debug!(error = second, "Without TLS the database cannot be reached either");
+                    tracing::debug!(error = second, "The database cannot be reached without TLS either");
                 }
             }
         }
@@ -96,7 +96,7 @@ impl Endpoint {
         })
     }
 
-    /// What is wrong with TLS, and what to do about it; `None` where it is something else.
+    /// What is wrong with TLS, and what to do about it; `None` if the error is not about TLS.
     fn fault(&self, error: &tokio_postgres::Error) -> Option<String> {
         if !is_of_tls(error) {
             return None;
@@ -111,11 +111,11 @@ impl Endpoint {
             }
             _ if cause.to_string() == NO_TLS => format!(
                 "the server at {server} does not speak TLS; \
-                 switch it on there (ssl = on), or set sslmode=disable if you trust the network"
+                 turn it on there (ssl = on), or set sslmode=disable if you trust the network"
             ),
             _ => format!(
-                "TLS with the server at {server} fails ({cause}); \
-                 see that it speaks TLS 1.2 or later, and with sslnegotiation=direct that it is Postgres 17 or later"
+                "TLS with the server at {server} fails ({cause}); check that it supports TLS 1.2 or later; \
+                 sslnegotiation=direct needs Postgres 17 or later"
             ),
         })
     }

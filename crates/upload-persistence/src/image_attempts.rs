@@ -38,7 +38,7 @@ pub enum Left {
     PerhapsAnObject,
 }
 
-/// What an upload has brought: verified bytes under its own media key.
+/// The result of an upload: verified bytes under its own media key.
 #[derive(Debug, Clone, Copy)]
 pub struct FinishedUpload<'a> {
     /// Which image.
@@ -53,7 +53,7 @@ pub struct FinishedUpload<'a> {
     pub dimensions: Dimensions,
 }
 
-/// A media key that no image names and no attempt writes any more: its object, if any, is to be deleted, then the row.
+/// A media key that no image names and no attempt writes any more. The sweep deletes its object, if any, and then the row.
 #[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
 pub struct Abandoned {
     /// The row.
@@ -64,7 +64,7 @@ pub struct Abandoned {
     pub key: String,
 }
 
-/// Takes the image for a link. `None` where it cannot be had: [`standing`](crate::images::standing) says why.
+/// Takes the image for a link. `None` if it is not available: [`standing`](crate::images::standing) says why.
 pub async fn claim_link(
     connection: &mut Connection,
     id: ImageId,
@@ -76,7 +76,7 @@ pub async fn claim_link(
     claim(connection, id, Some(user_id), (attempt, LINK), lease, link_cutoff).await
 }
 
-/// Takes the image for an upload, on behalf of its owner. `None` where it cannot be had: [`standing`](crate::images::standing) says
+/// Takes the image for an upload, on behalf of its owner. `None` if it is not available: [`standing`](crate::images::standing) says
 /// why.
 ///
 /// The image carries the media key of an earlier upload, if there was one.
@@ -90,8 +90,8 @@ pub async fn claim_upload(
     claim(connection, id, None, (attempt, UPLOAD), lasts, link_cutoff).await
 }
 
-/// Records what an upload has brought and ends its attempt. `None` where the attempt no longer holds the image, or its time is over,
-/// or the image is linked or being removed: then the object is to be deleted.
+/// Records the result of an upload and ends its attempt. `None` if the attempt no longer holds the image, its time is over, or the image
+/// is linked or being removed. The caller then deletes the object.
 pub async fn finish_upload(connection: &mut Connection, finished: &FinishedUpload<'_>) -> QueryResult<Option<Image>> {
     let statement = diesel::sql_query(
         "WITH held AS (
@@ -122,10 +122,10 @@ pub async fn finish_upload(connection: &mut Connection, finished: &FinishedUploa
     Cached(statement).get_result(connection).await.optional()
 }
 
-/// Gives the image back. `false` where the attempt did not hold it any more.
+/// Gives the image back. `false` if the attempt no longer held it.
 ///
-/// It waits for a commit of this attempt that is under way, and shuts out one that has not begun. The image's row is locked first, as
-/// by a commit: the count in the second part makes Postgres do the first one before it.
+/// It waits for a running commit of this attempt, and prevents one that has not begun. Like a commit, it locks the image's row first: the
+/// count in the second part makes Postgres run the first part before it.
 pub async fn release(connection: &mut Connection, id: ImageId, attempt: AttemptId, left: Left) -> QueryResult<bool> {
     let statement = diesel::sql_query(
         "WITH released AS (
@@ -144,8 +144,8 @@ pub async fn release(connection: &mut Connection, id: ImageId, attempt: AttemptI
     Ok(ended.held)
 }
 
-/// Records why a body was refused, for every later link, and ends the attempt. `false` where the attempt did not hold the image
-/// any more.
+/// Records why a body was refused, for every later link, and ends the attempt. `false` if the attempt no longer held the
+/// image.
 pub async fn refuse(
     connection: &mut Connection,
     id: ImageId,
@@ -174,7 +174,7 @@ pub async fn refuse(
 /// Takes at most `limit` keys whose last write is over, so that a sweep deletes their objects. Those that a sweep took and did not
 /// [`forget`] come back after [`SWEEP_LEASE`]. Any number of sweeps may run at once: each row goes to one of them.
 ///
-/// A key that its image names is never taken, and its row goes. Only a server of the release before the trail leaves one.
+/// A key that its image names is never taken, but its row is deleted. Only older servers, which do not write this table, leave such a row.
 pub async fn take_abandoned(connection: &mut Connection, limit: u32) -> QueryResult<Vec<Abandoned>> {
     let statement = diesel::sql_query(
         "WITH due AS MATERIALIZED (
@@ -197,12 +197,12 @@ pub async fn take_abandoned(connection: &mut Connection, limit: u32) -> QueryRes
     Cached(statement).load(connection).await
 }
 
-/// Deletes these rows; their objects must be gone. Says how many there were.
+/// Deletes these rows, and returns how many it deleted. Their objects must be deleted before.
 pub async fn forget(connection: &mut Connection, ids: &[uuid::Uuid]) -> QueryResult<usize> {
     diesel::delete(image_attempt::table.filter(image_attempt::id.eq_any(ids))).execute(connection).await
 }
 
-/// The hold and the trail's row, in one statement. Without `user_id` anybody's image can be had.
+/// The hold and its row in `image_attempt`, in one statement. Without `user_id` the image can belong to anybody.
 async fn claim(
     connection: &mut Connection,
     id: ImageId,

@@ -1,4 +1,4 @@
-//! The `image` table: what is uploaded, from its row's birth to its link or its sweep.
+//! The `image` table, from the insert of a row to its link or its sweep.
 //!
 //! A row is *pending* (with or without a live attempt, with or without a media key), *linked*, or *deleting*. Each function
 //! here is one of the arrows between these. The arrow to *linked* is in the files of the link tables, since it is one
@@ -61,8 +61,8 @@ pub struct Image {
     pub height: Option<u32>,
     /// Where verified bytes are; `None` until they are there.
     pub media_key: Option<String>,
-    /// Length in bytes of what is under the media key. It is apart from `byte_size`, because another upload before the link
-    /// may be of another length where none was declared.
+    /// Length in bytes of the object under the media key. It is separate from `byte_size`, because without a declared length another
+    /// upload before the link may have another length.
     #[diesel(deserialize_as = Stored<Option<u64>>)]
     pub media_byte_size: Option<u64>,
     /// The attempt that holds or last held it.
@@ -74,8 +74,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// What there is to commit, where verified bytes already stand under the media key and an attempt holds the image: then a
-    /// link is the commit alone.
+    /// The values to commit, if verified bytes are already under the media key and an attempt holds the image. A link then
+    /// only has to commit.
     pub fn verified(&self) -> Option<Verified<'_>> {
         Some(Verified {
             image: self.id,
@@ -88,7 +88,7 @@ impl Image {
     }
 }
 
-/// An image to be.
+/// The image to insert.
 #[derive(Debug, Clone, Copy)]
 pub struct NewImage {
     /// The id to give, version 7.
@@ -116,12 +116,12 @@ pub struct UploadAttempt {
     pub lasts: Duration,
 }
 
-/// How an image stands towards someone who could not have it.
+/// The state of an image that could not be claimed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// There is none, or it is another's.
+    /// It does not exist, or it belongs to another user.
     Missing,
-    /// It is there, but its owner may not act.
+    /// It exists, but its owner's role or status does not allow this.
     Forbidden,
     /// It has been linked to this, and that link is live (`true`) or has ended.
     Linked(LinkTarget, bool),
@@ -133,7 +133,7 @@ pub enum Standing {
     Expired,
     /// A body was refused for its content.
     Refused(Refusal),
-    /// Nothing stands in the way (any more).
+    /// It is available now.
     Pending,
 }
 
@@ -145,7 +145,7 @@ pub struct Served {
     pub media_key: String,
 }
 
-/// A row that a sweep has taken: its objects are to be deleted, then it.
+/// A row that a sweep has taken. The sweep deletes its objects, and then the row.
 #[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
 pub struct Doomed {
     /// Which image, and so its incoming key.
@@ -154,15 +154,15 @@ pub struct Doomed {
     /// Where verified bytes are.
     #[diesel(sql_type = Nullable<Text>)]
     pub media_key: Option<String>,
-    /// The last attempt, where it never ended. A server of the release before the trail leaves its key in no other row.
+    /// The last attempt, if it never ended. Older servers, which do not write `image_attempt`, keep its key in no other row.
     #[diesel(sql_type = Nullable<Uuid>, deserialize_as = Stored<Option<AttemptId>>)]
     pub attempt: Option<AttemptId>,
 }
 
-/// How long a row that a sweep has taken is left to that sweep before another may take it over.
+/// How long a sweep may keep a row before another sweep may take it over.
 pub const SWEEP_LEASE: Duration = Duration::from_secs(45);
 
-/// Adds a pending image, and the attempt of the upload that begins with it. `None` where the user is not ACTIVE with a role that may
+/// Adds a pending image, and the attempt of the upload that begins with it. `None` if the user is not ACTIVE, or has no role that may
 /// create images for this path.
 pub async fn insert_pending(connection: &mut Connection, new: &NewImage) -> QueryResult<Option<Image>> {
     let attempt = new.upload.map(|upload| upload.attempt);
@@ -195,8 +195,8 @@ pub async fn insert_pending(connection: &mut Connection, new: &NewImage) -> Quer
     Cached(statement).get_result(connection).await.optional()
 }
 
-/// The image, if it is this user's, the user may act, and a client may still upload to it. With it the database's time, from which
-/// a form's time is counted.
+/// The image, if it belongs to this user, the user is allowed to act, and a client can still upload to it. The second value is the
+/// database's time, at which a form's lifetime starts.
 pub async fn find_pending(
     connection: &mut Connection,
     id: ImageId,
@@ -214,7 +214,7 @@ pub async fn find_pending(
         .optional()
 }
 
-/// The row, once whoever is changing it has committed or given up. For commits whose outcome is unknown.
+/// The row, after a running transaction on it has ended. For commits whose outcome is unknown.
 pub async fn find_for_update(connection: &mut Connection, id: ImageId) -> QueryResult<Option<Image>> {
     image::table.find(id.uuid()).select(Image::as_select()).for_update().first(connection).await.optional()
 }
@@ -236,7 +236,7 @@ pub async fn find_served(connection: &mut Connection, id: ImageId) -> QueryResul
     Cached(statement).get_result(connection).await.optional()
 }
 
-/// How the image stands: the one read after a claim got nothing. With `user_id`, another's image counts as missing.
+/// The state of the image, read after a failed claim. With `user_id`, another user's image counts as missing.
 pub async fn standing(
     connection: &mut Connection,
     id: ImageId,
@@ -293,8 +293,8 @@ pub async fn mark_expired(connection: &mut Connection, pending_ttl: Duration, li
     Cached(statement).load(connection).await
 }
 
-/// Deletes these rows where they are still marked; their objects must be gone. Says how many there were. Their media keys go to the
-/// trail: a write to one that was overtaken by a retry may still come.
+/// Deletes these rows if they are still marked, and returns how many it deleted. Their objects must be deleted before. Their media keys
+/// go to `image_attempt`, because a write that a retry has overtaken may still arrive.
 pub async fn delete_marked(connection: &mut Connection, ids: &[ImageId]) -> QueryResult<usize> {
     let statement = diesel::sql_query(
         "WITH gone AS (
@@ -334,7 +334,7 @@ pub async fn take_incoming(connection: &mut Connection, form_life: Duration, lim
     Ok(taken.into_iter().map(|taken| taken.id).collect())
 }
 
-/// Records that nothing is under the incoming keys of these linked images, and never will be. Says for how many that was new.
+/// Records that nothing is under the incoming keys of these linked images, and never will be. Returns for how many that was new.
 pub async fn incoming_emptied(connection: &mut Connection, ids: &[ImageId]) -> QueryResult<usize> {
     let ids: Vec<uuid::Uuid> = ids.iter().copied().map(ImageId::uuid).collect();
     let never: Option<DateTime<Utc>> = None;

@@ -1,8 +1,8 @@
-//! The migrations of the workspace's `migrations/` folder, embedded. Only `upload-ops migrate` and sandboxes run them; the
-//! servers ask how the database stands against them.
+//! The migrations of the workspace's `migrations/` folder, embedded. Only `upload-ops migrate` and sandboxes run them. The
+//! servers only compare the database with them.
 //!
-//! diesel-async's harness blocks, and panics on a current-thread runtime; so it runs on a thread with a runtime of its own,
-//! and these functions may be called from anywhere.
+//! diesel-async's harness blocks, and panics on a current-thread runtime. So it runs on a thread with a runtime of its own,
+//! and you can call these functions from anywhere.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::{Database, DatabaseError, DatabaseSettings, QueryError, SettingsError
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations");
 
-/// Two that migrate at once wait for each other on this advisory lock; the number only has to be our own.
+/// The advisory lock that keeps two migrations from running at the same time. The number is arbitrary.
 const LOCK: &str = "SELECT pg_advisory_lock(7305521406521)";
 
 /// Why migrations did not run.
@@ -35,7 +35,7 @@ pub enum MigrationError {
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// How a database's schema stands against the migrations of this binary; versions are oldest first.
+/// How a database's schema compares with the migrations of this binary. Versions are oldest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SchemaStanding {
     /// Every migration of this binary has been applied, and no other.
@@ -52,7 +52,7 @@ pub enum SchemaStanding {
     },
 }
 
-/// Asks how the schema stands, in one round trip. It takes no more than the right to read the tables.
+/// Compares the schema with the migrations, in one round trip. It needs only the right to read the tables.
 pub async fn standing(database: &Database) -> Result<SchemaStanding, DatabaseError> {
     let known = embedded().map_err(|error| DatabaseError::Query(QueryError::DeserializationError(error)))?;
     let mut connection = database.connection().await?;
@@ -66,7 +66,7 @@ pub async fn standing(database: &Database) -> Result<SchemaStanding, DatabaseErr
     })
 }
 
-/// Applies what has not been applied yet, and says which versions that were, oldest first.
+/// Applies the missing migrations, and returns their versions, oldest first.
 pub async fn run(settings: &DatabaseSettings) -> Result<Vec<String>, MigrationError> {
     on_a_thread(settings, |harness| {
         let applied = harness.run_pending_migrations(MIGRATIONS)?;
@@ -75,7 +75,7 @@ pub async fn run(settings: &DatabaseSettings) -> Result<Vec<String>, MigrationEr
     .await
 }
 
-/// Takes every migration back, newest first, and with them all data.
+/// Reverts every migration, newest first. All data is lost.
 pub async fn revert_all(settings: &DatabaseSettings) -> Result<Vec<String>, MigrationError> {
     on_a_thread(settings, |harness| {
         let reverted = harness.revert_all_migrations(MIGRATIONS)?;
@@ -109,7 +109,7 @@ async fn on_a_thread(
                 let _context = runtime.enter();
                 migrate(&mut AsyncMigrationHarness::new(connection)).map_err(MigrationError::Failed)
             });
-        // Nobody listens any more where the caller was cancelled.
+        // Nobody receives it if the caller was cancelled.
         let _ = sender.send(outcome);
     });
     receiver.await.map_err(|error| MigrationError::Failed(error.into()))?

@@ -15,7 +15,7 @@ use diesel::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment(PgInterval);
 
-/// The database's time so much earlier.
+/// The database's time minus a duration.
 pub(crate) fn ago(duration: Duration) -> Moment {
     Moment(PgInterval::from_microseconds(interval(duration).microseconds.saturating_neg()))
 }

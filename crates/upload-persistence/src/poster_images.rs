@@ -1,6 +1,6 @@
 //! The `competition_poster_image` table: which image is which competition's poster. Replaced ones stay, soft-deleted.
 //!
-//! Whoever changes a poster locks the competition's row first, so that two of them cannot wait for each other.
+//! Every statement that changes a poster locks the competition's row first, so that two of them cannot deadlock.
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -73,10 +73,10 @@ pub async fn may_link(
     })
 }
 
-/// Makes the image the competition's poster in place of any other, and ends the attempt. `None` where the lease was lost, or
-/// `caller` may not (any more) set this poster: then nothing has changed.
+/// Makes the image the competition's poster instead of any other, and ends the attempt. `None` if the lease is lost, or `caller`
+/// is not allowed to set this poster: then nothing has changed.
 ///
-/// As with profile images, two at once meet at the index of live rows; the one that fails runs again behind a lock.
+/// As with profile images, two concurrent links conflict at the index of live rows; the one that fails runs again with a lock.
 pub async fn link(
     connection: &mut Connection,
     competition: CompetitionId,

@@ -35,7 +35,7 @@ pub struct Post {
     pub created_at: DateTime<Utc>,
 }
 
-/// A post to be.
+/// The post to insert.
 #[derive(Debug, Clone, Copy)]
 pub struct NewPost<'a> {
     /// The id to give.
@@ -71,7 +71,7 @@ pub async fn create(
     if let Some(post) = create_at_once(connection, new, images).await? {
         return Ok(post);
     }
-    // Why, is read afterwards: an attempt that has lost its image never gets it back.
+    // The reason is read afterwards: an attempt that has lost its image never gets it back.
     let held = list_held(connection, new.user_id, images).await?;
     let lost = images.iter().map(|verified| verified.image).find(|image| !held.contains(&image.uuid()));
     Err(lost.map_or(CreateError::Forbidden, CreateError::LeaseLost))
@@ -91,7 +91,7 @@ pub async fn find_live(connection: &mut Connection, id: PostId) -> QueryResult<O
     Ok(Some((post, images)))
 }
 
-/// Deletes the user's post. `false` where there is none, it is another's, or the user may not act.
+/// Deletes the user's post. `false` if it does not exist, belongs to another user, or the user is not allowed to act.
 pub async fn delete(connection: &mut Connection, id: PostId, user: UserId) -> QueryResult<bool> {
     let statement = diesel::sql_query(
         "UPDATE post SET deleted_at = now() FROM \"user\" AS author

@@ -1,6 +1,6 @@
 //! The `user_profile_image` table: which image is whose profile image. Replaced ones stay, soft-deleted.
 //!
-//! Whoever changes a user's profile image locks the user's row first, so that two of them cannot wait for each other.
+//! Every statement that changes a profile image locks the user's row first, so that two of them cannot deadlock.
 
 use chrono::{DateTime, Utc};
 use diesel::{
@@ -37,11 +37,11 @@ pub struct ProfileImage {
     pub deleted_at: Option<DateTime<Utc>>,
 }
 
-/// Makes the image its owner's profile image in place of any other, and ends the attempt. `None` where the lease was lost, or
-/// the owner may not act any more: then nothing has changed.
+/// Makes the image its owner's profile image instead of any other, and ends the attempt. `None` if the lease is lost, or the owner
+/// is no longer allowed to act: then nothing has changed.
 ///
-/// Two images linked by one user at once meet at the index of live rows: one statement fails there, since its snapshot is older
-/// than the other's row. It is run again behind a lock on the user's row, with a snapshot taken after that: then it cannot.
+/// If one user links two images at the same time, the two statements conflict at the index of live rows. One fails, because its snapshot is
+/// older than the other's row. It runs again after it has locked the user's row, with a newer snapshot, and then it cannot fail so.
 pub async fn link(connection: &mut Connection, verified: &Verified<'_>) -> QueryResult<Option<ProfileImage>> {
     match link_at_once(connection, verified).await {
         Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, violation))
@@ -79,7 +79,7 @@ pub async fn find_by_image(connection: &mut Connection, image: ImageId) -> Query
         .optional()
 }
 
-/// Ends the user's live link. `false` where there is none, or the user may not act.
+/// Ends the user's live link. `false` if there is none, or the user is not allowed to act.
 pub async fn delete_live(connection: &mut Connection, user: UserId) -> QueryResult<bool> {
     let statement = diesel::sql_query(
         "WITH owner AS (
@@ -96,7 +96,7 @@ pub async fn delete_live(connection: &mut Connection, user: UserId) -> QueryResu
     Ok(Cached(statement).execute(connection).await? > 0)
 }
 
-/// All of it in one round trip. The insert reads how many rows were replaced, which makes Postgres replace them first.
+/// Everything in one round trip. The insert reads the number of replaced rows, which makes Postgres replace them first.
 async fn link_at_once(connection: &mut Connection, verified: &Verified<'_>) -> QueryResult<Option<ProfileImage>> {
     let statement = diesel::sql_query(
         "WITH owner AS (

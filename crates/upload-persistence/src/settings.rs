@@ -9,12 +9,12 @@ use crate::endpoint::Endpoint;
 /// How to reach Postgres and how long to wait for it.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DatabaseSettings {
-    /// Postgres to use, as postgres://user:password@host:5432/database; to check its certificate add
-    /// ?sslmode=verify-full and, unless the system's roots will do, &sslrootcert=/path/to/authority.pem
+    /// The Postgres database, as postgres://user:password@host:5432/database. To check its certificate, add
+    /// ?sslmode=verify-full and, if the system does not trust its authority, &sslrootcert=/path/to/authority.pem
     #[arg(long, env, hide_env_values = true)]
     pub database_url: SecretString,
 
-    /// Most connections to open
+    /// Most connections to the database
     #[arg(long, env, default_value_t = Self::POOL_SIZE, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_pool_size: u32,
 
@@ -34,12 +34,12 @@ pub struct DatabaseSettings {
 /// Settings that cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// It is no URL of Postgres.
+    /// It is not a Postgres URL.
     #[error("DATABASE_URL is not a Postgres URL; it should look like postgres://user:password@host:5432/database")]
     NoUrl,
     /// It has more than one @.
     #[error(
-        "DATABASE_URL has an @ too many; in a password it is written %40, and it should look like \
+        "DATABASE_URL has more than one @; write an @ in a password as %40; it should look like \
          postgres://user:password@host:5432/database"
     )]
     AtSign,
@@ -58,17 +58,17 @@ pub enum SettingsError {
     #[error("DATABASE_URL has sslmode=allow, which is not supported; set sslmode=prefer, or better verify-full")]
     Allow,
     /// Another value of `sslmode`.
-    #[error("DATABASE_URL has sslmode={0}, which there is not; set disable, prefer, require or verify-full")]
+    #[error("DATABASE_URL has the unknown sslmode={0}; set disable, prefer, require or verify-full")]
     SslMode(String),
     /// `sslrootcert` without `verify-full`.
     #[error(
-        "DATABASE_URL has sslrootcert, which is used with sslmode=verify-full only; set that, or leave sslrootcert out"
+        "DATABASE_URL has sslrootcert, which works only with sslmode=verify-full; set that, or leave sslrootcert out"
     )]
     RootsUnused,
-    /// The file of `sslrootcert` is of no use.
+    /// The file of `sslrootcert` cannot be used.
     #[error(
-        "DATABASE_URL has sslrootcert={}, from which no certificates can be read ({cause}); it must name a PEM file with the \
-         certificates of the authorities to trust", path.display()
+        "DATABASE_URL has sslrootcert={}, but no certificate can be read from there ({cause}); it must name a PEM file with \
+         the certificates of the authorities to trust", path.display()
     )]
     Roots {
         /// The file.
@@ -78,15 +78,15 @@ pub enum SettingsError {
     },
     /// `verify-full` without `sslrootcert` on a system without roots.
     #[error(
-        "DATABASE_URL has sslmode=verify-full without sslrootcert, but this system has no roots to trust{}; install \
+        "DATABASE_URL has sslmode=verify-full without sslrootcert, but this system has no trusted root certificates{}; install \
          ca-certificates, or set sslrootcert to a PEM file with the certificate of the server's authority", in_brackets(.0)
     )]
     NoSystemRoots(String),
     /// TLS cannot be set up.
-    #[error("TLS for DATABASE_URL cannot be set up ({0}); this is a fault of the program")]
+    #[error("cannot set up TLS for DATABASE_URL ({0}); this is a bug in the program")]
     Tls(#[from] rustls::Error),
     /// The pool cannot be built.
-    #[error("the pool of database connections cannot be built")]
+    #[error("cannot build the pool of database connections")]
     Pool(#[from] deadpool::managed::BuildError),
 }
 
@@ -120,12 +120,12 @@ impl DatabaseSettings {
         Duration::from_millis(self.database_connect_timeout_ms)
     }
 
-    /// How long one use of a connection may take in all: more than one slow statement, less than for ever.
+    /// How long one use of a connection may take in all: longer than one slow statement, but bounded.
     pub(crate) fn use_timeout(&self) -> Duration {
         Duration::from_millis(self.database_statement_timeout_ms * 2)
     }
 
-    /// What sessions of the pool start with. The server's own limits are start-up options: they cost no round trip.
+    /// The endpoint for the pool's sessions. The limits are sent as start-up options, which need no round trip.
     pub(crate) fn session_endpoint(&self) -> Result<Endpoint, SettingsError> {
         let mut endpoint = self.unlimited_endpoint()?;
         let options = format!(
@@ -150,7 +150,7 @@ impl DatabaseSettings {
     }
 }
 
-/// What `tokio-postgres` says, which it keeps in the error's cause.
+/// The reason that `tokio-postgres` gives; it is in the error's cause.
 fn because(error: &tokio_postgres::Error) -> String {
     in_brackets(&std::error::Error::source(error).map(ToString::to_string).unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! How the domain's types are read from columns. The domain knows nothing of Diesel, so each goes through [`Stored`].
+//! Reads the domain's types from columns. The domain does not depend on Diesel, so each type goes through [`Stored`].
 
 use diesel::{
     deserialize::{self, FromSql, FromSqlRow},
@@ -83,12 +83,12 @@ pub(crate) fn words(roles: &'static [Role]) -> Vec<&'static str> {
     roles.iter().copied().map(Role::as_str).collect()
 }
 
-/// A length in bytes as `bigint` keeps it; longer than that is no file.
+/// A length in bytes as a `bigint`; no file is longer.
 pub(crate) fn bigint(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// Pixels as `integer` keeps them; more than that is no image.
+/// Pixels as an `integer`; no image has more.
 pub(crate) fn integer(pixels: u32) -> i32 {
     i32::try_from(pixels).unwrap_or(i32::MAX)
 }

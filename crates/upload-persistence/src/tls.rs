@@ -1,13 +1,13 @@
-//! TLS to Postgres, as `sslmode` in `DATABASE_URL` says it.
+//! TLS to Postgres, as `sslmode` in `DATABASE_URL` sets it.
 //!
 //! - `disable` never encrypts, `prefer` does if the server can, `require` always; neither of the two looks at the certificate.
 //!   `verify-full` encrypts, checks the certificate's chain up to a trusted authority, and that it is for the host.
 //! - libpq would let `require` check the chain too as soon as there is an `sslrootcert`
-//!   (<https://www.postgresql.org/docs/current/libpq-ssl.html>). Here `sslrootcert` goes with `verify-full` alone and is refused
-//!   otherwise, so that nobody believes in a check of the name that does not take place. `verify-ca` and `allow` are refused.
+//!   (<https://www.postgresql.org/docs/current/libpq-ssl.html>). Here `sslrootcert` is allowed only with `verify-full`, so that nobody
+//!   relies on a check of the host name that does not happen. `verify-ca` and `allow` are refused.
 //! - Host names count only as the certificate's subject alternative names, and only X.509 version 3 is read: both are webpki's
 //!   rules (<https://docs.rs/rustls-webpki>), and stricter than OpenSSL's.
-//! - The handshake's signature is checked in every mode: channel binding (SCRAM-SHA-256-PLUS) rests on it.
+//! - The handshake's signature is checked in every mode: channel binding (SCRAM-SHA-256-PLUS) depends on it.
 //! - The crypto provider is the one that the AWS SDK builds with.
 
 use std::{
@@ -28,7 +28,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::SettingsError;
 
-/// What direct TLS (`sslnegotiation=direct`) is asked for by; servers before 17 do not look at it.
+/// The ALPN protocol that direct TLS (`sslnegotiation=direct`) needs; servers before 17 ignore it.
 const ALPN: &[u8] = b"postgresql";
 
 /// Whether connections are encrypted, and what the server must prove.
@@ -96,39 +96,39 @@ impl Mode {
     pub(crate) fn fault(&self, error: &CertificateError) -> String {
         match error {
             CertificateError::ExpiredContext { not_after, .. } => {
-                format!("expired on {}; renew it there", date(*not_after))
+                format!("expired on {}; renew it on the server", date(*not_after))
             }
             CertificateError::NotValidYetContext { not_before, .. } => {
                 format!(
-                    "is valid only from {} on; look after this machine's clock, or renew it there",
+                    "is valid only from {} on; check this machine's clock, or renew it on the server",
                     date(*not_before)
                 )
             }
             CertificateError::UnknownIssuer | CertificateError::BadSignature => match self {
                 Self::VerifyFull(Roots::File(_)) => "was not signed by an authority in the file of sslrootcert; \
-                                                     put the certificate of the one that did into it"
+                                                     put the certificate of its authority into that file"
                     .to_owned(),
                 _ => "was signed by an authority that is not among the system's roots; \
                       set sslrootcert to a PEM file with that authority's certificate"
                     .to_owned(),
             },
             CertificateError::NotValidForNameContext { expected, presented } => format!(
-                "is for {} and not for {}; connect by a name that it is for, or give the server one with this name",
+                "is for {} and not for {}; use a name that it is for, or give the server a certificate for this name",
                 names(presented),
                 expected.to_str()
             ),
-            // What `openssl req -x509` makes. webpki's own error is inside, and only its name can be told.
+            // This is a certificate of `openssl req -x509`. webpki's own error is inside, and only its name is visible.
             CertificateError::Other(inner) if format!("{inner:?}").contains("CaUsedAsEndEntity") => {
-                "is an authority's own (CA:TRUE), which may not be a server's too; \
-                 sign another with it for the server, or make it anew with CA:FALSE"
+                "belongs to an authority (CA:TRUE), and a server must not use that; \
+                 sign another certificate for the server with it, or create it again with CA:FALSE"
                     .to_owned()
             }
-            other => format!("cannot be used ({other}); give the server another"),
+            other => format!("cannot be used ({other}); give the server another certificate"),
         }
     }
 }
 
-/// As the URL has it.
+/// As in the URL.
 impl fmt::Display for Mode {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -157,7 +157,7 @@ impl Roots {
 fn system_roots() -> Result<RootCertStore, SettingsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
-    // Some of a system's roots may be odd; the others are still good.
+    // Some of a system's roots may not be readable; the others can still be used.
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let causes: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
@@ -172,12 +172,12 @@ fn roots_in(path: &Path) -> Result<RootCertStore, Box<dyn std::error::Error>> {
         roots.add(certificate?)?;
     }
     if roots.is_empty() {
-        return Err("it holds none".into());
+        return Err("it contains no certificate".into());
     }
     Ok(roots)
 }
 
-/// Takes every certificate, whoever made it; but the server must hold its key.
+/// Accepts every certificate, from any authority; but the server must have its key.
 #[derive(Debug)]
 struct AnyCertificate(WebPkiSupportedAlgorithms);
 

@@ -50,7 +50,7 @@ pub struct User {
     pub updated_at: DateTime<Utc>,
 }
 
-/// A user to be.
+/// The user to insert.
 #[derive(Debug, Clone, Copy)]
 pub struct NewUser<'a> {
     /// The id to give.

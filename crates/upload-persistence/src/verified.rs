@@ -2,7 +2,7 @@
 
 use upload_domain::{AttemptId, Dimensions, ImageId, UserId};
 
-/// An image whose bytes have been verified and stand under their media key, held by a live attempt.
+/// An image with verified bytes under its media key, held by a live attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified<'a> {
     /// Which image.

@@ -73,7 +73,7 @@ pub fn with_password(variable: &'static str) -> Vec<Wrong> {
 pub fn may_too_much(stand: &Stand, variables: KeyVariables) -> Option<Wrong> {
     let [(_, server), ..] = stand.keys();
     let admin = stand.admin_key();
-    (*admin != server).then(|| with_key(variables, admin, &["may ", "which it must not"]))
+    (*admin != server).then(|| with_key(variables, admin, &["has the right to ", "which it must not have"]))
 }
 
 /// A server's key that may do all that it must but delete; `None` with a given store, where nobody can make one.
@@ -82,7 +82,7 @@ pub fn may_too_much(stand: &Stand, variables: KeyVariables) -> Option<Wrong> {
 /// Where the policy is none.
 pub fn may_not_delete(stand: &Stand) -> Result<Option<Wrong>> {
     let key = stand.further_key(&SERVER_POLICY.replace("s3:DeleteObject", "s3:GetObject"))?;
-    Ok(key.map(|key| with_key(SERVER, &key, &["may not delete incoming/* and delete media/*, which it must"])))
+    Ok(key.map(|key| with_key(SERVER, &key, &["lacks the right to delete incoming/* and delete media/*"])))
 }
 
 /// Another key in a role: its id, its secret and its session token have these variables. What it may do is asked about.
@@ -216,12 +216,12 @@ impl Wilderness {
             missing("DATABASE_URL"),
             database("mysql://somebody:secret-word@localhost/x".to_owned(), &["postgres://"]),
             database("postgres://somebody:secret-word@localhost:port/x".to_owned(), &["postgres://"]),
-            database(at(self.refusing), &["cannot be reached", "refused", "start it"]),
+            database(at(self.refusing), &["cannot be reached", "refused", "check that it runs"]),
             database(at(self.silent), &["cannot be reached"]).with("DATABASE_CONNECT_TIMEOUT_MS", "500"),
             database(store, &[]),
             database(
                 url(&|url| url.set_password(Some("secret-word")).unwrap_or_default())?,
-                &["does not let the user in", "correct the user and the password"],
+                &["refuses the user", "correct the user and the password"],
             ),
             database(url(&|url| url.set_path("/there-is-none"))?, &["no such database", "there-is-none"]),
             database(url(&|url| url.set_query(Some("sslmode=require")))?, &["TLS", "sslmode"]),
@@ -254,7 +254,7 @@ impl Wilderness {
             missing("S3_ENDPOINT"),
             missing("S3_BUCKET"),
             wrong("S3_ENDPOINT", "127.0.0.1:9000", &["http://127.0.0.1:9000"]),
-            wrong("S3_ENDPOINT", format!("http://{}", self.refusing), &["cannot be reached", "start it"]),
+            wrong("S3_ENDPOINT", format!("http://{}", self.refusing), &["cannot be reached", "check that it runs"]),
             wrong("S3_ENDPOINT", format!("http://{}", self.silent), &["answer"]),
             wrong("S3_ENDPOINT", format!("http://{}", self.no_store), &["correct"]),
             // TLS is spoken to a port that has none.
@@ -265,7 +265,7 @@ impl Wilderness {
             wrong("S3_ACCESS_KEY_ID", nobody, &["correct"]),
             missing("S3_SECRET_ACCESS_KEY"),
             // May do too little: it can only read.
-            with_key(SERVER, &reader, &["may not"]).with("S3_ALLOW_ONE_KEY", "true"),
+            with_key(SERVER, &reader, &["lacks the right to"]).with("S3_ALLOW_ONE_KEY", "true"),
             wrong("S3_PROFILE", "default", &["S3_ACCESS_KEY_ID"]),
             SERVER
                 .into_iter()

@@ -1,4 +1,4 @@
-//! What a deployer is told when a program cannot start on its bucket: one sentence that names the settings and says what to do.
+//! The sentence for an operator when a program cannot start with its bucket. It names the settings and says what to do.
 
 use std::error::Error;
 
@@ -27,25 +27,26 @@ impl StorageError {
         let (fault, remedy) = match self {
             Self::Unavailable(_) if cause.contains("certificate") => (
                 format!("S3_ENDPOINT: the store's certificate does not verify ({cause})"),
-                "add the authority that signed it to the system's roots, and name the store as the certificate does",
+                "add its authority to the system's trusted roots, and use a host name that the certificate is for",
             ),
-            Self::Unavailable(_) => {
-                (format!("S3_ENDPOINT: the store cannot be reached ({cause})"), "start it, or correct the URL")
-            }
+            Self::Unavailable(_) => (
+                format!("S3_ENDPOINT: the store cannot be reached ({cause})"),
+                "check that it runs, or correct the URL",
+            ),
             Self::Timeout(_) => (
-                format!("S3_ENDPOINT: the store does not answer in time ({cause})"),
-                "look after it, or correct the URL",
+                format!("S3_ENDPOINT: the store did not answer in time ({cause})"),
+                "check that it runs, or correct the URL",
             ),
             Self::Refused(source) => match answered(source) {
                 Some(status) => (
                     format!(
-                        "S3_BUCKET: the store answers {status} to a look at the bucket, which the server's key may list"
+                        "S3_BUCKET: the store answers {status} to HeadBucket, although the server's key may list the bucket"
                     ),
-                    "correct the name, or look after the store",
+                    "correct the name, or check the store",
                 ),
                 None => (
-                    format!("S3_ACCESS_KEY_ID: no request can be signed with the server's key ({cause})"),
-                    "correct the key or where it comes from",
+                    format!("S3_ACCESS_KEY_ID: cannot sign a request with the server's key ({cause})"),
+                    "correct the key or its source",
                 ),
             },
         };

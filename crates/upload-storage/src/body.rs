@@ -1,4 +1,4 @@
-//! Bodies of a PUT: one that flows once and one that may be sent again.
+//! Bodies of a PUT: a stream that can be sent once, and a buffer that can be sent again.
 //!
 //! hyper writes what Content-Length owes and silently drops the rest
 //! (<https://docs.rs/hyper/1.12.0/src/hyper/proto/h1/encode.rs.html>), so a body that is too long would be stored cut off. Therefore the
@@ -18,16 +18,16 @@ use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 
 use crate::BoxError;
 
-/// Why a body that flows once broke off, where it was not its own error.
+/// Why a streamed body broke off, if not because of its own error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// It goes on after the announced length.
+    /// It is longer than the announced length.
     #[error("the body is longer than announced")]
     TooLong,
     /// It ends before the announced length.
     #[error("the body is shorter than announced")]
     TooShort,
-    /// A retry found that an earlier attempt had taken bytes, or an attempt that a retry has replaced was polled again.
+    /// An earlier attempt had already taken bytes when a retry began, or a replaced attempt was polled again.
     #[error("the body has begun to flow and cannot be sent again")]
     Taken,
 }
@@ -51,7 +51,7 @@ where
     SdkBody::retryable(move || SdkBody::from_body_1_x(Reader { source: Arc::clone(&source), number: None }))
 }
 
-/// A body that is here as a whole and may be sent any number of times.
+/// A body that is completely in memory and can be sent any number of times.
 pub(crate) fn rope(chunks: Vec<Bytes>) -> SdkBody {
     SdkBody::retryable(move || {
         let chunks: VecDeque<Bytes> = chunks.iter().filter(|chunk| !chunk.is_empty()).cloned().collect();

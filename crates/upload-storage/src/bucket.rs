@@ -1,6 +1,6 @@
-//! The bucket itself: made and set up by `upload-ops`, looked at by readiness, thrown away by the sandbox.
+//! The bucket itself: `upload-ops` creates it and sets it up, readiness checks it, and the sandbox deletes it.
 //!
-//! CORS and lifecycle are read before they are written, and rules that are not ours stay: S3 replaces the whole list at each write.
+//! CORS and lifecycle are read before they are written, to keep rules that are not ours: S3 replaces the whole list at each write.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,23 +27,23 @@ use crate::{
 const CORS_RULE: &str = "upload-servers";
 /// The id of our own lifecycle rule.
 const LIFECYCLE_RULE: &str = "expire-incoming";
-/// After how many days the store itself removes what lies in `incoming/`: a backstop, the sweep is hours earlier.
+/// After how many days the store itself removes objects in `incoming/`. This is only a fallback; the sweep is hours earlier.
 pub const INCOMING_DAYS: i32 = 1;
 /// How long a browser may remember a preflight's answer, in seconds.
 const PREFLIGHT_SECONDS: i32 = 3600;
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It was done now.
     Done,
     /// There was nothing to do.
     AlreadyThere,
-    /// The store does not have this for a bucket; its own words follow.
+    /// The store does not support this for a bucket; the text is the store's own.
     NotSupported(String),
 }
 
-/// What one HeadBucket tells.
+/// The result of one HeadBucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
     /// Whether the bucket is there; the server's key may then use it.
@@ -67,7 +67,7 @@ pub async fn create(storage: &Storage) -> Result<Outcome, StorageError> {
     match create.send().await {
         Ok(_created) => Ok(Outcome::Done),
         Err(error) if code(&error) == Some("BucketAlreadyOwnedByYou") => Ok(Outcome::AlreadyThere),
-        // Some stores know one owner only and answer so for a bucket of ours.
+        // Some stores know only one owner, and give this answer for our own bucket.
         Err(error) if code(&error) == Some("BucketAlreadyExists") => match look(storage).await {
             Ok(Look { exists: true, .. }) => Ok(Outcome::AlreadyThere),
             _ => Err(error.into()),
@@ -107,7 +107,7 @@ pub async fn set_cors(storage: &Storage, origins: &[String]) -> Result<Outcome, 
     }
 }
 
-/// Lets the store itself remove what lies in `incoming/` for [`INCOMING_DAYS`].
+/// Makes the store itself remove objects in `incoming/` after [`INCOMING_DAYS`].
 ///
 /// # Errors
 /// [`StorageError`].
@@ -147,7 +147,7 @@ pub async fn look(storage: &Storage) -> Result<Look, StorageError> {
     Ok(Look { exists: exists?, date })
 }
 
-/// The same, with the store's clock also where the store refuses: a clock that is far off is a reason to refuse every signature.
+/// Like [`look`], but with the store's clock even if the store refuses: it refuses every signature if the clocks differ too much.
 pub async fn head(storage: &Storage) -> (Result<bool, StorageError>, Option<DateTime<Utc>>) {
     let date = DateOfAnswer::default();
     let head = storage.client().head_bucket().bucket(storage.bucket()).customize().interceptor(date.clone());
@@ -159,7 +159,7 @@ pub async fn head(storage: &Storage) -> (Result<bool, StorageError>, Option<Date
     (exists, date.get())
 }
 
-/// Removes the bucket with everything in it; one that is not there is no error.
+/// Removes the bucket with everything in it. A missing bucket is no error.
 ///
 /// # Errors
 /// [`StorageError`].
@@ -203,7 +203,7 @@ impl Intercept for DateOfAnswer {
     }
 }
 
-/// The rules to write, with ours in place of its older version; `None` when it is there as it should be.
+/// The rules to write, with our rule instead of its older version; `None` if our rule is already there.
 fn merged<R: PartialEq>(mut current: Vec<R>, rule: R, is_ours: impl Fn(&R) -> bool) -> Option<Vec<R>> {
     if current.contains(&rule) {
         return None;
@@ -213,7 +213,7 @@ fn merged<R: PartialEq>(mut current: Vec<R>, rule: R, is_ours: impl Fn(&R) -> bo
     Some(current)
 }
 
-/// Tells "this store has no such thing" from a failure.
+/// Separates "this store does not support that" from a failure.
 fn not_supported<E>(error: SdkError<E, HttpResponse>) -> Result<Outcome, StorageError>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,

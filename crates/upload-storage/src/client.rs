@@ -1,13 +1,13 @@
 //! The client: one bucket, one set of timeouts.
 //!
-//! What is set differently from the SDK's defaults, and why:
+//! Differences from the SDK's defaults, and the reasons:
 //! - `RequestChecksumCalculation::WhenRequired` (a setting): the default turns streamed bodies into aws-chunked and, over plain http,
 //!   signs each 64 KiB with SHA-256 (aws-sdk-s3 1.157, `aws_chunked.rs`); several stores refuse it (awslabs/aws-sdk-rust#1240).
 //! - Timeouts: the SDK has none of its own for attempts and operations. `read_timeout` stays unset, because it spans the upload of a body.
 //! - No identity cache: a key keeps its own credentials fresh, and shares them between clients.
 //! - HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed, which is the SDK's own default (aws-smithy-runtime 1.16, `client/http.rs`).
 //! - Stalled-stream protection is off: a store that is merely slow counts as 0 bytes a second (awslabs/aws-sdk-rust#1146). Reads have a
-//!   time limit of their own here, and whoever streams a body has a watchdog.
+//!   time limit of their own here, and the code that streams a body limits its stalls.
 
 use std::{
     sync::Arc,
@@ -36,11 +36,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an operation may take with all its attempts, and with the answer's body.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one attempt may take that carries a whole file from memory.
+/// How long one attempt to send a whole file from memory may take.
 const BUFFERED_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a whole file may take, to or from memory, with all attempts.
 const WHOLE_FILE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one attempt may take that deletes up to a thousand objects: stores delete them one after another.
+/// How long one attempt to delete up to a thousand objects may take: stores delete them one after another.
 const DELETIONS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the deletion of up to a thousand objects may take with all attempts.
 const DELETIONS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -72,7 +72,7 @@ struct Shared {
 pub struct ReadUrl {
     /// The URL.
     pub url: String,
-    /// How long it works: no longer than was asked for, and no longer than the credentials that signed it.
+    /// How long it works: at most as long as requested, and at most as long as the credentials that signed it.
     pub lasts: Duration,
 }
 
@@ -100,7 +100,7 @@ impl Storage {
         Ok(Self { shared: Arc::new(Shared { client, settings: settings.clone(), public_bucket, server, reader }) })
     }
 
-    /// Refuses a signer whose key has another role, too.
+    /// Refuses a signer whose key also has another role.
     ///
     /// # Errors
     /// [`SettingsError::OneKey`].
@@ -216,7 +216,7 @@ pub(crate) fn with_whole_file_timeouts() -> aws_sdk_s3::config::Builder {
     Config::builder().timeout_config(timeouts.build())
 }
 
-/// For a small request that is much work for the store.
+/// For a small request that makes much work for the store.
 pub(crate) fn with_deletions_timeouts() -> aws_sdk_s3::config::Builder {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)

@@ -5,7 +5,7 @@ use aws_sdk_s3::{config::http::HttpResponse, error::SdkError};
 /// Any error, with its causes.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The store did not do what it was asked. Whether a write took place is not known: what was refused may be a retry.
+/// A request to the store failed. A write may have happened all the same: the refused request may be a retry.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// It could not be reached, broke off, or answered 5xx or 429: worth another try later.

@@ -1,14 +1,14 @@
-//! One of the three keys: where its credentials come from, and how temporary ones stay fresh.
+//! One of the three keys: where its credentials come from, and how temporary ones are refreshed.
 //!
 //! What differs from the SDK's own way (its lazy identity cache), and why:
-//! - Credentials are fetched on the runtime that opened the key, whoever asks: the connections of a fetch die with the runtime that
-//!   opened them, and the runtimes of actix's workers do.
-//! - A refresh that fails takes nothing away: old credentials are used until they end. The SDK's cache throws them away earlier.
-//! - Whoever signs a form says how long it should live; credentials that end before are refreshed first.
+//! - Credentials are always fetched on the runtime that opened the key. The connections of a fetch die with the runtime that opened
+//!   them, and the runtimes of actix's workers end.
+//! - After a failed refresh, the old credentials are used until they expire. The SDK's cache drops them earlier.
+//! - The caller that signs a form says how long the form should be valid. Credentials that expire before that are refreshed first.
 //!
-//! Surprises of aws-config 1.13: a profile's file is read once (`ProfileFileCredentialsProvider`), so that a key that is changed there is
-//! seen after a restart. A profile with a `role_arn` does not work on MinIO's STS, which answers AssumeRole without an ARN
-//! (awslabs/aws-sdk-rust#1288); a `credential_process` that asks it does. SSO and `aws login` are left out: they are for people.
+//! Limits of aws-config 1.13: it reads a profile's file once (`ProfileFileCredentialsProvider`), so a changed key needs a restart. A profile
+//! with a `role_arn` does not work with MinIO's STS, which answers AssumeRole without an ARN (awslabs/aws-sdk-rust#1288); use a
+//! `credential_process` that calls it. SSO and `aws login` are left out, because they are for people.
 
 use std::{
     error::Error as _,
@@ -36,12 +36,12 @@ use crate::{SettingsError, StorageError, error::chain};
 
 /// How long one fetch may take.
 const FETCH_LIMIT: Duration = Duration::from_secs(10);
-/// The pause between two fetches, so that neither a broken source nor one that has nothing newer yet is asked by every request.
+/// The pause between two fetches, so that not every request asks a source that fails or has nothing newer yet.
 const FETCH_PAUSE: Duration = Duration::from_secs(5);
-/// Credentials with less life than this are refreshed while they are still used. Sources that cannot be told when to renew, such as
-/// EC2's, have new ones five minutes before the old ones end.
+/// Credentials that expire sooner than this are refreshed while they are still used. Some sources, such as EC2's, have new ones only
+/// five minutes before the old ones expire.
 const REFRESH_BEFORE: Duration = Duration::from_secs(10 * 60);
-/// Credentials with less life than this count as ended: a request has to arrive before they do.
+/// Credentials that expire sooner than this count as expired, because a request needs time to arrive.
 const LEAST_LIFE: Duration = Duration::from_secs(10);
 
 /// The variables of one key.
@@ -53,7 +53,7 @@ pub(crate) struct KeyVariables {
     pub(crate) profile: &'static str,
 }
 
-/// What is set of one key. A variable that is set to nothing counts as not set.
+/// The settings of one key. An empty variable counts as not set.
 #[derive(Debug)]
 pub(crate) struct KeySettings<'a> {
     pub(crate) variables: &'static KeyVariables,
@@ -70,11 +70,11 @@ pub(crate) enum Source {
     Settings(Credentials, &'static KeyVariables),
     /// A profile of AWS's shared files.
     Profile(String, &'static KeyVariables),
-    /// Wherever AWS's SDKs look when they are told nothing.
+    /// AWS's default chain, which the SDKs use when nothing is set.
     DefaultChain,
 }
 
-/// A key that can be signed with at any time. Cheap to clone; clones share their credentials.
+/// A key that can sign at any time. Cheap to clone; clones share their credentials.
 #[derive(Clone)]
 pub(crate) struct Key {
     shared: Arc<Shared>,
@@ -86,27 +86,27 @@ struct Shared {
     provider: SharedCredentialsProvider,
     runtime: Handle,
     held: Mutex<Held>,
-    /// Held by the one fetch at a time.
+    /// Held by the fetch that runs; only one runs at a time.
     turn: tokio::sync::Mutex<()>,
 }
 
 struct Held {
     credentials: Credentials,
     fetched_at: Instant,
-    /// Why the last fetch brought nothing.
+    /// Why the last fetch failed.
     failure: Option<Arc<str>>,
 }
 
-/// Temporary credentials have ended, and no others were to be had.
+/// Temporary credentials have expired, and the source gave no others.
 #[derive(Debug, thiserror::Error)]
-#[error("the credentials of {origin} have ended and were not refreshed: {cause}")]
+#[error("the credentials of {origin} have expired and were not refreshed: {cause}")]
 struct Ended {
     origin: &'static str,
     cause: Arc<str>,
 }
 
 impl KeySettings<'_> {
-    /// What to open; `None` where nothing is set.
+    /// The source to open; `None` if nothing is set.
     pub(crate) fn source(&self) -> Result<Option<Source>, SettingsError> {
         let variables = self.variables;
         let id = self.id.filter(|id| !id.is_empty());
@@ -145,7 +145,7 @@ impl Source {
         }
     }
 
-    /// `region` is for AWS's own STS, where neither the environment nor the profile names one.
+    /// `region` is for AWS's own STS, if neither the environment nor the profile names one.
     async fn provider(self, region: &str) -> SharedCredentialsProvider {
         let region = Region::new(region.to_owned());
         match self {
@@ -191,7 +191,7 @@ impl Key {
         self.shared.held().credentials.access_key_id().to_owned()
     }
 
-    /// Credentials that live for `wanted`, if such can be had; else those that live longest.
+    /// Credentials that are valid for `wanted`, if the source has such; else those that are valid longest.
     pub(crate) async fn credentials(&self, wanted: Duration) -> Result<Credentials, StorageError> {
         let wanted = wanted.max(LEAST_LIFE);
         if self.shared.should_fetch(wanted.max(REFRESH_BEFORE)) {
@@ -208,7 +208,7 @@ impl Key {
         Ok(held.credentials.clone())
     }
 
-    /// Many at once make one fetch: whoever had to wait for its turn finds that there is nothing left to do.
+    /// Concurrent calls make only one fetch: the others wait for their turn and then find new credentials.
     fn refresh(&self, wanted: Duration) -> JoinHandle<()> {
         let shared = Arc::clone(&self.shared);
         self.shared.runtime.spawn(async move {
@@ -255,11 +255,11 @@ impl Shared {
                 held.failure = None;
             }
             Err(cause) => {
-                // Once, and not by every request: where the old ones end, each that fails says so itself.
+                // Logged once, not for every request. After the old ones have expired, each failing request reports that itself.
                 if held.failure.is_none() {
                     let remaining_seconds = held.life().map_or(0, |life| life.as_secs());
                     let origin = self.origin;
-                    warn!(origin, remaining_seconds, %cause, "S3 credentials were not refreshed; the old ones go on until they end");
+                    warn!(origin, remaining_seconds, %cause, "cannot refresh S3 credentials; the old ones are used until they expire");
                 }
                 held.failure = Some(cause);
             }
@@ -268,7 +268,7 @@ impl Shared {
 }
 
 impl Held {
-    /// How long the credentials still live; `None` where they never end, or nobody says when.
+    /// How long the credentials are still valid; `None` if they never expire, or if that is not known.
     fn life(&self) -> Option<Duration> {
         let expiry = self.credentials.expiry()?;
         Some(expiry.duration_since(SystemTime::now()).unwrap_or_default())
@@ -279,22 +279,22 @@ impl Held {
     }
 }
 
-/// Credentials that live, or in words why there are none.
+/// Credentials that are still valid, or the reason why there are none.
 async fn fetch(provider: &SharedCredentialsProvider) -> Result<Credentials, Arc<str>> {
     let fetched = timeout(FETCH_LIMIT, provider.provide_credentials()).await;
     let fetched = fetched.map_err(|_elapsed| format!("there was no answer within {} s", FETCH_LIMIT.as_secs()))?;
     let credentials = fetched.map_err(|error| words(&error))?;
     if credentials.expiry().is_some_and(|expiry| expiry < SystemTime::now() + LEAST_LIFE) {
-        return Err("those that were given have ended already".into());
+        return Err("the credentials that it gave have already expired".into());
     }
     Ok(without_empty_token(credentials))
 }
 
-/// What a source says, in one line: the default chain tells in several what it has tried.
+/// A source's error in one line. The default chain lists in several lines what it has tried.
 fn words(error: &CredentialsError) -> String {
     let said = match (error, error.source()) {
         (CredentialsError::CredentialsNotLoaded(_), Some(cause)) => chain(cause),
-        // So it is with a file that is not there, too.
+        // A missing file gives this error too.
         (CredentialsError::CredentialsNotLoaded(_), None) => {
             "there are none in the files of AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE".to_owned()
         }
@@ -303,8 +303,8 @@ fn words(error: &CredentialsError) -> String {
     said.lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
-/// Container endpoints must send a token (aws-config 1.13, `json_credentials.rs`), so those that have none send an empty one. Signed
-/// with, it would be a token that no store knows.
+/// Container endpoints must send a token (aws-config 1.13, `json_credentials.rs`), so those without one send an empty token. In a
+/// signature, that would be a token that no store knows.
 fn without_empty_token(credentials: Credentials) -> Credentials {
     if credentials.session_token() != Some("") {
         return credentials;

@@ -1,4 +1,4 @@
-//! Objects: how bytes get in, are looked at, promoted and removed.
+//! Objects: store, read, promote and delete them.
 
 use aws_sdk_s3::{
     primitives::{ByteStream, SdkBody},
@@ -19,9 +19,9 @@ use crate::{
     url_signer::encode_key,
 };
 
-/// Media keys are never written twice, so what was fetched once stays true.
+/// Media keys are never written twice, so a cached copy stays correct.
 const CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
-/// Shown in place, under no name that a client chose.
+/// Browsers show the file, and do not save it under a name that a client chose.
 const CONTENT_DISPOSITION: &str = "inline";
 /// S3's most keys in one DeleteObjects.
 const DELETE_BATCH: usize = 1000;
@@ -33,9 +33,9 @@ pub struct Head {
     pub bytes: Bytes,
     /// The whole object's length, in bytes.
     pub total_bytes: u64,
-    /// Its Content-Type, as whoever put it said.
+    /// Its Content-Type, as set by the client that stored it.
     pub content_type: Option<String>,
-    /// The version, with its quotation marks; empty for an empty object, whose ETag a refused range does not tell.
+    /// The ETag, with its quotation marks. Empty for an empty object, because the answer to a refused range has no ETag.
     pub etag: String,
 }
 
@@ -46,8 +46,8 @@ impl Storage {
     /// length waits until then (hyper would otherwise cut a longer body off and store that). A `length` of zero stores an empty object
     /// without a look at the body. Nothing is stored either when the future is dropped before the body has ended.
     ///
-    /// There is no time limit but the one on the handshake: the caller watches the progress. A failed connect or a 503 before the first
-    /// byte was taken is tried again, up to three times in all; after it, never.
+    /// Only the handshake has a time limit: the caller watches the progress. A failed connect, or a 503 before the first byte was taken, is
+    /// tried again, up to three times in all. After the first byte nothing is tried again.
     ///
     /// # Errors
     /// [`StorageError`]; an error of the body itself comes back as the source of [`StorageError::Unavailable`].
@@ -98,7 +98,7 @@ impl Storage {
         Ok(stored.e_tag.unwrap_or_default())
     }
 
-    /// Stores bytes under any key with any type, as a client's form would: for tests, and to lay out a demonstration.
+    /// Stores bytes under any key with any type, as a client's form would. For tests and demonstrations.
     ///
     /// # Errors
     /// [`StorageError`].

@@ -1,19 +1,21 @@
-//! Whether each of the three keys may do what it must, and no more. The store is asked at start-up, by requests that change nothing.
+//! Checks that each of the three keys has the rights that it needs, and no others. The check runs at start-up, with requests that change
+//! nothing.
 //!
-//! How a right is asked for without being used, always at keys that nothing else uses:
-//! - to *write*: a PUT of one byte with the Content-MD5 of none. Who may not write is told so; who may is told that the digest is wrong.
-//! - to *read*: a GET, and for the server's key a copy from where nothing lies, since MinIO tells whoever may list that a key is missing
-//!   even if it may not be read (`GetObjectHandler`). A key that may read but not list gets 404 from MinIO, Garage and most others, but
-//!   403 from AWS, which then names `s3:ListBucket` as what is missing
-//!   (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>). Where a 403 names nothing, an object that is there is tried;
-//!   where there is none yet, the log says that it could not be told.
-//! - to *delete*: a DELETE of nothing. On a bucket with versions that leaves a delete marker, as every DELETE does.
+//! How to test a right without using it, always with object keys that nothing else uses:
+//! - to *write*: a PUT of one byte with the Content-MD5 of no bytes. Without the right the store answers that access is denied; with it,
+//!   that the digest is wrong.
+//! - to *read*: a GET, and for the server's key a copy of a missing object. The copy is needed because MinIO answers a key that may list
+//!   that the object is missing, even if the key may not read it (`GetObjectHandler`). A key that may read but not list gets 404 from
+//!   MinIO, Garage and most others. AWS answers 403 and names `s3:ListBucket` as the missing right
+//!   (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>). If a 403 names nothing, the check reads an existing object;
+//!   if there is none yet, the log says that it could not check.
+//! - to *delete*: a DELETE of a missing object. In a bucket with versions that leaves a delete marker, as every DELETE does.
 //! - to *list*: for one key.
 //!
-//! Requests are boxed: an SDK's future is some kilobytes, and two dozen of them at once would be on the caller's stack.
+//! Requests are boxed: an SDK future has some kilobytes, and two dozen of them at once would be on the caller's stack.
 //!
-//! Deliberately absent: bucket policies, ACLs and other rights over the bucket itself. They cannot be asked for without being used, or
-//! stores lack them.
+//! Deliberately absent: bucket policies, ACLs and other rights over the bucket itself. They cannot be tested without using them, or
+//! stores do not have them.
 
 use std::{error::Error, fmt};
 
@@ -34,7 +36,7 @@ use crate::{
     url_signer::encode_key,
 };
 
-/// Behind the prefixes. No image is called so, and nothing is ever stored there.
+/// The name after the prefix. No image has it, and nothing is ever stored there.
 const NOBODYS_KEY: &str = "rights-check";
 /// Outside of both prefixes.
 const OUTSIDE: &str = "";
@@ -48,11 +50,11 @@ const WRONG_ETAG: &str = "\"rights-check\"";
 #[error("{0}")]
 pub struct RightsError(String);
 
-/// Asks the store what each key may do; `signer` where there is one. With `S3_KEY_CHECK=warn` rights are only logged, and with
-/// `S3_ALLOW_ONE_KEY=true` those that go too far; a key, or a bucket, that the store does not know is refused all the same.
+/// Checks the rights of each key; pass `signer` if there is one. With `S3_KEY_CHECK=warn` wrong rights are only logged. With
+/// `S3_ALLOW_ONE_KEY=true` that is so for rights that a key must not have. A key or a bucket that the store does not know is always refused.
 ///
 /// # Errors
-/// [`RightsError`] with the first thing that is wrong: an unknown key, a wrong secret, a missing bucket; else with all rights that are.
+/// [`RightsError`] with the first fault (an unknown key, a wrong secret, a missing bucket), or else with all wrong rights.
 pub async fn check(storage: &Storage, signer: Option<&Signer>) -> Result<(), RightsError> {
     if storage.settings().key_check == KeyCheck::Off {
         return Ok(());
@@ -76,8 +78,8 @@ pub async fn check_server(storage: &Storage) -> Result<(), RightsError> {
     verdict(storage, Role::Server.rights(storage, Some(storage.server())).await?)
 }
 
-/// Why the bucket cannot be looked at with the server's key, in one sentence. A refusal of HeadBucket has no body that would say, so the
-/// store is asked for a list.
+/// Why HeadBucket fails with the server's key, in one sentence. The store's answer to HeadBucket has no body with a reason, so this also
+/// asks for a list.
 pub async fn refusal(storage: &Storage, error: &StorageError) -> RightsError {
     let server = Asker { storage, key: storage.server() };
     let listed = match error {
@@ -87,7 +89,7 @@ pub async fn refusal(storage: &Storage, error: &StorageError) -> RightsError {
     let origin = server.key.origin();
     RightsError(match listed {
         Ok(Answer::Denied) => format!(
-            "{origin}: the server's key may not list the bucket of S3_BUCKET; correct the key or the name, or use the policies in docs/OPERATIONS.md"
+            "{origin}: the server's key lacks the right to list the bucket of S3_BUCKET; correct the key or the name, or use the policies in docs/OPERATIONS.md"
         ),
         Ok(Answer::Allowed | Answer::Unclear) => error.advice(),
         Err(fault) => fault.sentence(Role::Server, origin, storage),
@@ -102,13 +104,13 @@ enum Role {
     Reader,
 }
 
-/// What a key may not but must, and may but must not.
+/// The rights that a key lacks, and those that it must not have.
 struct Rights {
     role: Role,
     origin: &'static str,
     lacking: Vec<&'static str>,
     excessive: Vec<&'static str>,
-    /// A sentence about what the store does not tell.
+    /// A sentence about a right that could not be checked.
     untold: Option<String>,
 }
 
@@ -121,7 +123,7 @@ enum Answer {
     Unclear,
 }
 
-/// Why a request tells nothing about rights.
+/// Why an answer says nothing about rights.
 enum Fault {
     UnknownKey,
     WrongSecret,
@@ -130,7 +132,7 @@ enum Fault {
     NoBucket,
     Clocks,
     Region,
-    /// What it said is no answer to the question.
+    /// Another refusal, with the store's words.
     Refused(String),
     Store(StorageError),
 }
@@ -218,12 +220,12 @@ impl Asker<'_> {
         let must_not: Vec<_> = must_not.into_iter().chain(excessive?).collect();
         let untold = (must[0].1 == Answer::Unclear).then(|| {
             let origin = self.key.origin();
-            format!("{origin}: whether the reader's key may get media/* cannot be told before there is an image")
+            format!("{origin}: cannot check whether the reader's key may get media/* before there is an image")
         });
         Ok(Rights { untold, ..self.judge(Role::Reader, &must, &must_not) })
     }
 
-    /// What neither of the keys may whose ids clients see.
+    /// The rights that neither the signer's nor the reader's key may have. Clients see the ids of these two.
     async fn no_client_may(&self) -> Result<[(&'static str, Answer); 4], Fault> {
         let (list, read, delete_incoming, delete_media) =
             join!(self.list(), self.read(INCOMING_PREFIX), self.delete(INCOMING_PREFIX), self.delete(MEDIA_PREFIX));
@@ -252,10 +254,10 @@ impl Asker<'_> {
         let put = self.storage.client().put_object().bucket(self.storage.bucket()).key(at(prefix));
         let put = put.content_md5(WRONG_MD5).body(ByteStream::from_static(b"?"));
         match Box::pin(put.customize().config_override(self.credentials()).send()).await {
-            // A store that does not compare has stored the byte. It is nobody's, and the server's key can take it away again.
+            // The store did not compare the digest, so it has stored the byte. The server's key deletes it again.
             Ok(_stored) => {
                 if let Err(error) = Box::pin(self.storage.delete(&at(prefix))).await {
-                    warn!(key = at(prefix), %error, "The store keeps a byte of the check of rights: it ignores Content-MD5");
+                    warn!(key = at(prefix), %error, "Cannot delete the test object of the rights check; the store had accepted it despite a wrong Content-MD5");
                 }
                 Ok(Answer::Allowed)
             }
@@ -288,7 +290,7 @@ impl Asker<'_> {
         self.get(&at(prefix)).await.map(|(answer, _sure)| answer)
     }
 
-    /// As [`read`](Self::read), but a refusal is believed only where it is certain.
+    /// As [`read`](Self::read), but a refusal counts only if it is certain.
     async fn read_for_sure(&self, prefix: &str) -> Result<Answer, Fault> {
         match self.get(&at(prefix)).await? {
             (Answer::Denied, Sure::No) => {}
@@ -312,7 +314,7 @@ impl Asker<'_> {
         let is_minio = error.raw_response().and_then(|response| response.headers().get("server")) == Some("MinIO");
         let is_missing = status(&error) == Some(404);
         match answer(error)? {
-            // MinIO's word to whoever may list, see above.
+            // MinIO's answer to a key that may list; see the module's documentation.
             Answer::Allowed if is_missing && self.list().await? == Answer::Allowed => Ok((Answer::Unclear, Sure::No)),
             Answer::Denied if refusal.contains("s3:ListBucket") => Ok((Answer::Allowed, Sure::Yes)),
             Answer::Denied if is_minio || refusal.contains("s3:GetObject") => Ok((Answer::Denied, Sure::Yes)),
@@ -383,28 +385,28 @@ impl Fault {
     fn sentence(&self, role: Role, origin: &str, storage: &Storage) -> String {
         match self {
             Self::UnknownKey => format!(
-                "{origin}: the store does not know the {role} key; correct its id, or make the key as docs/OPERATIONS.md says"
+                "{origin}: the store does not know the {role} key; correct its id, or create the key as docs/OPERATIONS.md describes"
             ),
             Self::WrongSecret => {
-                format!("{origin}: the store knows the {role} key, but not its signature; correct the secret of that key")
+                format!("{origin}: the store knows the {role} key, but its secret is wrong; correct the secret of that key")
             }
             Self::WrongToken => {
-                format!("{origin}: the store does not accept the session token of the {role} key; set the one that belongs to it, or none")
+                format!("{origin}: the store does not accept the session token of the {role} key; set the token that belongs to this key, or none")
             }
             Self::ExpiredToken => format!(
-                "{origin}: the session token of the {role} key has expired; take new credentials, or a profile or role that renews them"
+                "{origin}: the session token of the {role} key has expired; set new credentials, or use a profile or role that renews them"
             ),
             Self::NoBucket => storage.advice_without_bucket(),
             Self::Clocks => {
-                "S3_ENDPOINT: the clocks of this machine and of the store are too far apart for any signature; look after NTP on both"
+                "S3_ENDPOINT: the clocks of this machine and of the store are too far apart for signatures; check NTP on both"
                     .to_owned()
             }
             Self::Region => {
                 "S3_REGION: the store is in another region; correct S3_REGION, S3_ADDRESSING or S3_ENDPOINT".to_owned()
             }
             Self::Refused(words) => format!(
-                "S3_ENDPOINT: the store does not answer a question about the {role} key ({words}); correct the URL if it leads to no S3 \
-                 store, or set S3_KEY_CHECK=off if this one knows no such requests"
+                "S3_ENDPOINT: the store refused a request that checks the {role} key ({words}); correct the URL if it is not that of an \
+                 S3 store, or set S3_KEY_CHECK=off if this store does not support such requests"
             ),
             Self::Store(error) => error.advice(),
         }
@@ -412,11 +414,11 @@ impl Fault {
 }
 
 impl Rights {
-    /// `None` where all is as it should be.
+    /// `None` if all rights are correct.
     fn sentence(&self) -> Option<String> {
-        let lacking = (!self.lacking.is_empty()).then(|| format!("may not {}, which it must", in_words(&self.lacking)));
-        let excessive =
-            (!self.excessive.is_empty()).then(|| format!("may {}, which it must not", in_words(&self.excessive)));
+        let lacking = (!self.lacking.is_empty()).then(|| format!("lacks the right to {}", in_words(&self.lacking)));
+        let excessive = (!self.excessive.is_empty())
+            .then(|| format!("has the right to {}, which it must not have", in_words(&self.excessive)));
         let both: Vec<String> = lacking.into_iter().chain(excessive).collect();
         (!both.is_empty()).then(|| format!("{}: the {} key {}", self.origin, self.role, both.join(", and ")))
     }
@@ -436,7 +438,7 @@ fn verdict(storage: &Storage, rights: impl IntoIterator<Item = Rights>) -> Resul
         return Ok(());
     }
     Err(RightsError(format!(
-        "{}; use the policies in docs/OPERATIONS.md, or set S3_KEY_CHECK=warn if the store's keys know no prefixes, as Garage's",
+        "{}; use the policies in docs/OPERATIONS.md, or set S3_KEY_CHECK=warn if the store has no rights for prefixes, such as Garage",
         wrong.join("; ")
     )))
 }

@@ -1,9 +1,9 @@
-//! Where the store is and which keys open it: flags and environment from one declaration.
+//! The address of the store and its keys: flags and environment from one declaration.
 //!
-//! A URL may have a password in it by mistake, so those are `hide_env_values` too: neither `--help` nor a refusal repeats such a value.
+//! A URL may contain a password by mistake, so URLs are `hide_env_values` too: neither `--help` nor a refusal repeats such a value.
 //!
-//! There are three keys, so that what a client can see of one never opens what another protects: the *server's* is in no URL and no
-//! form; the *signer's* may only put to `incoming/*`; the *reader's* may only get from `media/*`.
+//! There are three keys, so that the parts of a key that clients see never give access to more than they should. The *server's* key is in
+//! no URL and no form. The *signer's* may only put `incoming/*`. The *reader's* may only get `media/*`.
 
 use s3_presigned_post::{Bucket, PolicyError};
 use secrecy::SecretString;
@@ -44,36 +44,36 @@ pub enum Addressing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum ChecksumMode {
-    /// Only where S3 demands one: bodies travel as they are, with a plain Content-Length. Every store takes that.
+    /// Only if S3 requires one: bodies are sent unchanged, with a plain Content-Length. Every store supports that.
     #[default]
     WhenRequired,
-    /// Wherever the SDK can: streamed bodies become aws-chunked with a trailer, and over plain http each 64 KiB is signed too. Costs
-    /// CPU on both sides, and some stores refuse it.
+    /// Whenever the SDK can: streamed bodies become aws-chunked with a trailer, and over plain http each 64 KiB is also signed. This
+    /// costs CPU on both sides, and some stores refuse it.
     WhenSupported,
 }
 
-/// What is done about a key that may do too little or too much.
+/// What to do if a key has too few or too many rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum KeyCheck {
     /// The server does not start.
     #[default]
     Enforce,
-    /// It is logged. For stores whose keys have rights to whole buckets only.
+    /// The server logs it. For stores whose keys have rights to whole buckets only.
     Warn,
-    /// The store is not asked.
+    /// The server does not check.
     Off,
 }
 
 /// The bucket, and the keys of the server and the reader.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StorageSettings {
-    /// The store as the servers reach it
+    /// The URL at which the servers reach the store
     #[arg(id = "s3_endpoint", long = "s3-endpoint", env = "S3_ENDPOINT", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
     pub endpoint: Url,
-    /// The store as clients reach it; S3_ENDPOINT where it is not set
+    /// The URL at which clients reach the store [default: S3_ENDPOINT]
     #[arg(id = "s3_public_endpoint", long = "s3-public-endpoint", env = "S3_PUBLIC_ENDPOINT", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
     pub public_endpoint: Option<Url>,
-    /// The region that requests are signed for
+    /// The region in the signatures of requests
     #[arg(id = "s3_region", long = "s3-region", env = "S3_REGION", default_value = "us-east-1")]
     pub region: String,
     /// The bucket's name
@@ -96,13 +96,13 @@ pub struct StorageSettings {
         hide_env_values = true
     )]
     pub secret_access_key: Option<SecretString>,
-    /// The session token of S3_ACCESS_KEY_ID, where it is temporary; nobody knows then when it ends, and forms and URLs may end before they say
+    /// The session token of S3_ACCESS_KEY_ID, if that key is temporary. The server does not know when such a key expires, so forms and URLs may expire earlier than they say
     #[arg(id = "s3_session_token", long = "s3-session-token", env = "S3_SESSION_TOKEN", hide_env_values = true)]
     pub session_token: Option<SecretString>,
-    /// In place of S3_ACCESS_KEY_ID: a profile of AWS's shared config and credentials files, which may name a role
+    /// Instead of S3_ACCESS_KEY_ID: a profile in AWS's shared config and credentials files, which may name a role
     #[arg(id = "s3_profile", long = "s3-profile", env = "S3_PROFILE", value_name = "NAME")]
     pub profile: Option<String>,
-    /// The reader's key: may only get from media/*; it signs the URLs that GET /images/{id} redirects to
+    /// The reader's key: may only get media/*. It signs the URLs to which GET /images/{id} redirects
     #[arg(id = "s3_reader_access_key_id", long = "s3-reader-access-key-id", env = "S3_READER_ACCESS_KEY_ID")]
     pub reader_access_key_id: Option<String>,
     /// The secret of S3_READER_ACCESS_KEY_ID
@@ -113,7 +113,7 @@ pub struct StorageSettings {
         hide_env_values = true
     )]
     pub reader_secret_access_key: Option<SecretString>,
-    /// The session token of S3_READER_ACCESS_KEY_ID, where it is temporary; nobody knows then when it ends
+    /// The session token of S3_READER_ACCESS_KEY_ID, if that key is temporary. The server does not know when such a key expires
     #[arg(
         id = "s3_reader_session_token",
         long = "s3-reader-session-token",
@@ -121,16 +121,16 @@ pub struct StorageSettings {
         hide_env_values = true
     )]
     pub reader_session_token: Option<SecretString>,
-    /// In place of S3_READER_ACCESS_KEY_ID: a profile of AWS's shared config and credentials files
+    /// Instead of S3_READER_ACCESS_KEY_ID: a profile in AWS's shared config and credentials files
     #[arg(id = "s3_reader_profile", long = "s3-reader-profile", env = "S3_READER_PROFILE", value_name = "NAME")]
     pub reader_profile: Option<String>,
-    /// Allow one key in several roles, for trials: whoever sees a form or a URL then knows the id of a key that may do more
+    /// Allow one key in several roles, for trials only: forms and URLs then show the id of a key that has more rights
     #[arg(id = "s3_allow_one_key", long = "s3-allow-one-key", env = "S3_ALLOW_ONE_KEY", default_value_t = false, action = clap::ArgAction::Set, value_name = "true|false")]
     pub allow_one_key: bool,
-    /// What to do about a key that may do too little or too much: not start, warn (for stores whose keys know no prefixes), or not even ask
+    /// What to do if a key has too few or too many rights: refuse to start, warn (for stores without rights for prefixes), or do not check
     #[arg(id = "s3_key_check", long = "s3-key-check", env = "S3_KEY_CHECK", value_enum, default_value_t)]
     pub key_check: KeyCheck,
-    /// Where media/* is served without a signature, for instance a CDN; redirects then go there
+    /// A URL that serves media/* without a signature, for instance of a CDN. Redirects then lead there
     #[arg(id = "media_public_base_url", long = "media-public-base-url", env = "MEDIA_PUBLIC_BASE_URL", hide_env_values = true, value_name = "URL", value_parser = parse_url)]
     pub media_public_base_url: Option<Url>,
 }
@@ -138,7 +138,7 @@ pub struct StorageSettings {
 /// The key that signs the forms clients upload with.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SignerSettings {
-    /// The signer's key: may only put to incoming/*
+    /// The signer's key: may only put incoming/*
     #[arg(id = "s3_signer_access_key_id", long = "s3-signer-access-key-id", env = "S3_SIGNER_ACCESS_KEY_ID")]
     pub access_key_id: Option<String>,
     /// The secret of S3_SIGNER_ACCESS_KEY_ID
@@ -149,7 +149,7 @@ pub struct SignerSettings {
         hide_env_values = true
     )]
     pub secret_access_key: Option<SecretString>,
-    /// The session token of S3_SIGNER_ACCESS_KEY_ID, where it is temporary; nobody knows then when it ends
+    /// The session token of S3_SIGNER_ACCESS_KEY_ID, if that key is temporary. The server does not know when such a key expires
     #[arg(
         id = "s3_signer_session_token",
         long = "s3-signer-session-token",
@@ -157,12 +157,12 @@ pub struct SignerSettings {
         hide_env_values = true
     )]
     pub session_token: Option<SecretString>,
-    /// In place of S3_SIGNER_ACCESS_KEY_ID: a profile of AWS's shared config and credentials files
+    /// Instead of S3_SIGNER_ACCESS_KEY_ID: a profile in AWS's shared config and credentials files
     #[arg(id = "s3_signer_profile", long = "s3-signer-profile", env = "S3_SIGNER_PROFILE", value_name = "NAME")]
     pub profile: Option<String>,
 }
 
-/// Settings that cannot be used as they are; the message names the variable and what would be right.
+/// Wrong settings. The message names the variable and says what to set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// One key in two roles.
@@ -174,7 +174,7 @@ pub enum SettingsError {
         second: &'static str,
     },
     /// An id without its secret, or the other way round.
-    #[error("{missing} must be set, since {set} is")]
+    #[error("{missing} must be set, because {set} is set")]
     HalfKey {
         /// The variable that is set.
         set: &'static str,
@@ -189,9 +189,9 @@ pub enum SettingsError {
         /// The variable of the profile.
         profile: &'static str,
     },
-    /// A source of credentials has none, or cannot be reached.
+    /// A source of credentials has no credentials, or cannot be reached.
     #[error(
-        "{origin} gives no credentials ({cause}); mend it, or set {ids}",
+        "{origin} gives no credentials ({cause}); correct it, or set {ids}",
         ids = own_key_of(origin)
     )]
     NoCredentials {
@@ -306,7 +306,7 @@ impl SignerSettings {
     }
 }
 
-/// What could be set in place of a source that has no credentials.
+/// What you can set instead of a source that has no credentials.
 fn own_key_of(origin: &str) -> &'static str {
     match origin {
         "S3_PROFILE" => "S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY",
@@ -316,7 +316,7 @@ fn own_key_of(origin: &str) -> &'static str {
     }
 }
 
-/// What is set here goes into answers to clients, so an `@` is refused wherever it stands: what is before it may be a password.
+/// This URL appears in answers to clients, so an `@` anywhere is refused: the text before it may be a password.
 fn parse_url(text: &str) -> Result<Url, &'static str> {
     match Url::parse(text) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() && !text.contains(['@', '?', '#']) => {
@@ -420,11 +420,13 @@ mod tests {
     async fn half_a_key_and_a_key_with_a_profile_are_refused() {
         type Spoil = fn(&mut Command);
         let cases: [(&str, Spoil); 10] = [
-            ("S3_SECRET_ACCESS_KEY must be set, since S3_ACCESS_KEY_ID is", |all| all.storage.secret_access_key = None),
-            ("S3_ACCESS_KEY_ID must be set, since S3_SECRET_ACCESS_KEY is", |all| {
+            ("S3_SECRET_ACCESS_KEY must be set, because S3_ACCESS_KEY_ID is set", |all| {
+                all.storage.secret_access_key = None
+            }),
+            ("S3_ACCESS_KEY_ID must be set, because S3_SECRET_ACCESS_KEY is set", |all| {
                 all.storage.access_key_id = Some(String::new());
             }),
-            ("S3_ACCESS_KEY_ID must be set, since S3_SESSION_TOKEN is", |all| {
+            ("S3_ACCESS_KEY_ID must be set, because S3_SESSION_TOKEN is set", |all| {
                 (all.storage.access_key_id, all.storage.secret_access_key) = (None, None);
             }),
             (
@@ -440,7 +442,7 @@ mod tests {
                     all.storage.profile = Some("server".to_owned());
                 },
             ),
-            ("S3_READER_SECRET_ACCESS_KEY must be set, since S3_READER_ACCESS_KEY_ID is", |all| {
+            ("S3_READER_SECRET_ACCESS_KEY must be set, because S3_READER_ACCESS_KEY_ID is set", |all| {
                 all.storage.reader_secret_access_key = None;
             }),
             (
@@ -449,7 +451,7 @@ mod tests {
                     all.storage.reader_profile = Some("reader".to_owned());
                 },
             ),
-            ("S3_SIGNER_SECRET_ACCESS_KEY must be set, since S3_SIGNER_ACCESS_KEY_ID is", |all| {
+            ("S3_SIGNER_SECRET_ACCESS_KEY must be set, because S3_SIGNER_ACCESS_KEY_ID is set", |all| {
                 all.signer.secret_access_key = Some("".into());
             }),
             (

@@ -1,5 +1,5 @@
-//! The forms that clients upload with. The time comes in as an argument; nothing is sent but, now and then, a question for newer
-//! credentials. A form never outlives the credentials that signed it: a store refuses it from then on.
+//! The forms that clients upload with. The time is an argument. Signing sends nothing, except that it sometimes fetches newer
+//! credentials. A form never outlives the credentials that signed it, because a store would refuse it from then on.
 //!
 //! The POST form is the portable one, which every store we know accepts: one `eq` condition for each field, the bucket among them, and a
 //! size range. There is no `starts-with`, no `${filename}` and no redirect.
@@ -17,7 +17,7 @@ use crate::{
     url_signer::{UrlError, UrlSigner},
 };
 
-/// What a form shall allow.
+/// What a form allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormRequest {
     /// Whose incoming key may be written.
@@ -28,11 +28,11 @@ pub struct FormRequest {
     pub min_bytes: u64,
     /// Largest file, in bytes.
     pub max_bytes: u64,
-    /// The only content, where it was declared. Not every store checks it: link verifies it again.
+    /// The declared SHA-256. Not every store checks it, so a link verifies it again.
     pub checksum_sha256: Option<Sha256Checksum>,
     /// The time of signing.
     pub now: DateTime<Utc>,
-    /// When the form ends, rounded down to a whole second; the store's clock judges.
+    /// When the form expires, rounded down to a whole second. The store's clock decides.
     pub expires_at: DateTime<Utc>,
 }
 
@@ -61,8 +61,8 @@ pub struct PutForm {
 /// Why a form cannot be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum FormError {
-    /// The policy would not hold.
-    #[error("the form's policy cannot be signed")]
+    /// The policy is not valid.
+    #[error("cannot sign the form's policy")]
     Policy(#[from] PolicyError),
     /// The URL cannot be signed.
     #[error(transparent)]
@@ -83,8 +83,8 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Opens the signer's key, for the bucket of `storage`; temporary credentials are fetched in no more than ten seconds.
-    /// Whether it has another role, too, [`Storage::check_distinct`](crate::Storage::check_distinct) says: both may be opened at once.
+    /// Opens the signer's key, for the bucket of `storage`. Fetching temporary credentials takes at most ten seconds.
+    /// [`Storage::check_distinct`](crate::Storage::check_distinct) checks that the key has no other role, so both can be opened concurrently.
     ///
     /// # Errors
     /// [`SettingsError`] when there are no credentials, or the bucket cannot stand in a URL.
@@ -100,8 +100,8 @@ impl Signer {
     /// A form for `multipart/form-data` that writes the image's incoming key.
     ///
     /// # Errors
-    /// [`FormError::Policy`] for a form that has expired, would live for over a week, or allows no size; [`FormError::Storage`] when the
-    /// signer's credentials have ended.
+    /// [`FormError::Policy`] for a form that has expired, would be valid for over a week, or allows no size; [`FormError::Storage`] when
+    /// the signer's credentials have expired.
     pub async fn post_form(&self, request: &FormRequest) -> Result<PostForm, FormError> {
         let (credentials, expires_at) = self.credentials(request).await?;
         let mut policy = PostPolicy::new(expires_at.into())
@@ -119,8 +119,8 @@ impl Signer {
     /// A PUT that writes the image's incoming key, with type, length and declared checksum signed.
     ///
     /// # Errors
-    /// [`FormError::SizeNotExact`] unless smallest and largest size are one; [`PolicyError::Expired`] or [`PolicyError::TooLong`] for a
-    /// life that cannot be signed; [`FormError::Storage`] when the signer's credentials have ended.
+    /// [`FormError::SizeNotExact`] unless smallest and largest size are equal; [`PolicyError::Expired`] or [`PolicyError::TooLong`] for a
+    /// lifetime that cannot be signed; [`FormError::Storage`] when the signer's credentials have expired.
     pub async fn put_form(&self, request: &FormRequest) -> Result<PutForm, FormError> {
         if request.min_bytes != request.max_bytes {
             return Err(FormError::SizeNotExact);
@@ -149,14 +149,14 @@ impl Signer {
         Ok(PutForm { url, headers, expires_at })
     }
 
-    /// What to sign with, and when the form must end at the latest, in whole seconds: stores know no others.
+    /// The credentials, and the latest time at which the form must expire, in whole seconds because stores ignore fractions.
     async fn credentials(&self, request: &FormRequest) -> Result<(Credentials, DateTime<Utc>), FormError> {
         let wanted = (request.expires_at - request.now).to_std().unwrap_or_default();
         let credentials = self.key.credentials(wanted).await?;
         let expiry = credentials.expiry().map(DateTime::<Utc>::from);
         if let Some(expiry) = expiry.filter(|expiry| expiry.timestamp() <= request.now.timestamp()) {
-            // They live by this machine's clock, and not by the one that dates the form.
-            let ended = format!("the signer's credentials ended at {expiry}, before the form was asked for");
+            // Their expiry follows this machine's clock, not the one that sets the form's date.
+            let ended = format!("the signer's credentials expired at {expiry}, before the form was requested");
             return Err(StorageError::unavailable(ended).into());
         }
         let expires_at = expiry.map_or(request.expires_at, |expiry| expiry.min(request.expires_at));

@@ -1,6 +1,6 @@
 //! Signed URLs, by SigV4's query parameters (<https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html>).
 //!
-//! Signed here and not by the SDK's `presigned()`: that is async and runs the whole request machinery, for what is a pure function.
+//! This does not use the SDK's `presigned()`, which is async and runs the whole request pipeline for a pure function.
 
 use std::time::{Duration, SystemTime};
 
@@ -45,7 +45,8 @@ impl<'a> UrlSigner<'a> {
         Self { bucket, credentials }
     }
 
-    /// A URL that is good from `now` on for `lasts`, in whole seconds, at most seven days. `headers` (in lower case) must be sent as given.
+    /// A URL that is valid from `now` for `lasts`, in whole seconds, at most seven days. The client must send `headers` (in lower case)
+    /// unchanged.
     pub(crate) fn sign(
         &self,
         method: &str,
@@ -80,7 +81,7 @@ impl<'a> UrlSigner<'a> {
     }
 }
 
-/// A key as it stands in a URL's path, and in `x-amz-copy-source`.
+/// A key encoded for a URL's path and for `x-amz-copy-source`.
 pub(crate) fn encode_key(key: &str) -> String {
     utf8_percent_encode(key, RESERVED_IN_PATH).to_string()
 }

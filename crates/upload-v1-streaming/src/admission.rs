@@ -1,8 +1,8 @@
-//! Who may upload now: a fixed number at once, first come first served, a bounded queue behind them.
+//! Limits how many uploads run at the same time. Others wait in a bounded queue, first come first served.
 //!
-//! Beyond the queue, or after too long in it, an upload is refused before its file is read. A waiting upload is not
-//! free: actix reads up to 256 KiB at a time, about 0.3 MB with its own. At `/uploads` the form's head has been read by then, so that
-//! it holds two such pieces and 64 KiB in the parser: up to 0.65 MB, which times `UPLOADS_WAITING` is what the queue can cost.
+//! If the queue is full, or an upload waits too long in it, the upload is refused before its file is read. A waiting upload uses memory:
+//! actix reads up to 256 KiB at a time, about 0.3 MB with its overhead. At `/uploads` the form's head has been read before the wait, so
+//! the upload holds two such pieces and 64 KiB in the parser, up to 0.65 MB. The queue can use this times `UPLOADS_WAITING`.
 
 use std::{
     sync::{
@@ -32,10 +32,10 @@ pub struct AdmissionLimits {
 
 /// No room: the client should come back later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("more uploads at once than this server takes")]
+#[error("more uploads at the same time than this server accepts")]
 pub struct Overloaded;
 
-/// The doors of one server; all its workers share it.
+/// The admission of one server; all its workers share it.
 #[derive(Debug)]
 pub struct Admission {
     limits: AdmissionLimits,
@@ -45,7 +45,7 @@ pub struct Admission {
     buffer_kib: Arc<Semaphore>,
 }
 
-/// Gives back what it stands for when dropped.
+/// A turn, or reserved memory. Dropping it gives it back.
 #[derive(Debug)]
 pub struct Permit {
     _permit: OwnedSemaphorePermit,
@@ -60,7 +60,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Admission {
-    /// Opens the doors.
+    /// An admission without any uploads.
     pub fn new(limits: AdmissionLimits) -> Self {
         Self {
             limits,
@@ -84,7 +84,7 @@ impl Admission {
     }
 
     async fn wait_for(&self, semaphore: &Arc<Semaphore>, permits: u32) -> Result<Permit, Overloaded> {
-        // A semaphore of tokio's is fair: while anyone waits, a newcomer does not get past.
+        // tokio's semaphore is fair: while one upload waits, a later one does not pass it.
         if let Ok(permit) = semaphore.clone().try_acquire_many_owned(permits) {
             return Ok(Permit { _permit: permit });
         }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_stops_waiting_makes_room_in_the_queue() {
+    async fn an_upload_that_stops_waiting_makes_room_in_the_queue() {
         let doors = admission();
         let _active = (doors.enter().await.unwrap(), doors.enter().await.unwrap());
         assert!(doors.enter().now_or_never().is_none());
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_queue_there_is_room_as_long_as_nobody_is_before() {
+    async fn without_a_queue_an_upload_is_admitted_only_if_it_need_not_wait() {
         let limits = AdmissionLimits { waiting: 0, ..admission().limits };
         let doors = Admission::new(limits);
         let held = doors.buffer(1500).await.unwrap();
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_needs_little_room_does_not_get_past_whoever_waits_for_much() {
+    async fn a_small_buffer_does_not_pass_a_large_one_that_waits() {
         let doors = admission();
         let held = doors.buffer(1024).await.unwrap();
         let mut large = Box::pin(doors.buffer(2048));

@@ -21,7 +21,7 @@ pub struct Attempt {
     image: ImageId,
     upload: Option<Upload>,
     shutdown: Shutdown,
-    /// Whether the request lived long enough to be told how the attempt ended.
+    /// Whether the request still existed when the attempt ended.
     answered: bool,
 }
 
@@ -34,8 +34,8 @@ struct Upload {
 }
 
 impl Attempt {
-    /// Takes the row by `claim`, which gives it `attempt`. The claim runs on the main runtime: if nobody waits for it any
-    /// more, the attempt ends as soon as it has begun.
+    /// Runs `claim`, which takes the row for `attempt`. It runs on the main runtime. If the request is gone by then, the
+    /// attempt ends at once.
     pub async fn begin<F>(shared: &Shared, attempt: AttemptId, claim: F) -> Result<Self, ApiError>
     where
         F: Future<Output = Result<Image, ApiError>> + Send + 'static,
@@ -84,8 +84,8 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.answered && !self.shutdown.has_begun() && !std::thread::panicking() {
-            // The boundary does not see a request that actix dropped.
-            info!(image.id = %self.image, status = 499, code = "client_disconnected", "the client went away");
+            // The boundary does not see a request that actix has dropped.
+            info!(image.id = %self.image, status = 499, code = "client_disconnected", "the client disconnected");
         }
         let Some(upload) = self.upload.take() else { return };
         let background = upload.links.background.clone();
@@ -98,7 +98,7 @@ impl Upload {
         self.links.take_back(&self.hold).await;
     }
 
-    /// Records why the body may not be kept, so that a link answers the same.
+    /// Records why the body is refused, so that a link answers the same.
     async fn refuse(&self, refusal: Refusal) -> ApiError {
         match self.links.refuse(&self.hold, refusal).await {
             Ok(_still_held) => refusal.into(),
@@ -106,7 +106,7 @@ impl Upload {
         }
     }
 
-    /// Looks for an object that the store did not confirm; it counts if it has the right size.
+    /// Looks for an object that the store did not confirm. It is accepted if it has the right size.
     async fn find(&self, error: StorageError, stored: Stored) -> Result<Stored, StorageError> {
         match self.links.find_written(&self.hold, 1).await {
             Written::Object(head) if head.total_bytes == stored.byte_size => Ok(Stored { etag: head.etag, ..stored }),
@@ -115,14 +115,14 @@ impl Upload {
                 Err(error)
             }
             Written::Unknown(second) => {
-                warn!(image.id = %self.hold.image(), cause = chain(&second), "the store does not answer; a sweep deletes what is left");
+                warn!(image.id = %self.hold.image(), cause = chain(&second), "the store did not say whether the object exists; a sweep will delete it");
                 self.links.give_back(&self.hold).await;
                 Err(error)
             }
         }
     }
 
-    /// Writes to the row what was stored, and takes the object back where the row no longer wants it.
+    /// Writes the facts about the stored file to the row. If the row no longer accepts them, it deletes the object.
     async fn commit(&self, stored: Stored) -> Result<(Image, Stored), ApiError> {
         let failure = match self.links.database.connection().await {
             // Nothing was sent, so nothing was committed.
@@ -133,7 +133,7 @@ impl Upload {
                     return Ok((self.committed(image).await, stored));
                 }
                 Ok(None) => match self.standing(&mut connection).await {
-                    // Nobody has taken it, so it was its time that was over.
+                    // No other attempt has taken the image, so this attempt's time was over.
                     Ok(Standing::Pending) => ApiError::new(Code::UploadTimeout, "The upload took too long; try again."),
                     Ok(standing) => LinkError::from(standing).into(),
                     Err(error) => error.into(),
@@ -168,7 +168,8 @@ impl Upload {
         images::standing(connection, self.hold.image(), None, self.links.timing.link_cutoff()).await
     }
 
-    /// The image names the new object. The one before it can go at once; the commit left its key to the sweep, too.
+    /// The image names the new object now, so the previous one can be deleted at once. The commit also left its key to the
+    /// sweep.
     async fn committed(&self, image: Image) -> Image {
         if let Some(key) = &self.previous_key {
             self.links.discard(key).await;

@@ -1,4 +1,4 @@
-//! The client's body, watched: how much it is, how fast it comes and how long it takes.
+//! Limits on the client's body: its size, its rate and its time.
 //!
 //! The clock of the minimum rate runs only while the server waits for the client, never while the store or the
 //! database keeps the client waiting. So it is not part of the stream, which the parser also polls in between, but of
@@ -25,20 +25,20 @@ const MIN_CLIENT_BYTES_PER_SECOND: u64 = 8 * 1024;
 pub struct BodyLimits {
     /// Largest body in bytes, the form's own lines included.
     pub max_bytes: u64,
-    /// The time over which the minimum rate is judged.
+    /// The time over which the minimum rate is measured.
     pub rate_window: Duration,
     /// The longest that the whole body may take.
     pub max_time: Duration,
 }
 
-/// What has come of a body; shared by the stream that counts and the clock that judges.
+/// How much of a body has arrived; shared by the stream that counts and the clock that checks the rate.
 #[derive(Debug, Default)]
 struct Received {
     bytes: Cell<u64>,
     too_large: Cell<bool>,
 }
 
-/// A request's payload, counted; it fails where it is larger than it may be.
+/// A request's payload, with a counter. It fails if it is larger than allowed.
 pub struct ClientBody {
     payload: web::Payload,
     max_bytes: u64,
@@ -50,9 +50,9 @@ pub struct Pace {
     limits: BodyLimits,
     received: Rc<Received>,
     deadline: Instant,
-    /// How long the client has been waited for in this window.
+    /// How long the server has waited for the client in this window.
     waited: Duration,
-    /// What had come when this window began.
+    /// How many bytes had arrived when this window began.
     bytes_before: u64,
 }
 
@@ -69,7 +69,7 @@ pub fn watch(payload: web::Payload, limits: BodyLimits) -> (ClientBody, Pace) {
 }
 
 impl Pace {
-    /// Gives the body its whole time again: it was kept waiting for its turn.
+    /// Starts the body's time again, after it has waited for its turn.
     pub fn restart(&mut self) {
         self.deadline = Instant::now() + self.limits.max_time;
     }
@@ -87,7 +87,7 @@ impl Pace {
             let window_ends = begun + self.limits.rate_window.saturating_sub(self.waited);
             if let Ok(read) = timeout_at(window_ends.min(self.deadline), &mut reading).await {
                 self.waited += begun.elapsed();
-                // A store that takes its time uses up the body's, too.
+                // The time that the store needs counts as part of the body's time.
                 return if Instant::now() < self.deadline { Ok(read) } else { Err(TooSlow) };
             }
             let bytes = self.received.bytes.get() - self.bytes_before;

@@ -1,7 +1,7 @@
 //! A multipart form as V1 takes it: small fields, then the file, then nothing.
 //!
-//! actix-multipart parses and is the authority. What this module adds are the bounds that it does not have (parts,
-//! names, fields) and the prediction of the file's length from the form's head.
+//! actix-multipart parses the form, and its result counts. This module adds limits that actix-multipart does not have (parts,
+//! names, fields), and predicts the file's length from the form's head.
 
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::{HttpRequest, error::PayloadError, http::header, web};
@@ -15,7 +15,7 @@ use crate::{
     form_head::{self, FormHead, HeadError, MAX_PART_HEADER_BYTES},
 };
 
-/// What a form may weigh beyond its file, in bytes: its fields, headers and delimiters.
+/// How large a form may be without its file, in bytes: its fields, headers and delimiters.
 pub const FORM_OVERHEAD_BYTES: u64 = 64 * 1024;
 /// The longest boundary, in bytes (RFC 2046, section 5.1.1).
 const MAX_BOUNDARY_BYTES: usize = 70;
@@ -23,7 +23,7 @@ const MAX_PARTS: usize = 16;
 const MAX_NAME_BYTES: usize = 64;
 const MAX_FIELD_BYTES: usize = 4 * 1024;
 
-/// What any upload can come to, by its form or on its way to the store.
+/// The errors of any upload, because of its form or on the way to the store.
 pub const BAD_FORM: &[Code] = &[
     Code::MalformedMultipart,
     Code::UnexpectedField,
@@ -36,14 +36,14 @@ pub const BAD_FORM: &[Code] = &[
     Code::StorageUnavailable,
 ];
 
-/// What a request's headers say about its form, before anything of the body is read.
+/// What a request's headers say about its form, before the body is read.
 pub struct FormRequest {
     boundary: String,
     /// The request's Content-Length; none for a chunked request.
     body_bytes: Option<u64>,
 }
 
-/// Where a form's file stands, as its head tells.
+/// The position of a form's file, from the form's head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FilePlace {
     body_bytes: u64,
@@ -67,8 +67,8 @@ pub struct Form {
 }
 
 impl FormRequest {
-    /// How much of a file will have to be held in memory, in bytes, as far as the headers tell: none where its length will
-    /// be known, or where it is no longer than what is held of every file.
+    /// How many bytes of memory the file may need, as far as the headers say. `None` if the file's length will be known, or if
+    /// the file is no longer than the part that is held of every file.
     pub fn held_bytes(&self, max_image_bytes: u64) -> Option<u64> {
         let most_bytes = self.body_bytes.unwrap_or(max_image_bytes).min(max_image_bytes);
         let predictable = is_predictable(self.body_bytes, &self.boundary);
@@ -85,7 +85,7 @@ impl FormRequest {
             .and_then(|media_type| media_type.get_param(mime::BOUNDARY).map(|boundary| boundary.as_str().to_owned()))
             .filter(|boundary| (1..=MAX_BOUNDARY_BYTES).contains(&boundary.len()))
             .ok_or_else(|| {
-                malformed("Content-Type must be multipart/form-data with a boundary of 1 to 70 characters")
+                malformed("Content-Type must be multipart/form-data with a boundary of 1 to 70 characters.")
             })?;
         let body_bytes = headers
             .get(header::CONTENT_LENGTH)
@@ -109,9 +109,10 @@ impl FormRequest {
         let head = match head {
             Ok(head) => head,
             Err(HeadError::Body(error)) => return Err(body_error(MultipartError::Payload(error), &pace)),
-            Err(error @ (HeadError::NoBoundary | HeadError::HeaderTooLong)) => {
-                return Err(malformed(&error.to_string()));
+            Err(HeadError::NoBoundary) => {
+                return Err(malformed("The body does not begin with the boundary that Content-Type names."));
             }
+            Err(HeadError::HeaderTooLong) => return Err(header_too_long()),
         };
         let FormHead { chunks, file_offset } = head;
         let place = self.body_bytes.zip(file_offset).map(|(body_bytes, file_offset)| FilePlace {
@@ -134,16 +135,16 @@ impl Form {
         let field = field.map_err(|error| body_error(error, &self.pace))?;
         self.parts += 1;
         if self.parts > MAX_PARTS {
-            let detail = format!("a form has at most {MAX_PARTS} parts");
+            let detail = format!("A form can have at most {MAX_PARTS} parts.");
             return Err(ApiError::new(Code::TooManyParts, detail));
         }
         let header_bytes: usize =
             field.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         if header_bytes > MAX_PART_HEADER_BYTES {
-            return Err(malformed("a part's headers are too long"));
+            return Err(header_too_long());
         }
         if field.name().is_none_or(|name| name.len() > MAX_NAME_BYTES) {
-            return Err(malformed("a part's name has at most 64 bytes"));
+            return Err(malformed("Every part must have a name of at most 64 bytes."));
         }
         Ok(Some(field))
     }
@@ -152,14 +153,14 @@ impl Form {
     pub async fn text(&mut self, field: &mut Field) -> Result<String, ApiError> {
         let read = self.pace.wait(field.bytes(MAX_FIELD_BYTES)).await.map_err(too_slow)?;
         let bytes = read
-            .map_err(|_exceeded| malformed("a field other than the file has at most 4096 bytes"))?
+            .map_err(|_exceeded| malformed("A field other than the file can have at most 4096 bytes."))?
             .map_err(|error| body_error(error, &self.pace))?;
-        String::from_utf8(bytes.to_vec()).map_err(|error| malformed("a field is not UTF-8").cause(error))
+        String::from_utf8(bytes.to_vec()).map_err(|error| malformed("The value of a field is not UTF-8.").cause(error))
     }
 
-    /// How long the file will be, in bytes, if the form is well-formed: to be proven by the parser. What was declared, by
-    /// the client or by the file's part, where the request's own length allows it; else what that length implies, where
-    /// the form's end can be predicted; else none: only reading will tell.
+    /// The predicted length of the file in bytes, which the parser must still prove. It is the length that the client or the
+    /// file's part declares, if the request's own length allows it. Otherwise it is the length that the request's length
+    /// implies, if the form's end can be predicted. Otherwise it is `None`.
     pub fn file_bytes(&self, declared_bytes: Option<u64>) -> Option<u64> {
         let place = self.place?;
         let fits = |bytes: &u64| form_head::fits(*bytes, place.body_bytes, place.file_offset, &self.boundary);
@@ -169,12 +170,12 @@ impl Form {
 
     /// Takes the part that is the file; its bytes come from [`Form::next_chunk`].
     ///
-    /// No room was set aside for the file of a form that looked predictable, and nobody waits for room with a turn in hand. So it is
-    /// refused where the look at its head did not find the file, unless the whole form is no longer than what is held of every file.
+    /// A form that looks predictable has no reserved memory, and an upload with a turn must not wait for memory. So the form is refused if
+    /// the file was not found in its head, unless the whole form is no longer than the part that is held of every file.
     pub fn begin_file(&mut self, file: Field) -> Result<(), ApiError> {
         let is_short = self.body_bytes.is_some_and(|bytes| bytes <= HEAD_BYTES as u64);
         if is_predictable(self.body_bytes, &self.boundary) && self.place.is_none() && !is_short {
-            return Err(malformed("the file must begin within the first 20 KiB of the form"));
+            return Err(malformed("The file must begin within the first 20 KiB of the form."));
         }
         let length = file.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         self.part_bytes = length.and_then(|text| text.parse().ok());
@@ -182,19 +183,19 @@ impl Form {
         Ok(())
     }
 
-    /// The form has been kept waiting for its turn: its body has its whole time from here on.
+    /// Starts the body's time again, after the form has waited for its turn.
     pub fn restart_clock(&mut self) {
         self.pace.restart();
     }
 
-    /// The file's next bytes; none where the parser says that the part has ended.
+    /// The file's next bytes; `None` when the part has ended.
     pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
         let Some(file) = &mut self.file else { return Ok(None) };
         match self.pace.wait(file.next()).await.map_err(too_slow)? {
             Some(Ok(chunk)) => Ok(Some(chunk)),
             Some(Err(error)) => Err(body_error(error, &self.pace)),
             None => {
-                // The parser waits, for ever, while a field that has ended is not dropped.
+                // The parser would wait for ever if a field that has ended is not dropped.
                 self.file = None;
                 Ok(None)
             }
@@ -205,12 +206,12 @@ impl Form {
     pub async fn end(&mut self) -> Result<(), ApiError> {
         match self.next_part().await? {
             None => Ok(()),
-            Some(_part) => Err(unexpected_field("the file must be the form's only file and its last part")),
+            Some(_part) => Err(unexpected_field("The file must be the last part of the form.")),
         }
     }
 }
 
-/// Whether a form's head will tell how long its file is.
+/// Whether the form's head will be enough to predict the file's length.
 fn is_predictable(body_bytes: Option<u64>, boundary: &str) -> bool {
     body_bytes.is_some() && form_head::ends_with_line_end(boundary)
 }
@@ -220,13 +221,17 @@ pub fn malformed(detail: &str) -> ApiError {
     ApiError::new(Code::MalformedMultipart, detail.to_owned())
 }
 
-/// A part that may not be where it is.
+/// A part that is unknown, appears twice or comes in the wrong place.
 pub fn unexpected_field(detail: &str) -> ApiError {
     ApiError::new(Code::UnexpectedField, detail.to_owned())
 }
 
+fn header_too_long() -> ApiError {
+    malformed(&format!("The headers of a part are longer than {MAX_PART_HEADER_BYTES} bytes."))
+}
+
 fn too_slow(_: TooSlow) -> ApiError {
-    ApiError::new(Code::UploadTimeout, "The form came too slowly; send it again over a faster connection.")
+    ApiError::new(Code::UploadTimeout, "The form arrived too slowly; send it again over a faster connection.")
 }
 
 /// What a failure to read the form means. The parser's errors are not `Send`, so the log gets their words.
@@ -237,13 +242,14 @@ fn body_error(error: MultipartError, pace: &Pace) -> ApiError {
         _ => error.to_string(),
     };
     let failure = match error {
-        _ if pace.is_too_large() => {
-            ApiError::new(Code::PayloadTooLarge, "The form is larger than any may be; GET /limits says how large.")
-        }
+        _ if pace.is_too_large() => ApiError::new(
+            Code::PayloadTooLarge,
+            "The form is larger than allowed; GET /limits gives the largest file size.",
+        ),
         MultipartError::Incomplete | MultipartError::Payload(PayloadError::Incomplete(_) | PayloadError::Io(_)) => {
-            ApiError::new(Code::IncompleteBody, "The form ended before its last boundary.")
+            ApiError::new(Code::IncompleteBody, "The body ended before the form's closing boundary.")
         }
-        _ => malformed("The form does not follow RFC 7578."),
+        _ => malformed("The body is not valid multipart/form-data."),
     };
     failure.cause(cause)
 }

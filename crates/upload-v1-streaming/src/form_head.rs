@@ -1,13 +1,13 @@
 //! A look at the head of a form, up to the first byte of its file, to predict how long the file is.
 //!
-//! S3 wants a length before the first byte, and browsers, curl, Node and reqwest do not state one for a part. But the
-//! file is the last part, so the request's Content-Length gives it: what stands before the file and what stands after
-//! it (the closing delimiter and, nearly always, a line end) are known. This module only predicts: actix-multipart
-//! parses, and the last slice leaves for the store only when the parser has proven the prediction.
+//! S3 needs a length before the first byte, but browsers, curl, Node and reqwest do not send a length for a part. The file
+//! is the last part, so the request's Content-Length gives its length: the bytes before the file and after it (the closing
+//! delimiter and, nearly always, a line break) are known. This module only predicts. actix-multipart parses, and the last
+//! slice goes to the store only after the parser has proven the prediction.
 //!
-//! The one doubt is the optional line end after the closing delimiter. It is taken as given for the boundaries of
+//! The only unknown is the optional line break after the closing delimiter. This module assumes it for the boundaries of
 //! clients that are known to send it; every other form is buffered. Node's own `fetch` sends it since undici 6.20
-//! (<https://github.com/nodejs/undici/pull/3625>, September 2024); an older one declares `byteSize` or is refused.
+//! (<https://github.com/nodejs/undici/pull/3625>, September 2024). An older one must declare `byteSize`, or it is refused.
 
 use actix_web::http::header::{ContentDisposition, HeaderValue};
 use bytes::{Bytes, BytesMut};
@@ -30,7 +30,7 @@ pub struct FormHead {
     pub file_offset: Option<u64>,
 }
 
-/// A head that no form has.
+/// Why a body cannot be a form.
 #[derive(Debug, thiserror::Error)]
 pub enum HeadError<E> {
     /// The body does not begin with its boundary.
@@ -110,7 +110,7 @@ pub fn ends_with_line_end(boundary: &str) -> bool {
     PREFIXES.iter().any(|prefix| boundary.starts_with(prefix)) || reqwest() || okhttp() || digits()
 }
 
-/// Where a scan of the head stands: at the beginning of a part's headers, or in a part's content.
+/// The state of a scan of the head: at the beginning of a part's headers, or in a part's content.
 struct Scan {
     first_line: Vec<u8>,
     delimiter: memmem::Finder<'static>,
@@ -143,7 +143,7 @@ impl Scan {
         if self.position == 0 {
             let common = seen.len().min(self.first_line.len());
             if seen[..common] != self.first_line[..common] {
-                // An empty form begins with its closing delimiter; the parser says what is missing.
+                // An empty form begins with its closing delimiter; the parser reports the missing part.
                 let closing = self.first_line.len() - 2;
                 let is_closing = common >= closing && seen[..closing] == self.first_line[..closing];
                 return if is_closing && seen[closing] == b'-' { Step::More } else { Step::NoBoundary };
@@ -193,7 +193,7 @@ impl Part {
         let Ok(httparse::Status::Complete((_end, headers))) = httparse::parse_headers(headers, &mut parsed) else {
             return Self::default();
         };
-        // Of a header that stands there twice, the first counts.
+        // If a header appears twice, the first one counts.
         let value = |name: &str| {
             headers.iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
         };
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_form_is_refused_at_once() {
+    async fn a_body_that_is_not_a_form_is_refused_at_once() {
         assert!(matches!(head_of(b"preamble\r\n--x", 64).await, Err(HeadError::NoBoundary)));
         let long = format!("--{BOUNDARY}\r\nContent-Disposition: {}", "x".repeat(MAX_PART_HEADER_BYTES));
         assert!(matches!(head_of(long.as_bytes(), 512).await, Err(HeadError::HeaderTooLong)));

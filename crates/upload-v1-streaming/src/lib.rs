@@ -6,7 +6,6 @@ mod client_body;
 mod form;
 mod form_head;
 mod metrics;
-mod receive;
 mod settings;
 mod stream_route;
 mod ticket;
@@ -29,19 +28,19 @@ pub use settings::StreamingSettings;
 use ticket::TicketKey;
 use ticket_forms::TicketForms;
 
-/// Receives images itself and streams them on to S3.
+/// Upload server V1: receives images and streams them to the store.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(version, about)]
 pub struct Settings {
-    /// What both servers share.
+    /// The settings of both servers.
     #[command(flatten)]
     pub common: CommonSettings,
-    /// What only this one has.
+    /// The settings of this server only.
     #[command(flatten)]
     pub streaming: StreamingSettings,
 }
 
-/// What V1's handlers reach besides [`Shared`]; one value for all workers.
+/// The data that V1's handlers need besides [`Shared`]; one value for all workers.
 struct V1 {
     admission: Admission,
     ticket_key: TicketKey,
@@ -50,7 +49,7 @@ struct V1 {
     metrics: Metrics,
 }
 
-/// Held while an upload has its turn.
+/// Held for as long as an upload has its turn.
 struct Turn {
     /// For a file that is held in memory.
     room: Option<Permit>,
@@ -71,7 +70,7 @@ pub async fn strategy(settings: &Settings, start: &mut Start<'_>) -> Result<Stra
         storage_timeout: Duration::from_secs(own.storage_stall_seconds),
         metrics: Metrics::register(start.registry),
     });
-    // A pooled connection dies with the runtime that opened it, so each worker has its own: its PUTs begin and end there.
+    // A pooled connection dies with the runtime that opened it, so each worker has its own connections.
     Ok(Strategy::new("streaming", Arc::new(forms), endpoints(), move |config, storage| {
         config.app_data(web::Data::new(storage.with_own_connections())).app_data(v1.clone());
     }))
@@ -86,8 +85,8 @@ fn endpoints() -> Vec<Endpoint> {
 }
 
 impl V1 {
-    /// Waits for this upload's turn, and before it for room for what will have to be held of its file: nobody waits for
-    /// room with a turn in hand.
+    /// Waits for this upload's turn. If its file must be buffered, it waits for memory first, so that no upload with a turn
+    /// waits for memory.
     async fn enter(&self, shared: &Shared, held_bytes: Option<u64>) -> Result<Turn, ApiError> {
         let _waiting = self.metrics.waiting();
         let room = match held_bytes {
@@ -106,8 +105,8 @@ impl V1 {
         }
     }
 
-    /// How long an attempt holds its row: the longest body and the store's last stall and answer, or the PUT of a file that
-    /// was held; then the commit.
+    /// How long an attempt holds its row: the longest body, the store's last stall and its answer (or the PUT of a buffered
+    /// file), and then the commit.
     fn attempt_time(&self, shared: &Shared) -> Duration {
         const PUT_AND_COMMIT: Duration = Duration::from_secs(45);
         shared.timing.max_body_time + 2 * self.storage_timeout + PUT_AND_COMMIT

@@ -1,4 +1,4 @@
-//! V1's own settings, beside those that both servers share.
+//! The settings that only V1 has.
 
 use std::time::Duration;
 
@@ -8,35 +8,35 @@ use upload_http::SettingsError;
 
 use crate::admission::AdmissionLimits;
 
-/// How many uploads at once, and how long each may take to move.
+/// How many uploads run at the same time, and how long each may stall.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Streaming")]
 pub struct StreamingSettings {
-    /// Secret that signs the forms for /uploads, at least 32 bytes; all servers behind one URL share it
+    /// Secret that signs the forms for /uploads, at least 32 bytes. Use the same secret for all servers behind one URL
     #[arg(long, env, hide_env_values = true)]
     pub ticket_secret: SecretString,
-    /// Uploads whose bodies are read at once
+    /// How many uploads the server reads at the same time
     #[arg(long, env, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub uploads_active: u32,
-    /// Uploads that may wait for their turn; each costs up to 0.65 MB of memory
+    /// How many uploads may wait for their turn. Each one uses up to 0.65 MB of memory
     #[arg(long, env, default_value_t = 1200)]
     pub uploads_waiting: u32,
-    /// Seconds that an upload may wait for its turn
+    /// How long an upload may wait for its turn, in seconds
     #[arg(long, env, default_value_t = 60, value_parser = clap::value_parser!(u64).range(0..=3_600))]
     pub uploads_wait_seconds: u64,
-    /// Bytes of memory that forms of unknown length may take together
+    /// How much memory all forms of unknown length may use together, in bytes
     #[arg(long, env, default_value_t = 128 * 1024 * 1024)]
     pub buffer_budget_bytes: u64,
-    /// Seconds over which a client must send at least 8 KiB a second
+    /// In every period of this many seconds, a client must send at least 8 KiB per second
     #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub client_rate_window_seconds: u64,
-    /// Seconds that the store may take nothing of an upload, or keep back its answer after the last byte
+    /// How long the store may accept no bytes of an upload, or not answer after the last byte, in seconds
     #[arg(long, env, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     pub storage_stall_seconds: u64,
 }
 
 impl StreamingSettings {
-    /// Refuses a secret that could be guessed, and a budget that no file of unknown length would ever fit into.
+    /// Refuses a secret that is too short, and a memory budget that is smaller than the largest file.
     pub(crate) fn check(&self, max_image_bytes: u64) -> Result<(), SettingsError> {
         const LEAST_BYTES: usize = 32;
         if self.ticket_secret.expose_secret().len() < LEAST_BYTES {
@@ -52,7 +52,7 @@ impl StreamingSettings {
         Ok(())
     }
 
-    /// What the doors are built with.
+    /// The limits for [`Admission`](crate::Admission).
     pub(crate) fn admission_limits(&self) -> AdmissionLimits {
         AdmissionLimits {
             active: self.uploads_active as usize,

@@ -14,16 +14,16 @@ use crate::{
     V1,
     attempt::Attempt,
     form::{BAD_FORM, Form, FormRequest, unexpected_field},
-    receive::{Reception, receive},
+    transfer::Transfer,
 };
 
-/// What is sent.
+/// The form that a client sends.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the form is read part by part; this is its shape for the document")]
 struct UploadForm {
     path: schemas::ImagePath,
-    /// The file's length in bytes: for clients whose forms cannot be predicted.
+    /// The file's length in bytes. Declare it if the server answers `multipart_length_mismatch` without it.
     #[schema(minimum = 1)]
     byte_size: Option<u64>,
     file: schemas::FilePart,
@@ -44,13 +44,13 @@ struct Fields {
 
 pub fn operation() -> Operation {
     Operation::new("Images", "uploadImage", "Create an image and upload its file in one request")
-        .description("What remains is the link. Path `competition` is for users whose role is ADMIN or HOST.")
+        .description("Then link the image. Only users whose role is ADMIN or HOST can use the path `competition`.")
         .bearer()
         .form::<UploadForm>(
-            "The fields, then the file: its part comes last, and its `Content-Type` is the image's format.",
+            "Send the fields, and the file as the last part. The part's `Content-Type` is the image's format.",
             json!({ "path": "user-profile", "byteSize": 183_402, "file": "(bytes)" }),
         )
-        .answers::<Uploaded>(StatusCode::CREATED, "The image, with its file.")
+        .answers::<Uploaded>(StatusCode::CREATED, "The image, whose file is uploaded.")
         .refuses(BAD_FORM)
         .refuses(&[
             Code::InvalidRequest,
@@ -64,7 +64,7 @@ pub fn operation() -> Operation {
         .database()
 }
 
-/// Takes one image. The caller's token is judged before anything of the body is read.
+/// Takes one image. The caller's token is checked before the body is read.
 pub async fn stream_upload(
     request: HttpRequest,
     caller: Caller,
@@ -97,14 +97,19 @@ pub async fn stream_upload(
         let mut connection = database.connection().await?;
         images::insert_pending(&mut connection, &new).await?.ok_or_else(ApiError::forbidden)
     };
-    let reception = Reception {
-        attempt: Attempt::begin(&shared, attempt, inserted).await?,
+    let attempt = Attempt::begin(&shared, attempt, inserted).await?;
+    let transfer = Transfer {
+        shared: &shared,
+        v1: &v1,
+        storage: &storage,
+        turn: &turn,
+        hold: attempt.hold()?,
+        check_length: &check_length,
         format,
         declared_bytes: byte_size,
         checksum_sha256: None,
-        check_length: &check_length,
     };
-    let (image, _stored) = receive(reception, &turn, &mut form, file_bytes, &shared, &v1, &storage).await?;
+    let (image, _stored) = transfer.receive(attempt, &mut form, file_bytes).await?;
     Ok(HttpResponse::Created().json(Uploaded { image_entity: ImageEntity::from(&image) }))
 }
 
@@ -121,28 +126,32 @@ impl Fields {
                 }
                 "file" => {
                     let Some(path) = path else {
-                        return Err(unexpected_field("the file came before the field `path`"));
+                        return Err(unexpected_field("The field `path` must come before the file."));
                     };
                     let format = file_format(&field)?;
                     form.begin_file(field)?;
                     return Ok(Self { path, byte_size, format });
                 }
-                _ => return Err(unexpected_field("the fields are `path`, `byteSize` and last `file`, each once")),
+                _ => {
+                    return Err(unexpected_field(
+                        "Send the fields `path`, `byteSize` (optional) and last `file`, each only once.",
+                    ));
+                }
             }
         }
-        Err(ApiError::new(Code::MissingFile, "the form has no part named `file`"))
+        Err(ApiError::new(Code::MissingFile, "The form has no part named `file`."))
     }
 }
 
 fn parse_path(text: &str) -> Result<ImagePath, ApiError> {
     text.parse().map_err(|unknown: upload_domain::UnknownWord| {
-        ApiError::invalid_request(format!("path must be one of {}", unknown.expected))
+        ApiError::invalid_request(format!("`path` must be one of {}.", unknown.expected))
     })
 }
 
 fn parse_byte_size(text: &str, limits: &ImageLimits) -> Result<u64, ApiError> {
     let bytes = text.parse().map_err(|_not_a_number: std::num::ParseIntError| {
-        ApiError::invalid_request("byteSize must be a whole number of bytes")
+        ApiError::invalid_request("`byteSize` must be a whole number of bytes.")
     })?;
     check_length(bytes, None, limits).map(|()| bytes)
 }

@@ -1,9 +1,9 @@
 //! V1's own form: a POST to `/uploads` whose ticket says what may be uploaded, as an S3 POST policy does for V2.
 //!
-//! A ticket is a JWT (RFC 7519) signed with a secret of its own, so that no bearer token is ever a ticket and no
-//! ticket a bearer token. It may be used until it expires, as an S3 form may: the image's row decides whether an
-//! upload still changes anything. It is dated by the database's clock and judged by the same, to the second: this process's own
-//! may be half a minute away, which would be much of a short form's life.
+//! A ticket is a JWT (RFC 7519) signed with a secret of its own, so that a bearer token is never a ticket, and a ticket
+//! never a bearer token. A client can use it again until it expires, like an S3 form; the image's row decides whether an
+//! upload still changes anything. The database's clock both sets and checks the expiry, to the second. This process's own
+//! clock may differ by half a minute, which is much for a short form.
 
 use std::collections::HashSet;
 
@@ -61,10 +61,10 @@ impl Ticket {
 #[derive(Debug, thiserror::Error)]
 pub enum TicketError {
     /// Its time is over.
-    #[error("the form has expired; ask for a new one")]
+    #[error("the form has expired")]
     Expired,
     /// It was not signed here, or was changed since.
-    #[error("the ticket is not one of this server's")]
+    #[error("the ticket is missing, was changed or was not signed by this server")]
     Invalid(#[source] jsonwebtoken::errors::Error),
 }
 
@@ -81,7 +81,7 @@ impl TicketKey {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_audience(&[AUDIENCE]);
         validation.required_spec_claims = HashSet::from(["exp".to_owned(), "aud".to_owned()]);
-        // It would ask this process's clock.
+        // It would use this process's clock.
         validation.validate_exp = false;
         Self { signing: EncodingKey::from_secret(secret), checking: DecodingKey::from_secret(secret), validation }
     }

@@ -26,7 +26,7 @@ impl TicketForms {
     }
 }
 
-/// Always a POST: a wish for PUT is heard, but the answer's method rules.
+/// Always a POST, even if the client prefers PUT: the answer's `method` decides.
 impl IssueForm for TicketForms {
     fn issue<'a>(
         &'a self,

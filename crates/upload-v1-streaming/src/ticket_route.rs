@@ -31,14 +31,14 @@ use crate::{
     V1,
     attempt::Attempt,
     form::{BAD_FORM, Form, FormRequest},
-    receive::{Reception, receive},
     ticket::{Ticket, TicketError, TicketKey},
+    transfer::Transfer,
 };
 
 /// The status that every form asks for.
 pub const SUCCESS_STATUS: &str = "201";
 
-/// What is sent: the fields of a form that this server gave out, then the file.
+/// The fields of a form that this server issued, then the file.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "the form is read part by part; this is its shape for the document")]
 struct TicketForm {
@@ -53,12 +53,14 @@ struct TicketForm {
 
 pub fn operation() -> Operation {
     let created = ResponseBuilder::new()
-        .description("Uploaded, in place of what was uploaded before. As S3 answers a POST.")
+        .description(
+            "The file is uploaded and replaces an earlier upload. The answer has the form of S3's answer to a POST.",
+        )
         .content("application/xml", Content::new(Some(schemas::text())));
-    Operation::new("Images", "uploadWithForm", "Upload an image's file with the form that was given out for it")
-        .description("Nothing calls it by itself: the form's `url` points here. There is no caller: whoever holds the form may upload.")
+    Operation::new("Images", "uploadWithForm", "Upload an image's file with the form that the server issued for it")
+        .description("The form's `url` points here, so a client does not build this URL itself. No token is needed: anyone who has the form can upload.")
         .form::<TicketForm>(
-            "The form's fields as they were given out, then the file as the last part.",
+            "Send the form's fields unchanged, and the file as the last part.",
             json!({
                 "key": "incoming/0199a0c4-5d3e-7c6a-9b1f-2f6d0c8e4a71",
                 "Content-Type": "image/jpeg",
@@ -68,8 +70,8 @@ pub fn operation() -> Operation {
             }),
         )
         .answers_with(StatusCode::CREATED, created.build())
-        .header(StatusCode::CREATED, "ETag", document_header(schemas::text(), "The file's, in quotation marks."))
-        .header(StatusCode::CREATED, "Location", document_header(schemas::uri(), "The form's URL and key; it cannot be read."))
+        .header(StatusCode::CREATED, "ETag", document_header(schemas::text(), "The file's ETag, in quotation marks."))
+        .header(StatusCode::CREATED, "Location", document_header(schemas::uri(), "The form's URL with the key. You cannot read the file there; link the image first."))
         .refuses(BAD_FORM)
         .refuses(&[Code::TooManyParts])
         .refuses_with(
@@ -81,7 +83,7 @@ pub fn operation() -> Operation {
         .database()
 }
 
-/// Takes the file of one form. There is no caller: whoever holds the form may upload, as in S3.
+/// Takes the file of one form. It needs no token: anyone who has the form can upload, as in S3.
 pub async fn ticket_upload(
     request: HttpRequest,
     payload: web::Payload,
@@ -91,7 +93,7 @@ pub async fn ticket_upload(
 ) -> Result<HttpResponse, ApiError> {
     let form = FormRequest::check(&request, shared.limits.max_image_bytes)?;
     let held_bytes = form.held_bytes(shared.limits.max_image_bytes);
-    // Without a caller's token, the head of the form comes first: whoever has no ticket takes nobody's turn.
+    // There is no token to check, so the form's head is read first: without a valid ticket, an upload gets no turn.
     let mut form = form.open(&request, payload, v1.body_limits(&shared)).await?;
     let ticket = read_fields(&mut form, &v1.ticket_key, shared.database_now()).await?;
     let turn = v1.enter(&shared, held_bytes).await?;
@@ -103,18 +105,23 @@ pub async fn ticket_upload(
     let attempt = AttemptId::from(Uuid::now_v7());
     let claimed =
         claim(shared.database.clone(), ticket.image, attempt, v1.attempt_time(&shared), shared.timing.link_cutoff());
-    let reception = Reception {
-        attempt: Attempt::begin(&shared, attempt, claimed).await?,
+    let attempt = Attempt::begin(&shared, attempt, claimed).await?;
+    let transfer = Transfer {
+        shared: &shared,
+        v1: &v1,
+        storage: &storage,
+        turn: &turn,
+        hold: attempt.hold()?,
+        check_length: &check_length,
         format: ticket.format,
         declared_bytes: ticket.exact_bytes(),
         checksum_sha256: ticket.checksum_sha256,
-        check_length: &check_length,
     };
-    let (_image, stored) = receive(reception, &turn, &mut form, file_bytes, &shared, &v1, &storage).await?;
+    let (_image, stored) = transfer.receive(attempt, &mut form, file_bytes).await?;
     Ok(post_response(&ticket, &stored.etag, &shared))
 }
 
-/// Takes the image's row for this upload, or says why it cannot be had.
+/// Takes the image's row for this upload, or says why it is not available.
 async fn claim(
     database: Database,
     image: ImageId,
@@ -139,27 +146,31 @@ async fn read_fields(form: &mut Form, key: &TicketKey, now: DateTime<Utc>) -> Re
             break;
         }
         if fields.iter().any(|(known, _value)| *known == name) {
-            return Err(forbidden(Code::UnexpectedField, "a field of the form stands in it twice"));
+            return Err(forbidden(Code::UnexpectedField, "A field appears twice in the form."));
         }
         let value = form.text(&mut field).await?;
         fields.push((name, value));
     }
-    let file =
-        file.ok_or_else(|| ApiError::new(Code::MissingFile, "the form has no part named `file`, or it came first"))?;
+    let file = file.ok_or_else(|| ApiError::new(Code::MissingFile, "The form has no part named `file`."))?;
     let value = |name: &str| fields.iter().find(|(known, _value)| known == name).map(|(_name, value)| value.as_str());
     let ticket = key.check(value("x-ticket").unwrap_or_default(), now).map_err(|error| match error {
-        TicketError::Expired => forbidden(Code::FormExpired, "the form has expired; ask for a new one"),
-        TicketError::Invalid(cause) => {
-            forbidden(Code::InvalidForm, "the form's ticket is not one of this server's").cause(cause)
-        }
+        TicketError::Expired => forbidden(Code::FormExpired, "The form has expired; request a new one."),
+        TicketError::Invalid(cause) => forbidden(
+            Code::InvalidForm,
+            "The field `x-ticket` is missing, was changed or was not signed by this server.",
+        )
+        .cause(cause),
     })?;
     let expected = form_fields(&ticket);
     if let Some((name, _value)) = expected.iter().find(|(name, expected)| value(name) != Some(expected.as_str())) {
-        return Err(forbidden(Code::InvalidForm, &format!("the field `{name}` is not as the form was given out")));
+        return Err(forbidden(
+            Code::InvalidForm,
+            &format!("The field `{name}` is missing, or differs from the form that the server issued."),
+        ));
     }
     let known = |name: &str| name == "x-ticket" || expected.iter().any(|(known, _value)| *known == name);
     if fields.iter().any(|(name, _value)| !known(name)) {
-        return Err(forbidden(Code::UnexpectedField, "the form has a field that it was not given out with"));
+        return Err(forbidden(Code::UnexpectedField, "The form has a field that the server did not issue."));
     }
     form.begin_file(file)?;
     Ok(ticket)
@@ -182,7 +193,7 @@ fn check_length(bytes: u64, ticket: &Ticket) -> Result<(), ApiError> {
         _ if ticket.exact_bytes().is_none() => Code::PayloadTooLarge,
         _ => Code::SizeMismatch,
     };
-    let detail = format!("the form allows {} to {} bytes", ticket.min_bytes, ticket.max_bytes);
+    let detail = format!("The form allows a file of {} to {} bytes.", ticket.min_bytes, ticket.max_bytes);
     Err(ApiError::new(code, detail).with_status(StatusCode::BAD_REQUEST))
 }
 

@@ -1,46 +1,47 @@
 //! How a file's bytes travel from a form to the store: streamed where the length is known, buffered where it is not.
 //!
-//! Streaming is one PUT of exact length with a window between client and store. Its last bytes leave only when the
-//! parser has proven that the file ended where it was predicted to, and that the form ends with it: a PUT that lacks
-//! its last byte stores nothing. A file within the inspected head needs no prediction, and a form whose end
-//! cannot be predicted is held in memory, under a budget of its own.
+//! Streaming is one PUT of exact length with a window between client and store. Its last bytes are sent only after the
+//! parser has proven that the file ends where it was predicted to, and that the form ends with it. A PUT without its last
+//! byte stores nothing. A file that fits into the inspected head needs no prediction. A form whose end cannot be predicted
+//! is buffered in memory, within a budget.
 
-use std::time::Duration;
+use std::time::Instant;
 
 use actix_web::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
-use upload_domain::{Dimensions, HEAD_BYTES, ImageFormat, ImageLimits, Refusal, Sha256Checksum, inspect};
-use upload_http::{ApiError, Code};
+use tracing::info;
+use upload_domain::{Dimensions, HEAD_BYTES, ImageFormat, Refusal, Sha256Checksum, inspect};
+use upload_http::{ApiError, Code, Shared};
 use upload_link::Hold;
+use upload_persistence::images::Image;
 use upload_storage::{Storage, StorageError};
 
 use crate::{
-    admission::Admission,
+    Turn, V1,
+    attempt::Attempt,
     form::Form,
     upload_body::{UploadWriter, WriteError, upload_body},
 };
 
-/// How much of a file is judged at first, in bytes.
+/// How much of a file is inspected at first, in bytes.
 const LEAST_HEAD_BYTES: usize = 512;
 
 /// What a transfer needs besides the form.
 pub struct Transfer<'a> {
+    /// The data of both servers, with the limits on images.
+    pub shared: &'a Shared,
+    /// V1's own data, with the memory budget for forms of unknown length.
+    pub v1: &'a V1,
     /// The worker's own connections to the store.
     pub storage: &'a Storage,
-    /// The budget for forms of unknown length.
-    pub admission: &'a Admission,
-    /// What any image may measure.
-    pub limits: &'a ImageLimits,
-    /// The route's own answer to a file of a length that it does not take.
+    /// The upload's turn, perhaps with memory for a file that must be buffered.
+    pub turn: &'a Turn,
+    /// The hold of the attempt, with the media key to write.
+    pub hold: Hold,
+    /// The route's own check of the file's length.
     pub check_length: &'a dyn Fn(u64) -> Result<(), ApiError>,
-    /// The longest that the store may take nothing, or keep its answer back.
-    pub storage_timeout: Duration,
-    /// Whose media key is written.
-    pub hold: &'a Hold,
-    /// Whether the budget has set room aside for a file that is held.
-    pub has_room: bool,
     /// The declared format.
     pub format: ImageFormat,
     /// The declared length, in bytes.
@@ -49,7 +50,7 @@ pub struct Transfer<'a> {
     pub checksum_sha256: Option<Sha256Checksum>,
 }
 
-/// A file that the store has.
+/// A file that is in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     /// Its length.
@@ -62,18 +63,18 @@ pub struct Stored {
     pub way: &'static str,
 }
 
-/// Why a file was not stored, or is not known to be.
+/// Why a file was not stored, or may not be stored.
 #[derive(Debug)]
 pub enum TransferError {
-    /// Its content may not be kept.
+    /// Its content is refused.
     Refused(Refusal),
     /// Something else.
     Failed(ApiError),
-    /// The store had the whole file but did not say that it kept it.
+    /// The store received the whole file but did not confirm it.
     Unknown {
         /// What the store said instead.
         error: StorageError,
-        /// What it would have kept.
+        /// The file that it may have stored.
         stored: Stored,
     },
 }
@@ -91,8 +92,24 @@ impl From<Refusal> for TransferError {
 }
 
 impl Transfer<'_> {
-    /// Brings the file to the store; `file_bytes` is its length as the form implies it, if it does.
-    pub async fn run(&self, form: &mut Form, file_bytes: Option<u64>) -> Result<Stored, TransferError> {
+    /// Brings the file to the store and its facts to the row of `attempt`, which must be the one of the hold. `file_bytes` is the
+    /// file's length, if the form implies it.
+    pub async fn receive(
+        &self,
+        attempt: Attempt,
+        form: &mut Form,
+        file_bytes: Option<u64>,
+    ) -> Result<(Image, Stored), ApiError> {
+        let started = Instant::now();
+        let outcome = self.store(form, file_bytes).await;
+        let (image, stored) = attempt.finish(outcome).await?;
+        self.v1.metrics.received(stored.way, stored.byte_size);
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        info!(image.id = %image.id, size_bytes = stored.byte_size, duration_ms, way = stored.way, "image uploaded");
+        Ok((image, stored))
+    }
+
+    async fn store(&self, form: &mut Form, file_bytes: Option<u64>) -> Result<Stored, TransferError> {
         match file_bytes {
             Some(length) if length > HEAD_BYTES as u64 => self.stream(form, length).await,
             _ => self.buffer(form).await,
@@ -103,7 +120,7 @@ impl Transfer<'_> {
     async fn stream(&self, form: &mut Form, length: u64) -> Result<Stored, TransferError> {
         let (head, dimensions) = self.judge_head(form, length).await?;
         let media_key = self.hold.media_key();
-        let (writer, body) = upload_body(length, self.storage_timeout);
+        let (writer, body) = upload_body(length, self.v1.storage_timeout);
         let mut put = std::pin::pin!(self.storage.put_stream(&media_key, self.format, length, body));
         let fed = tokio::select! {
             biased;
@@ -116,12 +133,12 @@ impl Transfer<'_> {
             Err(FeedError::Transfer(error)) => return Err(error),
         }
         let answer =
-            timeout(self.storage_timeout, put).await.unwrap_or_else(|elapsed| Err(StorageError::timeout(elapsed)));
+            timeout(self.v1.storage_timeout, put).await.unwrap_or_else(|elapsed| Err(StorageError::timeout(elapsed)));
         stored_or_not(answer, Stored { byte_size: length, dimensions, etag: String::new(), way: "streamed" })
     }
 
-    /// Reads as much of the file as it takes to judge it: nearly always its first chunk, at most [`HEAD_BYTES`] and the
-    /// chunk that completes them.
+    /// Reads as much of the file as the inspection needs: nearly always the first chunk, at most [`HEAD_BYTES`] and the chunk
+    /// that completes them.
     async fn judge_head(&self, form: &mut Form, length: u64) -> Result<(Bytes, Dimensions), TransferError> {
         let mut head = BytesMut::new();
         let mut enough = LEAST_HEAD_BYTES;
@@ -131,9 +148,9 @@ impl Transfer<'_> {
                 continue;
             }
             let seen = &head[..head.len().min(HEAD_BYTES)];
-            match inspect(seen, length, self.declared_bytes, self.format, self.limits) {
+            match inspect(seen, length, self.declared_bytes, self.format, &self.shared.limits) {
                 Ok(dimensions) => return Ok((head.freeze(), dimensions)),
-                // Twice as much next time, so that a file in tiny chunks is not judged at each.
+                // Twice as much next time, so that a file in tiny chunks is not inspected after each one.
                 Err(Refusal::HeaderTooLong) if seen.len() < HEAD_BYTES => enough = HEAD_BYTES.min(2 * head.len()),
                 Err(refusal) => return Err(refusal.into()),
             }
@@ -142,8 +159,8 @@ impl Transfer<'_> {
         Err(length_mismatch().into())
     }
 
-    /// Hands the file on as it comes, and vouches for it only when the form has ended as predicted. Dropping `writer`
-    /// before that fails the PUT.
+    /// Passes the file on as it arrives, and completes it only when the form has ended as predicted. Dropping `writer` before
+    /// that makes the PUT fail.
     async fn feed(&self, form: &mut Form, head: Bytes, length: u64, writer: UploadWriter) -> Result<(), FeedError> {
         let mut digest = self.checksum_sha256.map(|_declared| Sha256::new());
         let mut seen_bytes = 0;
@@ -169,11 +186,11 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    /// Holds a file that is no longer than the head, or whose length nobody knows until it has ended. Beyond the head it
-    /// needs room in the budget.
+    /// Buffers a file that is no longer than the head, or whose length is unknown until it ends. If it is longer than the
+    /// head, it needs memory from the budget.
     async fn buffer(&self, form: &mut Form) -> Result<Stored, TransferError> {
-        let max_bytes = self.limits.max_image_bytes;
-        // Only a file that is longer than the head by the line end that its form leaves out gets here without.
+        let max_bytes = self.shared.limits.max_image_bytes;
+        // One case has no reserved memory: the form has no final line break, and makes the file longer than the head.
         let mut room = None;
         let mut total_bytes = 0;
         let mut blocks = Vec::new();
@@ -183,8 +200,8 @@ impl Transfer<'_> {
             if total_bytes > max_bytes {
                 return Err(ApiError::payload_too_large(max_bytes).into());
             }
-            if total_bytes > HEAD_BYTES as u64 && !self.has_room && room.is_none() {
-                room = Some(self.admission.buffer(max_bytes).await.map_err(crate::overloaded)?);
+            if total_bytes > HEAD_BYTES as u64 && self.turn.room.is_none() && room.is_none() {
+                room = Some(self.v1.admission.buffer(max_bytes).await.map_err(crate::overloaded)?);
             }
             while !chunk.is_empty() {
                 let taken = chunk.split_to(chunk.len().min(HEAD_BYTES - block.len()));
@@ -201,12 +218,12 @@ impl Transfer<'_> {
         self.store_buffered(blocks).await
     }
 
-    /// Stores a file that is here as a whole; its first block is the head.
+    /// Stores a file that is completely in memory; its first block is the head.
     async fn store_buffered(&self, blocks: Vec<Bytes>) -> Result<Stored, TransferError> {
         let byte_size = blocks.iter().map(|block| block.len() as u64).sum();
         (self.check_length)(byte_size)?;
         let head = blocks.first().map(Bytes::as_ref).unwrap_or_default();
-        let dimensions = inspect(head, byte_size, self.declared_bytes, self.format, self.limits)?;
+        let dimensions = inspect(head, byte_size, self.declared_bytes, self.format, &self.shared.limits)?;
         self.check_digest(
             self.checksum_sha256
                 .map(|_declared| blocks.iter().fold(Sha256::new(), |digest, block| digest.chain_update(block))),
@@ -216,13 +233,17 @@ impl Transfer<'_> {
         stored_or_not(answer, Stored { byte_size, dimensions, etag: String::new(), way: "buffered" })
     }
 
-    /// A PUT that was answered before its last slice had left. Nothing can have been stored, but a store that says so is not believed.
+    /// The error for a PUT that was answered before its last slice was sent. Nothing can have been stored; if the store claims success
+    /// all the same, the attempt counts as having written.
     fn early_answer(&self, answer: Result<String, StorageError>) -> ApiError {
         match answer {
             Err(error) => error.into(),
             Ok(_etag) => {
                 self.hold.will_write();
-                ApiError::new(Code::StorageUnavailable, "the store answered before it had the whole file")
+                ApiError::new(
+                    Code::StorageUnavailable,
+                    "The image store answered before it had the whole file; try again.",
+                )
             }
         }
     }
@@ -233,7 +254,7 @@ impl Transfer<'_> {
         if found == self.checksum_sha256 {
             return Ok(());
         }
-        let refused = ApiError::new(Code::ChecksumMismatch, "the file's SHA-256 is not the declared one");
+        let refused = ApiError::new(Code::ChecksumMismatch, "The file's SHA-256 does not match the declared one.");
         Err(refused.with_status(StatusCode::BAD_REQUEST))
     }
 }
@@ -241,7 +262,7 @@ impl Transfer<'_> {
 /// Why a body was not written to its end.
 enum FeedError {
     Transfer(TransferError),
-    /// The PUT has ended: what it says is the reason.
+    /// The PUT has ended; its result is the reason.
     Closed,
 }
 
@@ -266,8 +287,8 @@ impl From<WriteError> for FeedError {
     }
 }
 
-/// What the store's answer to a whole file means. After a refusal it is not worth a look whether the object is there: an attempt before
-/// a retry may have stored it all the same, but then it is the sweep's.
+/// The meaning of the store's answer to a whole file. After a refusal the object is not looked for: a try before a retry may have stored
+/// it, but then a sweep deletes it.
 fn stored_or_not(answer: Result<String, StorageError>, stored: Stored) -> Result<Stored, TransferError> {
     match answer {
         Ok(etag) => Ok(Stored { etag, ..stored }),
@@ -277,6 +298,6 @@ fn stored_or_not(answer: Result<String, StorageError>, stored: Stored) -> Result
 }
 
 fn length_mismatch() -> ApiError {
-    let detail = "the file did not end where the request's Content-Length says; declare byteSize before the file";
+    let detail = "The file does not end where the request's Content-Length says; declare byteSize before the file.";
     ApiError::new(Code::MultipartLengthMismatch, detail)
 }

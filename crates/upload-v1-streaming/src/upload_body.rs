@@ -3,8 +3,8 @@
 //! Every piece takes credits before it enters the window and gives them back when the HTTP client has dropped the
 //! last slice of it, so the window also bounds what hyper queues (it would take up to 408 KiB of its own accord).
 //!
-//! The body ends well only when the writer says so, after the form has proven its length: a writer that goes away is
-//! an error, and with it the PUT. `upload_storage::Storage::put_stream` holds the last slice back until that end.
+//! The body ends without an error only when the writer says so, after the form has proven its length. A dropped writer makes
+//! the body and the PUT fail. `upload_storage::Storage::put_stream` holds the last slice back until that end.
 
 use std::{
     pin::Pin,
@@ -30,7 +30,7 @@ const QUEUED_SLICES: usize = 4;
 /// Why a slice could not be handed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
-    /// The store took nothing for as long as it may.
+    /// The store took no bytes for too long.
     #[error("the store took no bytes for too long")]
     Stalled,
     /// The PUT has ended; its own result says why.

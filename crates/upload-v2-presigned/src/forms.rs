@@ -1,4 +1,4 @@
-//! Forms for the bucket, signed with the signer's key: a POST policy, or a PUT where a client wishes for one.
+//! Forms for the bucket, signed with the signer's key: a POST policy, or a PUT if the client asks for one.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl IssueForm for SignedForms {
         &[FormMethod::Post, FormMethod::Put]
     }
 
-    /// Credentials that are fetched can end while no newer ones are to be had.
+    /// Fetched credentials can expire while the source has no newer ones.
     fn failures(&self) -> &'static [Code] {
         &[Code::StorageUnavailable]
     }

@@ -10,11 +10,11 @@ use upload_storage::{Signer, SignerSettings};
 
 pub use forms::SignedForms;
 
-/// Upload server V2: clients upload straight to the store with presigned forms.
+/// Upload server V2: clients upload directly to the store with presigned forms.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "upload-v2-presigned", version)]
 pub struct Settings {
-    /// What both servers are told.
+    /// The settings of both servers.
     #[command(flatten)]
     pub common: CommonSettings,
     /// The key that signs forms.
@@ -22,10 +22,10 @@ pub struct Settings {
     pub signer: SignerSettings,
 }
 
-/// What this server adds to what both share: nothing but its forms.
+/// What makes a server V2: its forms. It has no routes of its own.
 ///
 /// # Errors
-/// Settings of the signer that cannot be used.
+/// When the signer's settings are wrong.
 pub async fn strategy(settings: &Settings, _start: &mut Start<'_>) -> Result<Strategy, StartError> {
     let signer = Signer::new(&settings.common.storage, &settings.signer).await;
     let signer = Arc::new(signer.map_err(|error| SettingsError(error.to_string()))?);

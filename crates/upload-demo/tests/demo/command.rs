@@ -32,5 +32,5 @@ fn a_command_that_is_not_there_is_named() {
     let output = Demo::new(&["--", "/nowhere/command"]).run();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.lines().last().unwrap().contains("`/nowhere/command` cannot be started"), "{stderr}");
+    assert!(stderr.lines().last().unwrap().contains("cannot start `/nowhere/command`"), "{stderr}");
 }

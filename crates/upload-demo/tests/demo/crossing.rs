@@ -33,7 +33,7 @@ async fn either_server_links_and_serves_what_the_other_received() {
                 assert_eq!(me.json["user"]["profileImages"][0]["imageEntity"]["id"], image.as_str());
             }
 
-            machine.settle().await.unwrap();
+            machine.wait_for_background().await.unwrap();
             let sql = format!("SELECT media_key, linked_at, attempt, byte_size FROM image WHERE id = '{image}'");
             let row = stand.sql(&sql).await.unwrap().remove(0);
             let key = row[0].as_deref().unwrap();

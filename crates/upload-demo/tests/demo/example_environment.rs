@@ -13,7 +13,7 @@ fn every_variable_of_the_example_is_one_of_a_programs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let known: BTreeSet<_> = known(&upload_v1_streaming::Settings::command())
         .chain(known(&upload_v2_presigned::Settings::command()))
-        // `upload-ops token` alone has it, and upload-ops has no library to ask.
+        // Only `upload-ops token` has it, and upload-ops has no library for this test.
         .chain(["JWT_PRIVATE_KEY".to_owned()])
         .collect();
 

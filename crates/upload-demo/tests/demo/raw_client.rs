@@ -82,7 +82,7 @@ impl RawRequest {
         Self { stream, tail: Vec::new() }
     }
 
-    /// Sends a part of the file. Whoever has refused need not read on: the answer says so.
+    /// Sends a part of the file. A server that has refused it need not read it; the answer shows that.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _refused = self.stream.write_all(bytes).await;
     }

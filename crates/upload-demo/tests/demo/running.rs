@@ -21,7 +21,7 @@ fn the_printed_lines_work_as_they_are_and_ctrl_c_leaves_nothing() {
     let through_v1 = through_v2.replace("SERVER=$V2", "SERVER=$V1");
     assert_ne!(through_v1, through_v2);
     for script in [through_v2, through_v1] {
-        // The machine of whoever runs the tests may have no curl: the demo itself needs none.
+        // The machine that runs the tests may have no curl; the demo itself does not need it.
         if Command::new("curl").arg("--version").output().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             break;
         }

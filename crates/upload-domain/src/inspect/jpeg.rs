@@ -1,7 +1,7 @@
 //! JPEG (ITU-T T.81, annex B): marker by marker, up to the first scan.
 //!
-//! What decoders go on from otherwise is refused: bytes between segments, markers without a length, segments that are not as
-//! long as what is in them. Up to the scan, since some decoders let the last frame header count, others the first.
+//! Files that decoders read differently are refused: with bytes between segments, markers without a length, or segments whose length
+//! does not match their content. The whole head up to the scan is read, because some decoders use the last frame header, others the first.
 
 use super::{Dimensions, Head, Refusal};
 
@@ -33,7 +33,7 @@ pub(super) fn dimensions(head: &mut Head) -> Result<Dimensions, Refusal> {
             }
             QUANTIZATION_TABLES => holds_tables(segment(head)?),
             RESTART_INTERVAL => segment(head)?.len() == 2,
-            // zune-jpeg reads five bytes where there are four, and goes on behind the next segment's marker.
+            // zune-jpeg reads five bytes of such a segment of four, and continues after the next segment's marker.
             APPLICATION_0 => segment(head)?.len() != 4,
             HUFFMAN_TABLES | APPLICATION_0..=APPLICATION_15 | COMMENT => segment(head).map(|_skipped| true)?,
             _ => false,
@@ -44,7 +44,7 @@ pub(super) fn dimensions(head: &mut Head) -> Result<Dimensions, Refusal> {
     }
 }
 
-/// What stands behind a marker and its length.
+/// The content after a marker and its length.
 fn segment<'a>(head: &mut Head<'a>) -> Result<&'a [u8], Refusal> {
     let length = u16::from_be_bytes(head.array()?);
     head.take(u64::from(length.checked_sub(2).ok_or(Refusal::ContentMismatch)?))

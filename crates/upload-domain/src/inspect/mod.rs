@@ -1,8 +1,8 @@
-//! What a file's first bytes say: the one decision, used by both servers, whether a body is an image that may be kept.
+//! Decides from a file's first bytes whether it is an acceptable image. Both servers use this decision.
 //!
-//! Only headers are read; nothing is decoded, so a pixel bomb costs nothing. They are read by the rules that decoders share, and
-//! where one decoder would go on otherwise than another, the file is refused: whoever shows it must not see a larger image than
-//! was judged. GIF and SVG are absent on purpose.
+//! It reads only headers and decodes nothing, so a decompression bomb costs nothing. It follows the rules that all decoders share. If two
+//! decoders would read a file differently, the file is refused, so that nobody sees a larger image than the one checked here. GIF and SVG
+//! are absent on purpose.
 
 mod head;
 mod jpeg;
@@ -17,11 +17,11 @@ use crate::{ImageFormat, ImageLimits, words};
 pub const HEAD_BYTES: usize = 256 * 1024;
 
 words!(
-    /// Why a body was refused for its content. The words are the API's error codes and are kept on the row.
+    /// Why a body was refused for its content. The words are the API's error codes, and the row stores them.
     Refusal {
-        /// There is nothing in it.
+        /// It has no bytes.
         EmptyFile = "empty_file",
-        /// It is not as long as was declared, or longer than any image may be.
+        /// It does not have the declared size, or is larger than the limit.
         SizeMismatch = "size_mismatch",
         /// Its bytes are not of the declared format.
         ContentMismatch = "content_mismatch",
@@ -29,7 +29,7 @@ words!(
         ImageTooLarge = "image_too_large",
         /// Its headers do not end within the first [`HEAD_BYTES`].
         HeaderTooLong = "header_too_long",
-        /// Its SHA-256 is not the declared one.
+        /// Its SHA-256 does not match the declared one.
         ChecksumMismatch = "checksum_mismatch",
     }
 );
@@ -43,11 +43,11 @@ pub struct Dimensions {
     pub height: u32,
 }
 
-/// Decides from a file's first bytes whether it may be kept.
+/// Decides from a file's first bytes whether it is acceptable.
 ///
 /// `head` is the whole file or its first [`HEAD_BYTES`], whichever is less; `total_bytes` is the file's length and
-/// `expected_bytes` the declared one. The sizes are judged first, then the format, then the dimensions. A shorter head is either
-/// judged as the longer would be, or [`Refusal::HeaderTooLong`].
+/// `expected_bytes` the declared one. The sizes are checked first, then the format, then the dimensions. A shorter head gives either the
+/// same result as the full one, or [`Refusal::HeaderTooLong`].
 pub fn inspect(
     head: &[u8],
     total_bytes: u64,

@@ -27,8 +27,8 @@ pub(super) fn dimensions(head: &mut Head) -> Result<Dimensions, Refusal> {
     }
 }
 
-/// Whether these are a bit depth, a colour type that allows it, and methods that there are (11.2.1). After others Pillow goes on
-/// behind the image's data.
+/// Whether these are a bit depth, a colour type that allows it, and known methods (11.2.1). After unknown ones, Pillow continues after
+/// the image's data.
 fn are_pixels([depth, colour, compression, filter, interlace]: [u8; 5]) -> bool {
     let depths: &[u8] = match colour {
         0 => &[1, 2, 4, 8, 16],

@@ -1,7 +1,7 @@
 //! WebP (RFC 9649): the first frame, and the canvas around it where there is one.
 //!
-//! Some decoders believe the canvas, others the frame, so both must agree. Of an animation the first frame is judged: none may
-//! leave the canvas. What stands behind the first frame is not read: it may lie beyond the head.
+//! Some decoders use the canvas, others the frame, so both must agree. In an animation only the first frame is checked: no frame may leave
+//! the canvas. Data after the first frame is not read, because it may lie beyond the head.
 
 use super::{Dimensions, Head, Refusal};
 

@@ -1,5 +1,5 @@
-//! One entry of a server's table of routes: what is served, and what the interface's document says of it. Both are made of the
-//! same table, so neither can have a route that the other lacks.
+//! One entry of a server's table of routes, with its handler and its description in the OpenAPI document. Routes and document
+//! are built from the same table, so they always agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,9 +29,9 @@ pub(crate) const BEARER: &str = "bearer";
 /// Which codes a route answers with a status.
 const CODES: &str = "x-problem-codes";
 
-/// What every route that asks the database can answer.
+/// The errors of every route that uses the database.
 const DATABASE: &[Code] = &[Code::Overloaded, Code::DatabaseUnavailable, Code::ShuttingDown];
-/// What every route that takes JSON can answer to what is none, or not the right one.
+/// The errors of every route that takes JSON, for a missing or wrong body.
 const JSON: &[Code] = &[Code::InvalidRequest, Code::BodyTimeout, Code::PayloadTooLarge, Code::UnsupportedMediaType];
 
 /// A route.
@@ -43,7 +43,7 @@ pub struct Endpoint {
     operation: Operation,
 }
 
-/// What the document says of a route.
+/// A route's description in the OpenAPI document.
 #[derive(Clone)]
 pub struct Operation {
     id: &'static str,
@@ -81,7 +81,7 @@ impl Endpoint {
         resource.route((self.handler)(web::method(self.method.clone())))
     }
 
-    /// The operation as the document has it.
+    /// The operation for the OpenAPI document.
     pub(crate) fn document(&self) -> (HttpMethod, utoipa::openapi::path::Operation) {
         let method = match self.method {
             Method::POST => HttpMethod::Post,

@@ -1,4 +1,4 @@
-//! The interface's document: made of the table of routes, so that neither can have what the other lacks.
+//! The OpenAPI document. It is built from the table of routes, so document and routes always agree.
 
 mod endpoint;
 mod openapi;

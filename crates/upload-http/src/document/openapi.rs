@@ -1,12 +1,12 @@
 //! The interface's document and the page that shows it.
 //!
-//! The document is made once, when the server starts, of the table of routes and of the codes; nothing in it depends on settings, so
-//! that the one that is checked in is the one that is served. The page is Swagger UI, out of the binary: it loads nothing from
-//! anywhere else, and its security policy would not let it. utoipa's other pages load their scripts from a CDN, and this one's build
-//! script downloads, but for the feature `vendored` (<https://docs.rs/utoipa-swagger-ui>).
+//! The document is built once, when the server starts, from the table of routes and the codes. Nothing in it depends on settings, so the
+//! document in the repository is the one that the server serves. The page is Swagger UI from the binary: it loads nothing from other
+//! servers, and its security policy would not allow that. utoipa's other pages load their scripts from a CDN. The build script of this
+//! one downloads Swagger UI unless the feature `vendored` is set (<https://docs.rs/utoipa-swagger-ui>).
 //!
-//! The bundled DOMPurify has had holes (<https://github.com/swagger-api/swagger-ui/issues/10929>): it cleans the Markdown of the document,
-//! which is ours alone, as the page takes no other document from its address.
+//! The bundled DOMPurify has had vulnerabilities (<https://github.com/swagger-api/swagger-ui/issues/10929>). It sanitizes only the Markdown
+//! of our own document: the page cannot be told by its address to load another one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -34,36 +34,39 @@ use utoipa::{
 use super::{endpoint::BEARER, schemas};
 use crate::{ApiError, Code, Endpoint, Retry};
 
-/// What stands above the codes.
+/// The text above the table of codes.
 const DESCRIPTION: &str = "\
-An image is created here, uploaded where the answer's form says (the bucket, or this server), and linked to what it belongs to. The link \
-verifies the file; from then on it can be read, and it never changes. A client does the same with every server of this interface.
+Create an image here, upload its file with the form in the answer, then link the image to a profile, a post or a competition. The \
+form's `url` leads to the bucket or to this server. The link verifies the file. From then on anyone can read the image, and it never \
+changes. A client works in the same way with every server of this interface.
 
-How large a file may be, how long a form may be used and the like are settings: `GET /limits` tells them.
+The largest file, the lifetime of a form and similar limits are settings; `GET /limits` returns them.
 
-An error is a problem document (RFC 9457). Programs decide by its `code`, which never changes; `detail` is for people. `retryable` says \
-that the same request may succeed later, and `Retry-After`, where there is one, says when. Beside each answer `x-problem-codes` \
-lists the codes that this route has for this status. Not said again at each route: an unknown path is 404 `not_found`, another method \
-405 `method_not_allowed` with `Allow`; a stopping server may answer 503 `shutting_down` to anything; a head that does not come, or \
-cannot be read, is 400, 408 or 431 without a body. CORS preflights are answered on every path.";
-/// Our own, as SPDX spells it.
+Errors are problem documents (RFC 9457). Let your program decide by `code`, which never changes; `detail` is for people. If \
+`retryable` is true, the same request may succeed later; `Retry-After`, if present, says when. Beside each answer, `x-problem-codes` \
+lists the route's codes for that status.
+
+Some answers are the same for every route and are not repeated there. An unknown path gives 404 `not_found`. A method that the route \
+does not support gives 405 `method_not_allowed` with `Allow`. A stopping server can answer any request with 503 `shutting_down`. If \
+the head of a request does not arrive or cannot be read, the answer is 400, 408 or 431 without a body. Every path answers CORS preflights.";
+/// This project's license, as an SPDX expression.
 const LICENSE: &str = env!("CARGO_PKG_LICENSE");
 /// Codes that no route names, because any request can get them.
 const ANYWHERE: [Code; 4] = [Code::NotFound, Code::MethodNotAllowed, Code::InternalError, Code::ShuttingDown];
-/// What the page may load. Styles that its script sets on elements are not the policy's business; images are, and those in its style
-/// sheet are data.
+/// What the page may load. The policy does not apply to styles that the page's script sets on elements. It does apply to images: those
+/// in the style sheet are `data:` URLs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 /// The groups of routes, in the order of the page.
 const TAGS: [(&str, &str); 5] = [
-    ("Images", "Create an image, upload its file, read it."),
-    ("Users", "The caller, and linking an image to their profile."),
-    ("Posts", "Linking images to a post."),
-    ("Competitions", "Linking an image to a competition, as its poster."),
-    ("Operations", "What a client can know beforehand, and what operators ask."),
+    ("Images", "Create an image, upload its file and read it."),
+    ("Users", "Read the caller, and link an image to their profile."),
+    ("Posts", "Create a post with images, read it and delete it."),
+    ("Competitions", "Create a competition, link an image as its poster and read it."),
+    ("Operations", "Limits for clients; health and metrics for operators."),
 ];
 
-/// The table of a server's routes, and the document made of it.
+/// The table of a server's routes, and the document built from it.
 pub(crate) struct Interface {
     endpoints: Vec<Endpoint>,
     document: Data<Document>,
@@ -106,7 +109,7 @@ async fn show(document: Data<Document>) -> HttpResponse {
     HttpResponse::Ok().content_type("application/json").body(document.0.clone())
 }
 
-/// `GET /docs`: the page's own links are relative, and so is this one, as a proxy may serve all of it under a path.
+/// `GET /docs`: a relative redirect, like the page's own links, because a proxy may serve everything under a path.
 async fn redirect() -> HttpResponse {
     HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "docs/")).finish()
 }
@@ -120,7 +123,7 @@ async fn page(file: Path<String>) -> Result<HttpResponse, ApiError> {
         .validator_url("none");
     let file =
         utoipa_swagger_ui::serve(&file, Arc::new(config)).map_err(|error| ApiError::internal(error.to_string()))?;
-    let file = file.ok_or_else(|| ApiError::new(Code::NotFound, "There is nothing here."))?;
+    let file = file.ok_or_else(|| ApiError::new(Code::NotFound, "There is no such page."))?;
     Ok(HttpResponse::Ok()
         .content_type(file.content_type)
         .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
@@ -143,7 +146,7 @@ fn document(strategy: &str, endpoints: &[Endpoint]) -> OpenApi {
     info.license = Some(LicenseBuilder::new().name(LICENSE).identifier(Some(LICENSE)).build());
     let mut document = OpenApiBuilder::new()
         .info(info)
-        // Wherever the document was read from.
+        // The server that the document was read from.
         .servers(Some([Server::new(".")]))
         .tags(Some(tags))
         .paths(paths)
@@ -173,13 +176,13 @@ fn components(endpoints: &[Endpoint], codes: &BTreeSet<Code>) -> Components {
     components.headers.extend(schemas::headers());
     components.responses.insert(schemas::ANYTHING_ELSE.to_owned(), schemas::anything_else().into());
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(
-        "Claims `userId` (a UUID), `userRole`, `exp`, `iss`, `aud`; signed as the deployer has pinned it.",
+        "Needs the claims `userId` (a UUID), `userRole`, `exp`, `iss` and `aud`, signed with the algorithm in the server's settings.",
     ));
     components.add_security_scheme(BEARER, SecurityScheme::Http(scheme.build()));
     components
 }
 
-/// No object has members that are not listed.
+/// Forbids members that an object's schema does not list.
 fn close(schema: &mut RefOr<Schema>) {
     if let RefOr::T(Schema::Object(object)) = schema
         && !object.properties.is_empty()
@@ -191,7 +194,7 @@ fn close(schema: &mut RefOr<Schema>) {
 
 fn description(codes: &BTreeSet<Code>, elsewhere: &Elsewhere) -> String {
     let mut text = DESCRIPTION.to_owned();
-    text.push_str("\n\n## Codes\n\n| code | status | it means | what to do |\n|---|---|---|---|\n");
+    text.push_str("\n\n## Codes\n\n| code | status | meaning | what to do |\n|---|---|---|---|\n");
     for code in codes {
         let (mut statuses, meaning, advice) = (code.status().as_u16().to_string(), code.meaning(), code.advice());
         for (path, others) in elsewhere.get(code).into_iter().flatten() {

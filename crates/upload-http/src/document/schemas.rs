@@ -1,5 +1,5 @@
-//! What the document says of shapes that no struct of ours has by itself: the domain's words and ids, and what answers have in
-//! common. The domain is free of the document's library, so its words are named here and listed there.
+//! Schemas that no struct of this crate can derive: the domain's enumerations and ids, and what answers have in common. The domain
+//! does not depend on utoipa, so this module names its enumerations and takes the values from there.
 
 use actix_web::http::StatusCode;
 use serde_json::json;
@@ -20,7 +20,7 @@ use crate::{Code, FormMethod, Retry};
 pub(crate) const REQUEST_ID: &str = "X-Request-Id";
 /// When to try again.
 pub(crate) const RETRY_AFTER: &str = "Retry-After";
-/// What a caller without a valid token is asked for.
+/// The challenge for a caller without a valid token.
 pub(crate) const CHALLENGE: &str = "WWW-Authenticate";
 /// The answer that no route declares for itself.
 pub(crate) const ANYTHING_ELSE: &str = "AnythingElse";
@@ -52,10 +52,10 @@ words!(
     UserStatus
 );
 
-/// A form to be sent by POST.
+/// A form to send by POST.
 pub(crate) struct PostForm;
 
-/// A form to be sent by PUT.
+/// A form to send by PUT.
 pub(crate) struct PutForm;
 
 /// The codes of a server: [`problem_code`] says which.
@@ -86,7 +86,8 @@ impl ToSchema for PutForm {}
 
 impl PartialSchema for crate::PresignedForm {
     fn schema() -> RefOr<Schema> {
-        let description = "How and where to upload, until when. The `method` rules, whatever was wished for.";
+        let description =
+            "How and where to upload the file, and until when. Use this `method`, even if you asked for another one.";
         let forms = OneOfBuilder::new().item(Ref::from_schema_name("PostForm")).item(Ref::from_schema_name("PutForm"));
         forms.description(Some(description)).into()
     }
@@ -134,12 +135,12 @@ fn form(method: FormMethod, member: &str, description: &str) -> RefOr<Schema> {
         .into()
 }
 
-/// What stands in place of an id in a path.
+/// An id in a path.
 pub(crate) fn uuid() -> RefOr<Schema> {
     string(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
 }
 
-/// A text of so many characters.
+/// A text with a minimum and a maximum number of characters.
 pub(crate) fn bounded_text(least: usize, most: usize) -> Object {
     ObjectBuilder::new().schema_type(Type::String).min_length(Some(least)).max_length(Some(most)).build()
 }
@@ -154,7 +155,7 @@ pub fn uri() -> RefOr<Schema> {
     string(Some(uri_format()))
 }
 
-/// Media types of the files that are taken.
+/// Media types of the files that can be uploaded.
 pub(crate) fn image_formats() -> Vec<&'static str> {
     domain::ImageFormat::ALL.iter().map(|format| format.as_str()).collect()
 }
@@ -162,7 +163,7 @@ pub(crate) fn image_formats() -> Vec<&'static str> {
 /// The codes that a server can answer.
 pub(crate) fn problem_code(codes: impl Iterator<Item = Code>) -> RefOr<Schema> {
     let words = codes.map(Code::as_str);
-    let description = "What went wrong: the table at the top says what each means, and what to do.";
+    let description = "What went wrong. The table at the top says what each code means and what to do.";
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words)).description(Some(description)).into()
 }
 
@@ -182,9 +183,9 @@ pub(crate) fn problem_example(status: u16, code: Code) -> serde_json::Value {
 pub(crate) fn headers() -> [(String, RefOr<Header>); 3] {
     let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1));
     let headers = [
-        (REQUEST_ID, header(text(), "The id under which the request stands in the server's log.")),
-        (RETRY_AFTER, header(seconds, "When to try again, in seconds; not with every code.")),
-        (CHALLENGE, header(text(), "`Bearer`, as RFC 6750 has it.")),
+        (REQUEST_ID, header(text(), "The request's id, which the server's log also has.")),
+        (RETRY_AFTER, header(seconds, "After how many seconds to try again. Not every code has it.")),
+        (CHALLENGE, header(text(), "`Bearer` (RFC 6750).")),
     ];
     headers.map(|(name, header)| (name.to_owned(), header.into()))
 }
@@ -194,10 +195,10 @@ pub(crate) fn header_reference(name: &str) -> RefOr<Header> {
     RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
 }
 
-/// What can befall every request, under the name [`ANYTHING_ELSE`].
+/// The errors that every request can get, under the name [`ANYTHING_ELSE`].
 pub(crate) fn anything_else() -> Response {
     let problem = Content::new(Some(Ref::from_schema_name(Problem::name())));
-    let description = "What can befall any request, most of all 500 `internal_error`.";
+    let description = "Errors that any request can get, such as 500 `internal_error`.";
     let mut response = Response::new(description);
     response.content.insert("application/problem+json".to_owned(), problem.into());
     response.headers.insert(REQUEST_ID.to_owned(), header_reference(REQUEST_ID));

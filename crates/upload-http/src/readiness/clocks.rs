@@ -1,9 +1,9 @@
 //! How far apart the clocks of the application, the database and the store are.
 //!
-//! The database dates forms; the store (V2) and this process (V1) judge whether they have expired; so the three must agree within the skew
-//! that `PENDING_TTL` allows for. Nobody is asked for the time alone: readiness asks the database for its own, and the store's
-//! answer to HeadBucket has a `Date`. An answer was given at some moment between question and answer, so what is read is a span;
-//! two clocks differ by the least that their spans allow, and a slow network is never taken for a wrong clock.
+//! The database sets the dates of forms. In V2 the store decides whether a form has expired, in V1 this process does. So the three clocks
+//! must agree within the skew that `PENDING_TTL` allows for. Both times come from the readiness check: a query gives the database's time,
+//! and the store's answer to HeadBucket has a `Date`. The clock was read at some moment between question and answer, so each reading is a
+//! span. Two clocks differ by the least that their spans allow, so a slow network never looks like a wrong clock.
 
 use std::{
     fmt,
@@ -15,9 +15,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 /// Clocks that differ by more are worth a warning.
 const NOTABLE: TimeDelta = TimeDelta::seconds(5);
-/// Clocks that differ by more are a reason not to serve: twice as much is the skew that sweep and forms are laid out for.
+/// Clocks that differ by more make the server not ready. Sweep and forms are designed for twice this skew.
 const TOLERABLE: TimeDelta = TimeDelta::seconds(30);
-/// The store tells whole seconds; the rest of its second is not known.
+/// The store gives whole seconds only.
 const STORE_RESOLUTION: TimeDelta = TimeDelta::seconds(1);
 
 /// Whose clock it is.
@@ -41,7 +41,7 @@ pub(crate) struct Question {
     asked: Instant,
 }
 
-/// What the other clocks were found to say, where they could be asked.
+/// The offsets of the other clocks, if they could be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ClockOffsets {
     pub(crate) database: Option<ClockOffset>,
@@ -58,7 +58,7 @@ pub(crate) struct Difference {
     by: TimeDelta,
 }
 
-/// The database's clock, kept up by whoever reads it.
+/// The database's clock, as it was read last.
 #[derive(Debug, Default)]
 pub(crate) struct DatabaseClock {
     offset_ms: AtomicI64,
@@ -80,7 +80,7 @@ impl Question {
     }
 
     fn offset(&self, said: DateTime<Utc>, resolution: TimeDelta) -> ClockOffset {
-        // Not the clock again: it might be set in between.
+        // Not the clock a second time: somebody may have set it in between.
         let took = TimeDelta::from_std(self.asked.elapsed()).unwrap_or(TimeDelta::MAX);
         let since_asked = said - self.asked_at;
         ClockOffset { least: since_asked - took, most: since_asked + resolution }
@@ -101,7 +101,7 @@ impl ClockOffset {
 }
 
 impl ClockOffsets {
-    /// The two clocks that are furthest apart, where that is worth a word.
+    /// The two clocks that are furthest apart, if they are far enough apart for a warning.
     pub(crate) fn difference(&self) -> Option<Difference> {
         let known = [
             (Clock::Application, Some(ClockOffset::NONE)),
@@ -141,7 +141,7 @@ impl Difference {
 }
 
 impl fmt::Display for Difference {
-    /// Such as "the store's clock is 40 s ahead of the application's and the database's": the odd one first, where two agree.
+    /// For example "the store's clock is 40 s ahead of the application's and the database's". If two clocks agree, the third comes first.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = (self.by.num_milliseconds() + 500) / 1000;
         let Self { odd, direction, other, .. } = self;
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn five_seconds_are_not_worth_a_word_and_thirty_are_tolerable() {
+    fn five_seconds_give_no_warning_and_thirty_are_tolerable() {
         assert_eq!(said(seconds(5, 5), seconds(0, 1)), None);
         assert_eq!(said(None, None), None);
         let (sentence, tolerable) = said(seconds(30, 30), seconds(0, 1)).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Whether this process lives, and whether it should be sent requests.
 //!
-//! Readiness is for anybody to ask, so asking often must cost neither the database nor the store anything: there is one look at a
-//! time, whoever asks meanwhile gets what it finds, and what it found is told again for a second.
+//! Anybody can ask for readiness, so frequent requests must not load the database or the store. Only one check runs at a time. Requests
+//! that arrive meanwhile get its result, and the result is reused for one second.
 
 use std::{
     borrow::Cow,
@@ -33,14 +33,14 @@ use crate::{Code, Operation, Shared, Shutdown};
 
 /// How long each part may take to answer.
 const LIMIT: Duration = Duration::from_secs(3);
-/// How long a finding is told again before somebody looks anew.
+/// How long a result is reused before the next check.
 const VALID: Duration = Duration::from_secs(1);
-/// How often the clocks are compared where nobody asks for readiness.
+/// How often the server compares the clocks when nobody asks for readiness.
 const CLOCKS_EVERY: Duration = Duration::from_secs(5 * 60);
 
 const OK: Cow<'static, str> = Cow::Borrowed("ok");
 
-/// What a server stands on, and how it was found last.
+/// The database and the store, and the result of the last check.
 #[derive(Debug)]
 pub(crate) struct Health {
     database: Database,
@@ -71,7 +71,7 @@ struct Liveness {
     status: &'static str,
 }
 
-/// Whether the server should be sent requests.
+/// Whether the server is ready for requests.
 #[derive(Serialize, ToSchema)]
 struct Readiness {
     /// `ready` or `unavailable`.
@@ -90,14 +90,17 @@ struct Checks {
 }
 
 pub(crate) fn live_operation() -> Operation {
-    Operation::new("Operations", "getLiveness", "Ask whether the process answers")
-        .answers::<Liveness>(StatusCode::OK, "It does. Nothing else is asked.")
+    Operation::new("Operations", "getLiveness", "Check that the process answers")
+        .answers::<Liveness>(StatusCode::OK, "The process answers. It checks nothing else.")
 }
 
 pub(crate) fn ready_operation() -> Operation {
-    Operation::new("Operations", "getReadiness", "Ask whether the server should be sent requests")
-        .answers::<Readiness>(StatusCode::OK, "It should.")
-        .answers::<Readiness>(StatusCode::SERVICE_UNAVAILABLE, "It should not: the body says which check fails.")
+    Operation::new("Operations", "getReadiness", "Check whether the server is ready for requests")
+        .answers::<Readiness>(StatusCode::OK, "The server is ready.")
+        .answers::<Readiness>(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The server is not ready; the body says which check fails.",
+        )
         .refuses(&[Code::ShuttingDown])
 }
 
@@ -111,7 +114,7 @@ pub(crate) async fn live() -> HttpResponse {
 pub(crate) async fn ready(shared: web::Data<Shared>) -> HttpResponse {
     let server = if shared.shutdown.has_begun() { "stopping".into() } else { OK };
     let health = Arc::clone(&shared.health);
-    // On the main runtime, and to its end: whoever asks next wants the answer too.
+    // On the main runtime and to its end, because later requests use the result too.
     let parts = shared.background.spawn(async move { health.parts().await });
     let Parts { postgres, schema, store, clocks } = parts.await.unwrap_or_else(|_panicked| Parts::unknown());
     let checks = Checks { server, postgres, schema, store, clocks };
@@ -128,17 +131,17 @@ impl Health {
         Self { database, storage, database_clock: DatabaseClock::default(), last: Mutex::new(None) }
     }
 
-    /// The database's time, without asking it: as it was found last, and gone on since.
+    /// The database's time, computed from the last comparison of the clocks.
     pub(crate) fn database_now(&self) -> DateTime<Utc> {
         self.database_clock.now()
     }
 
-    /// Takes over what was found before anybody could ask.
+    /// Stores the result of the start-up check.
     pub(crate) async fn note(&self, probe: &Probe) {
         self.note_in(&mut *self.last.lock().await, probe);
     }
 
-    /// Compares the clocks now and then until the server stops.
+    /// Compares the clocks regularly until the server stops.
     pub(crate) async fn watch(&self, shutdown: &Shutdown) {
         let mut ticks = interval(CLOCKS_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -195,7 +198,7 @@ impl Finding {
         Self { at: Instant::now(), parts: Parts { postgres, schema, store, clocks }, difference }
     }
 
-    /// One line when something begins to fail, or fails otherwise, and one when it is well again: not one for each who asks.
+    /// Logs one line when a part begins to fail or fails differently, and one when it recovers, not one for each request.
     fn log_changes_since(&self, before: Option<&Self>, probe: &Probe) {
         let before_parts = before.map_or_else(Parts::ok, |before| before.parts.clone());
         let (now, then) = (&self.parts, &before_parts);
@@ -206,8 +209,10 @@ impl Finding {
         let then = before.and_then(|before| before.difference);
         match (&self.difference, &then) {
             (Some(now), Some(then)) if now.is_like(then) => {}
-            (Some(now), _) if now.is_tolerable() => warn!("{now}; check NTP before they are 30 s apart"),
-            (Some(now), _) => error!("{now}; this server is not ready until NTP has put them right"),
+            (Some(now), _) if now.is_tolerable() => {
+                warn!("{now}; check NTP: at more than 30 s this server is not ready")
+            }
+            (Some(now), _) => error!("{now}; this server is not ready until the clocks agree; check NTP"),
             (None, Some(_)) if probe.is_complete() => info!("the clocks agree again"),
             (None, _) => {}
         }

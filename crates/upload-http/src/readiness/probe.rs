@@ -11,7 +11,7 @@ use upload_storage::{Storage, StorageError, bucket};
 
 use super::clocks::{ClockOffset, ClockOffsets, Question};
 
-/// Why a part did not say how it is.
+/// Why the state of a part is not known.
 #[derive(Debug)]
 pub(crate) enum ProbeError<E> {
     /// It failed.
@@ -23,7 +23,7 @@ pub(crate) enum ProbeError<E> {
 /// What was found.
 #[derive(Debug)]
 pub(crate) struct Probe {
-    /// How the schema stands.
+    /// Whether the schema is current.
     pub(crate) database: Result<SchemaStanding, ProbeError<DatabaseError>>,
     /// Whether the bucket is there.
     pub(crate) store: Result<bool, ProbeError<StorageError>>,
@@ -38,7 +38,7 @@ impl Probe {
     }
 }
 
-/// Looks at the database and the store at once, each for no longer than `limit`. On the main runtime, as the store wants it.
+/// Checks the database and the store at the same time, each for at most `limit`. Call it on the main runtime, which the store needs.
 pub(crate) async fn probe(database: &Database, storage: &Storage, limit: Duration) -> Probe {
     let (database, store) =
         futures::join!(timeout(limit, probe_database(database)), timeout(limit, probe_store(storage)));
@@ -47,7 +47,7 @@ pub(crate) async fn probe(database: &Database, storage: &Storage, limit: Duratio
     Probe { database, store, offsets: ClockOffsets { database: database_offset, store: store_offset } }
 }
 
-/// The clock comes second: on a connection that is open already, the answer takes no longer than it must.
+/// Reads the clock second: the connection is open by then, so the answer is as fast as it can be.
 async fn probe_database(database: &Database) -> (Result<SchemaStanding, DatabaseError>, Option<ClockOffset>) {
     let standing = match migrations::standing(database).await {
         Ok(standing) => standing,

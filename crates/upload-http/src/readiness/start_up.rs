@@ -12,10 +12,10 @@ use upload_storage::{Signer, Storage, StorageError, rights};
 use super::probe::{Probe, ProbeError, probe};
 use crate::SettingsError;
 
-/// How long all of it may take; the keys' credentials have been fetched before, which has a limit of its own.
+/// How long the whole check may take. Credentials are fetched before it, with a limit of their own.
 const LIMIT: Duration = Duration::from_secs(9);
 
-/// Looks at the database with its schema, the bucket, the clocks, and what the keys may do; each role must have a key of its own.
+/// Checks the database and its schema, the bucket, the clocks and the rights of the keys. Each role must have a key of its own.
 pub(crate) async fn check(
     database: &Database,
     storage: &Storage,
@@ -35,7 +35,7 @@ pub(crate) async fn check(
         Ok(Ok(())) => Ok(probe),
         Ok(Err(error)) => Err(SettingsError(error.to_string())),
         Err(_elapsed) => Err(SettingsError(format!(
-            "S3_ENDPOINT: the store did not say within {} s what the keys may do; check that it runs, or set S3_KEY_CHECK=off",
+            "S3_ENDPOINT: the store did not answer within {} s when asked for the rights of the keys; check that it runs, or set S3_KEY_CHECK=off",
             LIMIT.as_secs()
         ))),
     }
@@ -50,10 +50,10 @@ fn judge(probe: &Probe, storage: &Storage) -> Result<(), String> {
             return Err(format!("DATABASE_URL: the database {late}; check that it runs, or correct host and port"));
         }
     }
-    // Before the store is: one whose clock is far off takes no signature.
+    // Before the store: if its clock is far off, it refuses every signature.
     if let Some(difference) = probe.offsets.difference().filter(|difference| !difference.is_tolerable()) {
         return Err(format!(
-            "{difference}, which is more than 30 s; check NTP on this machine and on those of DATABASE_URL and S3_ENDPOINT"
+            "{difference}; more than 30 s is too much; check NTP on this machine and on those of DATABASE_URL and S3_ENDPOINT"
         ));
     }
     match &probe.store {

@@ -28,7 +28,7 @@ use crate::{
 /// Longest title, in characters.
 const MAX_TITLE: usize = 200;
 
-/// A competition to be.
+/// The competition to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreateCompetition {
@@ -65,11 +65,11 @@ pub(super) fn create_operation() -> Operation {
 
 pub(super) fn link_poster_operation() -> Operation {
     Operation::new(TAG, "createPosterImage", "Link an image to a competition as its poster")
-        .description("An ADMIN may for every competition, a HOST for their own. The image's path is `competition`.")
+        .description("An ADMIN can do this for every competition, a HOST for their own. The image's `path` must be `competition`.")
         .bearer()
         .json::<LinkImage>(&[link_example()])
-        .answers::<PosterBody>(StatusCode::CREATED, "Linked, in place of the poster before.")
-        .answers::<PosterBody>(StatusCode::OK, "This image had been linked to this competition before, and still is.")
+        .answers::<PosterBody>(StatusCode::CREATED, "The image is linked and replaces the earlier poster.")
+        .answers::<PosterBody>(StatusCode::OK, "The image was already linked to this competition; nothing changed.")
         .refuses(NOT_PENDING)
         .refuses(LINK)
         .refuses(&[Code::CompetitionNotFound])
@@ -89,9 +89,9 @@ pub(super) async fn create(
     shared: Data<Shared>,
     body: Json<CreateCompetition>,
 ) -> Result<HttpResponse, ApiError> {
-    // Postgres takes every character in a text but U+0000.
+    // Postgres accepts every character in a text except U+0000.
     if !(1..=MAX_TITLE).contains(&body.title.chars().count()) || body.title.contains('\0') {
-        let detail = format!("The title must have 1 to {MAX_TITLE} characters, none of them U+0000.");
+        let detail = format!("The title must have 1 to {MAX_TITLE} characters and must not contain U+0000.");
         return Err(ApiError::invalid_request(detail));
     }
     let new = NewCompetition { id: Uuid::now_v7().into(), title: &body.title, host_user_id: caller.user_id };

@@ -28,25 +28,25 @@ use crate::{
 /// How long a signed read works.
 const READ_TTL: Duration = Duration::from_secs(300);
 
-/// Stands for a file's SHA-256 in examples: that of nothing.
+/// A SHA-256 for examples: that of an empty file.
 const EXAMPLE_DIGEST: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
 
-/// An image to be.
+/// The image to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreateImage {
     #[schema(value_type = schemas::ImagePath)]
     path: ImagePath,
-    // Read by hand: an unknown one is 415, not a malformed body.
+    // Parsed by hand, so that an unknown format is a 415 and not an invalid body.
     #[schema(value_type = schemas::ImageFormat)]
     format: String,
-    /// The file's length in bytes; without it the form allows one byte to the largest size.
+    /// The file's length in bytes. Without it, the form allows every size from one byte to the limit.
     #[schema(minimum = 1)]
     byte_size: Option<u64>,
     /// The file's SHA-256 in base64.
     #[schema(value_type = Option<String>, min_length = 44, max_length = 44)]
     checksum_sha256: Option<Sha256Checksum>,
-    /// A wish; the form's own method rules. PUT needs `byteSize`.
+    /// The method that you prefer. The answer's `method` decides. PUT needs `byteSize`.
     method: Option<FormMethod>,
 }
 
@@ -70,15 +70,15 @@ const TAG: &str = "Images";
 pub(super) fn create_operation(forms: &dyn IssueForm) -> Operation {
     let operation = Operation::new(TAG, "createImage", "Create an image, and get a form to upload it with")
         .description(
-            "The form is used as it says: `fields` and then the file as `file`, by POST to `url`. Path `competition` is for users \
-             whose role is ADMIN or HOST.",
+            "To use a POST form, send `fields`, and then the file as `file`, by POST to `url`. Only users whose role is ADMIN or \
+             HOST can use the path `competition`.",
         )
         .bearer()
         .json::<CreateImage>(&[
             ("image", json!({ "path": "user-profile", "format": "image/jpeg" })),
             ("exact", json!({ "path": "post", "format": "image/png", "byteSize": 183_402, "checksumSha256": EXAMPLE_DIGEST })),
         ])
-        .answers::<CreatedImage>(StatusCode::CREATED, "The image, still without a file, and the form.")
+        .answers::<CreatedImage>(StatusCode::CREATED, "The image, which has no file yet, and the form.")
         .refuses(&[Code::EmptyFile])
         .refuses(forms.failures())
         .database();
@@ -86,7 +86,7 @@ pub(super) fn create_operation(forms: &dyn IssueForm) -> Operation {
 }
 
 pub(super) fn renew_form_operation(forms: &dyn IssueForm) -> Operation {
-    Operation::new(TAG, "renewForm", "Get another form for an image that is not linked yet")
+    Operation::new(TAG, "renewForm", "Get another form for an image that is not linked")
         .bearer()
         .answers::<RenewedForm>(StatusCode::CREATED, "The form, always for POST.")
         .refuses(NOT_PENDING)
@@ -96,14 +96,14 @@ pub(super) fn renew_form_operation(forms: &dyn IssueForm) -> Operation {
 
 pub(super) fn read_operation() -> Operation {
     Operation::new(TAG, "readImage", "Read an image's file")
-        .description("Anyone may, while the image is linked.")
-        .answers_with(StatusCode::FOUND, Response::new("Where the file is."))
+        .description("Anyone can read an image while it is linked.")
+        .answers_with(StatusCode::FOUND, Response::new("`Location` is the file's URL."))
         .header(
             StatusCode::FOUND,
             "Location",
-            header(schemas::uri(), "The file, for a few minutes or, where files are public, for good."),
+            header(schemas::uri(), "The file's URL. It works for a few minutes or, if the bucket's files are public, without a time limit."),
         )
-        .header(StatusCode::FOUND, "Cache-Control", header(schemas::text(), "How long this answer may be used again."))
+        .header(StatusCode::FOUND, "Cache-Control", header(schemas::text(), "How long a browser may reuse this answer."))
         .refuses(&[Code::ImageNotFound, Code::StorageUnavailable])
         .database()
 }
@@ -123,9 +123,9 @@ pub(super) async fn create(
         }
         _ => {}
     }
-    let method = possible(body.method.unwrap_or(FormMethod::Post), shared.forms.methods());
+    let method = supported(body.method.unwrap_or(FormMethod::Post), shared.forms.methods());
     if method == FormMethod::Put && body.byte_size.is_none() {
-        let detail = "A form for PUT needs byteSize, since the exact length is signed.";
+        let detail = "A PUT form needs byteSize, because the exact length is signed.";
         return Err(ApiError::new(Code::ByteSizeRequired, detail));
     }
     let new = NewImage {
@@ -170,7 +170,7 @@ pub(super) async fn read(shared: Data<Shared>, id: Path<ImageId>) -> Result<Http
     drop(connection);
     let served = served.ok_or_else(ApiError::image_not_found)?;
     let ReadUrl { url, lasts } = shared.storage.read_url(&served.media_key, READ_TTL).await?;
-    // A browser may use the redirect again for less than that, so that it never follows one that has just ended.
+    // A browser may reuse the redirect for a shorter time, so that it never follows a URL that has just expired.
     let max_age = lasts.as_secs() * 4 / 5;
     Ok(HttpResponse::build(StatusCode::FOUND)
         .insert_header((LOCATION, url))
@@ -178,12 +178,12 @@ pub(super) async fn read(shared: Data<Shared>, id: Path<ImageId>) -> Result<Http
         .finish())
 }
 
-/// A wish that cannot be met becomes a POST.
-fn possible(wish: FormMethod, methods: &[FormMethod]) -> FormMethod {
-    if methods.contains(&wish) { wish } else { FormMethod::Post }
+/// The method of the form: what the client prefers, or POST if this server does not sign that.
+fn supported(preferred: FormMethod, methods: &[FormMethod]) -> FormMethod {
+    if methods.contains(&preferred) { preferred } else { FormMethod::Post }
 }
 
-/// Signs a form that ends with its time, or with the image's if that is sooner.
+/// Signs a form that expires after `FORM_TTL`, or when the image can no longer be linked, if that is sooner.
 async fn form(
     shared: &Shared,
     image: &Image,
@@ -194,7 +194,7 @@ async fn form(
     let by_form = now + delta(shared.timing.form_ttl)?;
     let by_image = image.created_at + delta(shared.timing.link_cutoff())?;
     let expires_at = by_form.min(by_image);
-    // Stores know whole seconds only: a form that ends within this one is of no use.
+    // Stores count whole seconds only: a form that ends within this second would be useless.
     if expires_at.timestamp() <= now.timestamp() {
         return Err(LinkError::Expired.into());
     }

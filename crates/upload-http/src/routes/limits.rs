@@ -21,17 +21,17 @@ pub(super) struct Limits {
     max_width: u32,
     max_height: u32,
     max_pixels: u64,
-    /// How long a form may be used.
+    /// How long a form works.
     form_ttl_seconds: u64,
-    /// How long after its creation an image that is not linked is removed.
+    /// How long after its creation the server keeps an image that is not linked.
     pending_ttl_seconds: u64,
 }
 
 pub(super) fn show_operation() -> Operation {
     let defaults = ImageLimits::default();
-    Operation::new("Operations", "getLimits", "Read what a file may measure, and how long things last")
+    Operation::new("Operations", "getLimits", "Read the limits on files and times")
         .description(format!(
-            "All of it is settings. By default a file has at most {} bytes, {} by {} pixels, and {} pixels in all.",
+            "All limits are settings. By default a file can have at most {} bytes, {} by {} pixels, and {} pixels in all.",
             defaults.max_image_bytes, defaults.max_width, defaults.max_height, defaults.max_pixels
         ))
         .answers::<Limits>(StatusCode::OK, "The limits.")

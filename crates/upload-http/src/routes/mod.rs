@@ -26,7 +26,7 @@ const JSON_LIMIT: usize = 64 * 1024;
 /// How long a JSON body may take.
 const JSON_TIME: Duration = Duration::from_secs(10);
 
-/// Why an image cannot be had, be it for a link, an upload or a form.
+/// Why an image is not available for a link, an upload or a form.
 pub const NOT_PENDING: &[Code] = &[
     Code::ImageNotFound,
     Code::AlreadyLinked,
@@ -44,7 +44,7 @@ pub const NOT_PENDING: &[Code] = &[
 const LINK: &[Code] =
     &[Code::WrongPath, Code::NotUploaded, Code::UploadChanged, Code::StorageTimeout, Code::StorageUnavailable];
 
-/// A JSON body that came in time; actix's own extractor waits for ever.
+/// A JSON body that arrived in time. actix's own extractor has no time limit.
 struct Json<T>(T);
 
 /// The routes of both servers.
@@ -104,7 +104,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
         let reading = timeout(JSON_TIME, web::Json::<T>::from_request(request, payload));
         let read = async {
             let body = reading.await.map_err(|elapsed| {
-                let detail = format!("The JSON body did not come within {} seconds.", JSON_TIME.as_secs());
+                let detail = format!("The JSON body did not arrive within {} seconds.", JSON_TIME.as_secs());
                 ApiError::new(Code::BodyTimeout, detail).cause(elapsed.to_string())
             })??;
             Ok(Self(body.into_inner()))
@@ -130,15 +130,15 @@ fn unreadable_json(error: JsonPayloadError, _request: &HttpRequest) -> actix_web
             let detail = "The body must be sent with Content-Type: application/json.";
             ApiError::new(Code::UnsupportedMediaType, detail)
         }
-        // serde names the field, the place and what it takes instead; there is nothing of ours in it.
+        // serde names the field, the place and what it expected; the text has nothing internal in it.
         JsonPayloadError::Deserialize(cause) => {
-            ApiError::invalid_request(format!("The JSON body does not fit: {cause}"))
+            ApiError::invalid_request(format!("The JSON body is not valid: {cause}"))
         }
-        _ => ApiError::invalid_request("The body cannot be read."),
+        _ => ApiError::invalid_request("The body could not be read."),
     };
     problem.cause(error.to_string()).into()
 }
 
 fn unreadable_path(error: PathError, _request: &HttpRequest) -> actix_web::Error {
-    ApiError::new(Code::NotFound, "There is nothing here.").cause(error.to_string()).into()
+    ApiError::new(Code::NotFound, "The id in the path is not a UUID.").cause(error.to_string()).into()
 }

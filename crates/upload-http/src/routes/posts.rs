@@ -25,7 +25,7 @@ const MAX_TITLE: usize = 200;
 /// Longest content, in characters; with its JSON it fits into the longest body.
 const MAX_CONTENT: usize = 10_000;
 
-/// A post to be.
+/// The post to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct CreatePost {
@@ -49,15 +49,17 @@ impl CreatePost {
                 "The title must have 1 to {MAX_TITLE} characters, and the content at most {MAX_CONTENT}."
             )));
         }
-        // Postgres takes every character in a text but this one.
+        // Postgres accepts every character in a text except this one.
         if self.title.contains('\0') || self.content.contains('\0') {
-            return Err(ApiError::invalid_request("The title and the content must not have U+0000 in them."));
+            return Err(ApiError::invalid_request("The title and the content must not contain U+0000."));
         }
         let mut distinct = self.image_entity_ids.clone();
         distinct.sort_unstable();
         distinct.dedup();
         if distinct.len() != self.image_entity_ids.len() || distinct.len() > MAX_IMAGES {
-            return Err(ApiError::invalid_request(format!("A post has at most {MAX_IMAGES} images, each once.")));
+            return Err(ApiError::invalid_request(format!(
+                "A post can have at most {MAX_IMAGES} images, and each image only once."
+            )));
         }
         Ok(())
     }
@@ -72,7 +74,7 @@ fn content() -> Object {
 }
 
 fn image_ids() -> Array {
-    let description = "Images of path `post`, in the order in which they are shown.";
+    let description = "Images with the `path` `post`, in the order in which to show them.";
     let array = ArrayBuilder::new().items(schemas::uuid()).max_items(Some(MAX_IMAGES)).unique_items(true);
     array.description(Some(description)).build()
 }
@@ -83,7 +85,7 @@ const TAG: &str = "Posts";
 pub(super) fn create_operation() -> Operation {
     let post = json!({ "title": "Sunday", "content": "At the lake", "imageEntityIds": [EXAMPLE_ID] });
     Operation::new(TAG, "createPost", "Create a post with its images")
-        .description("All of its images are linked, or none and there is no post; the problem then names the image.")
+        .description("Either all images are linked, or none and no post is created; `imageEntityId` in the problem then names the image.")
         .bearer()
         .json::<CreatePost>(&[("post", post)])
         .answers::<PostBody>(StatusCode::CREATED, "The post and its images, in order.")
@@ -100,10 +102,8 @@ pub(super) fn show_operation() -> Operation {
 }
 
 pub(super) fn delete_operation() -> Operation {
-    Operation::new(TAG, "deletePost", "Delete a post of one's own")
-        .description(
-            "The server no longer shows its images. A URL of the bucket that somebody has kept may go on working.",
-        )
+    Operation::new(TAG, "deletePost", "Delete your own post")
+        .description("The server no longer serves its images. A bucket URL that a client has kept may still work.")
         .bearer()
         .answers_with(StatusCode::NO_CONTENT, Response::new("Deleted."))
         .refuses(&[Code::PostNotFound])

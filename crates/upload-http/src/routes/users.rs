@@ -14,7 +14,7 @@ use crate::{
     views::{LinkedImage, Me, UserProfileImage},
 };
 
-/// Which image to link.
+/// The image to link.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct LinkImage {
@@ -51,21 +51,24 @@ pub(super) fn me_operation() -> Operation {
 
 pub(super) fn link_profile_image_operation() -> Operation {
     Operation::new(TAG, "createProfileImage", "Link an image to the caller's profile")
-        .description("The image's path is `user-profile`.")
+        .description("The image's `path` must be `user-profile`.")
         .bearer()
         .json::<LinkImage>(&[link_example()])
-        .answers::<ProfileImageBody>(StatusCode::CREATED, "Linked, in place of the profile image before.")
-        .answers::<ProfileImageBody>(StatusCode::OK, "This image had been linked to this profile before, and still is.")
+        .answers::<ProfileImageBody>(StatusCode::CREATED, "The image is linked and replaces the earlier profile image.")
+        .answers::<ProfileImageBody>(StatusCode::OK, "The image was already linked to this profile; nothing changed.")
         .refuses(NOT_PENDING)
         .refuses(LINK)
         .database()
 }
 
 pub(super) fn delete_profile_image_operation() -> Operation {
-    Operation::new(TAG, "deleteProfileImage", "Take the profile image away")
-        .description("The image can never be linked again.")
+    Operation::new(TAG, "deleteProfileImage", "Remove the profile image")
+        .description("The image cannot be linked again.")
         .bearer()
-        .answers_with(StatusCode::NO_CONTENT, Response::new("There is no profile image, or not any more."))
+        .answers_with(
+            StatusCode::NO_CONTENT,
+            Response::new("The caller has no profile image now, whether or not there was one before."),
+        )
         .database()
 }
 

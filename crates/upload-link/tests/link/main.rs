@@ -54,7 +54,7 @@ async fn content_that_may_not_be_kept_is_refused_for_good_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_may_not_link_changes_nothing() {
+async fn a_user_who_may_not_link_changes_nothing() {
     let world = World::new().await;
     let image = world.uploaded(PROFILE).await;
     let stranger = Uuid::now_v7().into();

@@ -200,7 +200,7 @@ fn settings_that_cannot_work_are_refused_in_words() {
         ("postgres://u:secret-word@host/db?sslmode=verify-ca", "set sslmode=verify-full"),
         ("postgres://u:secret-word@host/db?sslmode=allow", "set sslmode=prefer"),
         ("postgres://u:secret-word@host/db?sslmode=", "set disable, prefer, require or verify-full"),
-        ("postgres://u:secret-word@host/db?sslmode=verify%2Dnothing", "sslmode=verify-nothing, which there is not"),
+        ("postgres://u:secret-word@host/db?sslmode=verify%2Dnothing", "unknown sslmode=verify-nothing"),
         ("postgres://u:secret-word@host/db?sslmode=require&sslrootcert=x", "leave sslrootcert out"),
         ("postgres://u:secret-word@host/db?sslrootcert=system", "leave sslrootcert out"),
         ("postgres://u:secret-word@host/db?sslmode=verify-full&sslrootcert=/no/where", "/no/where"),

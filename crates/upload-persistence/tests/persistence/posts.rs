@@ -74,7 +74,7 @@ async fn a_post_with_one_lost_lease_links_none_and_names_it() {
 }
 
 #[tokio::test]
-async fn whoever_may_not_act_makes_no_post_and_deletes_none() {
+async fn a_user_who_may_not_act_makes_no_post_and_deletes_none() {
     let world = World::new().await;
     let mut connection = world.connection().await;
     let temporary = world.add_user(Role::TemporaryUser).await;

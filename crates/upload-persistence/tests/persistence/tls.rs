@@ -105,7 +105,7 @@ async fn each_sslmode_connects_or_refuses_as_it_promises() {
 
     assert_outcome(&url(&expired, "postgres", "sslmode=prefer"), Encrypted).await;
     assert_outcome(&url(&expired, "postgres", "sslmode=require"), Encrypted).await;
-    let old = Refused(&["127.0.0.1:", "expired on 2001-01-01", "renew it", "sslrootcert="]);
+    let old = Refused(&["127.0.0.1:", "expired on 2001-01-01", "renew it on the server", "sslrootcert="]);
     assert_outcome(&url(&expired, "postgres", &trusts_expired), old).await;
 
     databases::create(&url(&good, "postgres", &trusts_good), TLS_ONLY, None).await.unwrap();

@@ -71,7 +71,7 @@ fn of_v2(stand: &Stand) -> Vec<Wrong> {
         wrong("S3_ACCESS_KEY_ID", &signer.id, &["S3_SIGNER_ACCESS_KEY_ID", "different"]),
         wrong("S3_READER_ACCESS_KEY_ID", &signer.id, &["S3_SIGNER_ACCESS_KEY_ID", "different"]),
         // May do too little.
-        with_key(SIGNER, &reader, &["may not put incoming/*"]).with("S3_ALLOW_ONE_KEY", "true"),
+        with_key(SIGNER, &reader, &["lacks the right to put incoming/*"]).with("S3_ALLOW_ONE_KEY", "true"),
     ];
     own.extend(with_token(stand, SIGNER));
     own.extend(may_too_much(stand, SIGNER));
@@ -81,7 +81,8 @@ fn of_v2(stand: &Stand) -> Vec<Wrong> {
 pub(super) async fn an_address_that_cannot_be_had_is_a_failure(subject: &mut Subject) -> Result<()> {
     let in_use = subject.url().strip_prefix("http://").context("a URL")?.to_owned();
     // The second one is nobody's (RFC 5737).
-    for (address, says) in [(in_use.as_str(), "end what listens there"), ("192.0.2.1:80", "an address of this machine")]
+    for (address, says) in
+        [(in_use.as_str(), "stop the program that listens there"), ("192.0.2.1:80", "an address of this machine")]
     {
         let ended = subject.program().env("BIND_ADDRESS", address).run().await?;
         ensure!(ended.code == Some(1) && ended.stdout.is_empty(), "{ended:?}");

@@ -349,7 +349,7 @@ const REFUSED: &[Case] = &[
         drop(upload.remove("x-amz-checksum-sha256"));
         upload
     }),
-    ("a checksum that is none", |ground| {
+    ("a checksum that is not valid", |ground| {
         let mut upload = ground.form(|request| request.checksum_sha256 = Some(digest(FILE).into()));
         upload.set("x-amz-checksum-sha256", "none");
         upload

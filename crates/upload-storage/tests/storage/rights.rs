@@ -1,4 +1,4 @@
-//! What a server says at its start of keys that may do too little or too much, as a table. Each key is made for its case, so these need
+//! What a server says at start-up about keys with too few or too many rights, as a table. Each key is made for its case, so these need
 //! a store that can make keys: the embedded one, or a MinIO.
 
 use secrecy::SecretString;
@@ -42,74 +42,80 @@ const CASES: &[(Role, Rights, &[&str])] = &[
     (
         Server,
         &[GET_INCOMING, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA],
-        &["S3_ACCESS_KEY_ID: the server's key may not list the bucket, which it must"],
+        &["S3_ACCESS_KEY_ID: the server's key lacks the right to list the bucket"],
     ),
-    (Server, &[LIST, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA], &["may not get incoming/*, which it must;"]),
-    (Server, &[LIST, GET_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA], &["may not delete incoming/*, which it must;"]),
-    (Server, &[LIST, GET_INCOMING, DELETE_INCOMING, PUT_MEDIA, DELETE_MEDIA], &["may not get media/*, which it must;"]),
-    (Server, &[LIST, GET_INCOMING, DELETE_INCOMING, GET_MEDIA, DELETE_MEDIA], &["may not put media/*, which it must;"]),
-    (Server, &[LIST, GET_INCOMING, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA], &["may not delete media/*, which it must;"]),
+    (Server, &[LIST, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA], &["lacks the right to get incoming/*;"]),
+    (Server, &[LIST, GET_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA], &["lacks the right to delete incoming/*;"]),
+    (Server, &[LIST, GET_INCOMING, DELETE_INCOMING, PUT_MEDIA, DELETE_MEDIA], &["lacks the right to get media/*;"]),
+    (Server, &[LIST, GET_INCOMING, DELETE_INCOMING, GET_MEDIA, DELETE_MEDIA], &["lacks the right to put media/*;"]),
+    (Server, &[LIST, GET_INCOMING, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA], &["lacks the right to delete media/*;"]),
     (
         Server,
         &[LIST, GET_INCOMING],
-        &[
-            "S3_ACCESS_KEY_ID: the server's key may not put media/*, delete incoming/* and delete media/*, which it must;",
-        ],
+        &["S3_ACCESS_KEY_ID: the server's key lacks the right to put media/*, delete incoming/* and delete media/*;"],
     ),
     (
         Server,
         &[("*", ""), ("*", "/*")],
-        &["S3_ACCESS_KEY_ID: the server's key may put outside of incoming/* and media/*, which it must not; "],
+        &[
+            "S3_ACCESS_KEY_ID: the server's key has the right to put outside of incoming/* and media/*, which it must not have; ",
+        ],
     ),
     (
         Server,
         &[("*Object", "/*")],
-        &["may not list the bucket, which it must, and may put outside of incoming/* and media/*, which it must not;"],
+        &[
+            "lacks the right to list the bucket, and has the right to put outside of incoming/* and media/*, which it must not have;",
+        ],
     ),
     // The signer's.
     (SignerRole, &[PUT_INCOMING], &[]),
     (
         SignerRole,
         &[("GetObject", "/elsewhere/*")],
-        &["S3_SIGNER_ACCESS_KEY_ID: the signer's key may not put incoming/*, which it must;"],
+        &["S3_SIGNER_ACCESS_KEY_ID: the signer's key lacks the right to put incoming/*;"],
     ),
     (
         SignerRole,
         &[("PutObject", "/*")],
         &[
-            "S3_SIGNER_ACCESS_KEY_ID: the signer's key may put media/* and put outside of incoming/*, which it must not;",
+            "S3_SIGNER_ACCESS_KEY_ID: the signer's key has the right to put media/* and put outside of incoming/*, which it must not have;",
         ],
     ),
-    (SignerRole, &[PUT_INCOMING, PUT_MEDIA], &["may put media/*, which it must not;"]),
-    (SignerRole, &[PUT_INCOMING, GET_INCOMING], &["may get incoming/*, which it must not;"]),
-    (SignerRole, &[PUT_INCOMING, GET_MEDIA], &["may get media/*, which it must not;"]),
-    (SignerRole, &[PUT_INCOMING, LIST], &["may list the bucket, which it must not;"]),
-    (SignerRole, &[PUT_INCOMING, DELETE_INCOMING], &["may delete incoming/*, which it must not;"]),
-    (SignerRole, &[PUT_INCOMING, DELETE_MEDIA], &["may delete media/*, which it must not;"]),
-    (SignerRole, &[PUT_MEDIA], &["may not put incoming/*, which it must, and may put media/*, which it must not;"]),
+    (SignerRole, &[PUT_INCOMING, PUT_MEDIA], &["has the right to put media/*, which it must not have;"]),
+    (SignerRole, &[PUT_INCOMING, GET_INCOMING], &["has the right to get incoming/*, which it must not have;"]),
+    (SignerRole, &[PUT_INCOMING, GET_MEDIA], &["has the right to get media/*, which it must not have;"]),
+    (SignerRole, &[PUT_INCOMING, LIST], &["has the right to list the bucket, which it must not have;"]),
+    (SignerRole, &[PUT_INCOMING, DELETE_INCOMING], &["has the right to delete incoming/*, which it must not have;"]),
+    (SignerRole, &[PUT_INCOMING, DELETE_MEDIA], &["has the right to delete media/*, which it must not have;"]),
+    (
+        SignerRole,
+        &[PUT_MEDIA],
+        &["lacks the right to put incoming/*, and has the right to put media/*, which it must not have;"],
+    ),
     // The reader's.
     (Reader, &[GET_MEDIA], &[]),
     (
         Reader,
         &[("GetObject", "/elsewhere/*")],
-        &["S3_READER_ACCESS_KEY_ID: the reader's key may not get media/*, which it must;"],
+        &["S3_READER_ACCESS_KEY_ID: the reader's key lacks the right to get media/*;"],
     ),
     (
         Reader,
         &[("GetObject", "/*")],
-        &["S3_READER_ACCESS_KEY_ID: the reader's key may get incoming/*, which it must not;"],
+        &["S3_READER_ACCESS_KEY_ID: the reader's key has the right to get incoming/*, which it must not have;"],
     ),
-    (Reader, &[GET_MEDIA, LIST], &["may list the bucket, which it must not;"]),
-    (Reader, &[LIST], &["may list the bucket, which it must not;"]),
-    (Reader, &[GET_MEDIA, PUT_MEDIA], &["may put media/*, which it must not;"]),
-    (Reader, &[GET_MEDIA, PUT_INCOMING], &["may put incoming/*, which it must not;"]),
+    (Reader, &[GET_MEDIA, LIST], &["has the right to list the bucket, which it must not have;"]),
+    (Reader, &[LIST], &["has the right to list the bucket, which it must not have;"]),
+    (Reader, &[GET_MEDIA, PUT_MEDIA], &["has the right to put media/*, which it must not have;"]),
+    (Reader, &[GET_MEDIA, PUT_INCOMING], &["has the right to put incoming/*, which it must not have;"]),
     (
         Reader,
         &[GET_MEDIA, ("PutObject", "/elsewhere*"), ("PutObject", "/r*")],
-        &["may put outside of incoming/* and media/*"],
+        &["has the right to put outside of incoming/* and media/*"],
     ),
-    (Reader, &[GET_MEDIA, DELETE_INCOMING], &["may delete incoming/*, which it must not;"]),
-    (Reader, &[GET_MEDIA, DELETE_MEDIA], &["may delete media/*, which it must not;"]),
+    (Reader, &[GET_MEDIA, DELETE_INCOMING], &["has the right to delete incoming/*, which it must not have;"]),
+    (Reader, &[GET_MEDIA, DELETE_MEDIA], &["has the right to delete media/*, which it must not have;"]),
 ];
 
 fn policy(bucket: &str, rights: Rights) -> String {
@@ -218,9 +224,9 @@ async fn the_sentence_says_what_to_do_and_names_every_key_that_is_wrong() {
     let mut start = Start::new(&stand);
     start.set(SignerRole, &key);
     start.set(Server, &wide);
-    let expected = "S3_ACCESS_KEY_ID: the server's key may put outside of incoming/* and media/*, which it must not; \
-                    S3_SIGNER_ACCESS_KEY_ID: the signer's key may list the bucket, which it must not; use the policies in \
-                    docs/OPERATIONS.md, or set S3_KEY_CHECK=warn if the store's keys know no prefixes, as Garage's";
+    let expected = "S3_ACCESS_KEY_ID: the server's key has the right to put outside of incoming/* and media/*, which it must not have; \
+                    S3_SIGNER_ACCESS_KEY_ID: the signer's key has the right to list the bucket, which it must not have; use the policies in \
+                    docs/OPERATIONS.md, or set S3_KEY_CHECK=warn if the store has no rights for prefixes, such as Garage";
     let refused = start.check().await.unwrap_err().to_string();
     assert_eq!(refused, expected);
 
@@ -236,7 +242,7 @@ async fn the_sentence_says_what_to_do_and_names_every_key_that_is_wrong() {
     start.set(Reader, &wide);
     assert_eq!(start.check().await, Ok(()));
     start.set(Server, &key);
-    assert!(start.check().await.unwrap_err().to_string().contains("server's key may not"));
+    assert!(start.check().await.unwrap_err().to_string().contains("server's key lacks the right"));
 }
 
 #[tokio::test]
@@ -257,7 +263,7 @@ async fn an_unknown_key_and_a_wrong_secret_are_told_apart_whatever_the_check_is_
             for (key, said) in [
                 (
                     wrong_secret,
-                    format!("the store knows the {name} key, but not its signature; correct the secret of that key"),
+                    format!("the store knows the {name} key, but its secret is wrong; correct the secret of that key"),
                 ),
                 (unknown, format!("the store does not know the {name} key; correct its id")),
             ] {
@@ -310,13 +316,13 @@ async fn an_answer_that_is_none_to_the_question_is_told_as_it_is() {
             "405 Method Not Allowed",
             "MethodNotAllowed",
             "It is as it is.",
-            "S3_ENDPOINT: the store does not answer a question about the server's key (405 MethodNotAllowed: It is as it is.); ",
+            "S3_ENDPOINT: the store refused a request that checks the server's key (405 MethodNotAllowed: It is as it is.); ",
         ),
         (
             "403 Forbidden",
             "AccessDenied",
             "It is as it is.",
-            "S3_ACCESS_KEY_ID: the server's key may not list the bucket",
+            "S3_ACCESS_KEY_ID: the server's key lacks the right to list the bucket",
         ),
         ("503 Service Unavailable", "SlowDown", "It is as it is.", "S3_ENDPOINT: the store cannot be reached"),
         (

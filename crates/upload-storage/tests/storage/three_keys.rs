@@ -3,7 +3,7 @@
 //! has been stored outside of `incoming/`.
 //!
 //! Two holes of MinIO are known, and are why there are three keys. They are stated here, so that it is noticed when one closes, or grows:
-//! - Whoever knows a key's id can write whatever that key may (GHSA-hv4r-mvr4-25vw): a PUT with any signature in its query and
+//! - Anyone who knows a key's id can write whatever that key may write (GHSA-hv4r-mvr4-25vw): a PUT with any signature in its query and
 //!   `x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER`. With the signer's id that is all of `incoming/*`, other users' uploads
 //!   included (link verifies whatever it finds there, and copies the very version it verified); with the reader's it is nothing.
 //! - A header that no signature covers turns a PUT into the unpacking of an archive below a prefix, again wherever the key may write:
@@ -396,7 +396,7 @@ async fn carry_out(ground: &Ground, attack: Attack, before: &BTreeMap<String, By
 }
 
 #[tokio::test]
-async fn whoever_knows_the_ids_of_signer_and_reader_can_change_and_read_nothing_else() {
+async fn the_ids_of_signer_and_reader_alone_let_nobody_change_or_read_more() {
     let ground = Ground::new().await;
     let before = ground.objects().await;
     let mut wrong = Vec::new();

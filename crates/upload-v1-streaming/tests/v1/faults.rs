@@ -179,7 +179,7 @@ async fn an_object_that_the_database_cannot_be_told_of_is_taken_back() {
 }
 
 #[tokio::test]
-async fn whoever_has_no_ticket_takes_nobodys_turn() {
+async fn an_upload_without_a_ticket_takes_no_turn() {
     let rig = Rig::start(&[("UPLOADS_ACTIVE", "1"), ("UPLOADS_WAITING", "0")]).await;
     let created = rig.create().await;
     let mut without = RawForm::of_ticket(created.form());

@@ -57,6 +57,6 @@ async fn an_upload_that_outlasts_the_stop_is_cut_off_and_the_exit_code_says_so()
     assert_eq!(upload.answer().await.refusal(), (503, "shutting_down"));
     assert_eq!(rig.server.wait().await.unwrap().code(), Some(3));
     let log = rig.server.log();
-    assert!(log.iter().any(|line| line.contains("stopped at the limit; uploads were cut off\"")), "{log:?}");
+    assert!(log.iter().any(|line| line.contains("stopped after SHUTDOWN_TIMEOUT; uploads were cut off\"")), "{log:?}");
     rig.assert_nothing_stored().await;
 }

@@ -141,7 +141,7 @@ async fn a_chunked_form_over_the_limit_is_refused_while_it_comes() {
 #[tokio::test]
 async fn a_declared_body_over_the_limit_is_refused_before_it_is_read() {
     let rig = Rig::start(&[("MAX_IMAGE_BYTES", "1000000")]).await;
-    // Only heads are sent: whoever answers has not waited for a body.
+    // Only heads are sent, so an answer proves that the server did not wait for a body.
     for file_bytes in [1_000_001, 50_000_000] {
         let form = RawForm::of_profile_image();
         let upload = form.begin(&rig.server.url, STREAM, &rig.person.token, file_bytes).await;

@@ -20,7 +20,7 @@ use crate::BINARY;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is logged, once, when credentials are not refreshed while the old ones live.
-const WARNING: &str = "the old ones go on until they end";
+const WARNING: &str = "the old ones are used until they expire";
 
 fn wish(method: &str) -> Value {
     json!({ "path": "user-profile", "format": "image/png", "byteSize": png().len(), "method": method })
@@ -161,7 +161,7 @@ async fn forms_and_reads_go_on_with_the_old_credentials_until_they_end_and_then_
         assert!(refused.header("retry-after").parse::<u32>().is_ok(), "{refused:?}");
     }
     for origin in ["the AWS default chain", "S3_SIGNER_PROFILE", "S3_READER_PROFILE"] {
-        let ended = format!("the credentials of {origin} have ended and were not refreshed");
+        let ended = format!("the credentials of {origin} have expired and were not refreshed");
         server.wait_for_log(|line| line.contains(&ended)).await.unwrap();
         let warnings = server.log().iter().filter(|line| line.contains(WARNING) && line.contains(origin)).count();
         assert!(warnings <= 1, "{origin}: {warnings} warnings");
@@ -283,7 +283,7 @@ async fn a_source_without_credentials_ends_the_process_with_code_2_and_a_sentenc
         (
             "half a signer's key",
             program().without("S3_SIGNER_PROFILE").env("S3_SIGNER_SECRET_ACCESS_KEY", &signer.secret),
-            &["S3_SIGNER_ACCESS_KEY_ID must be set, since S3_SIGNER_SECRET_ACCESS_KEY is"],
+            &["S3_SIGNER_ACCESS_KEY_ID must be set, because S3_SIGNER_SECRET_ACCESS_KEY is set"],
         ),
         (
             "one profile in two roles",
@@ -294,7 +294,7 @@ async fn a_source_without_credentials_ends_the_process_with_code_2_and_a_sentenc
         (
             "credentials that have ended",
             late.program(BINARY, &stand),
-            &["S3_SIGNER_PROFILE gives no credentials", "have ended already"],
+            &["S3_SIGNER_PROFILE gives no credentials", "have already expired"],
         ),
     ];
     for (case, program, expected) in table {

@@ -124,7 +124,7 @@ async fn a_link_that_gets_no_turn_is_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn whoever_lost_the_image_meanwhile_links_nothing_and_leaves_nothing() {
+async fn a_link_that_lost_the_image_links_nothing_and_leaves_nothing() {
     let changes = [
         ("UPDATE image SET deleting_at = now()", (410, "image_expired")),
         ("UPDATE image SET attempt_until = now() - interval '1 second'", (409, "link_in_progress")),

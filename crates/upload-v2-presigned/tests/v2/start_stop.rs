@@ -64,7 +64,7 @@ async fn a_link_that_never_ends_is_cut_off_with_code_3() {
     let log = setup.server.log();
     assert!(
         log.iter()
-            .any(|line| line.contains("stopped at the limit; links, or other work in the background, did not end")),
+            .any(|line| line.contains("stopped after SHUTDOWN_TIMEOUT; links or other background work did not finish")),
         "{log:?}"
     );
     lock.release().await;
