@@ -17,7 +17,7 @@ pub use image::{ImageFormat, ImagePath};
 pub use inspect::{Dimensions, HEAD_BYTES, Refusal, inspect};
 pub use keys::{INCOMING_PREFIX, MEDIA_PREFIX, incoming_key, incoming_key_image, media_key};
 pub use limits::{ImageLimits, LATE_WRITE, Timing, TimingError};
-pub use link::LinkTarget;
+pub use link::{LinkKind, LinkTarget};
 pub use user::{Role, UserStatus};
 
 /// A word that is not one of an enumeration's values.

@@ -6,7 +6,7 @@ use diesel::{
     sql_types::{Binary, Int4, Int8, Nullable, Text, Uuid},
 };
 use upload_domain::{
-    AttemptId, CompetitionId, ImageFormat, ImageId, ImagePath, PostId, Refusal, Role, Sha256Checksum, UserId,
+    AttemptId, CompetitionId, ImageFormat, ImageId, ImagePath, LinkKind, PostId, Refusal, Role, Sha256Checksum, UserId,
     UserStatus,
 };
 
@@ -63,6 +63,7 @@ stored! {
     Text, String => {
         ImageFormat: |word| Ok(word.parse()?),
         ImagePath: |word| Ok(word.parse()?),
+        LinkKind: |word| Ok(word.parse()?),
         Refusal: |word| Ok(word.parse()?),
         Role: |word| Ok(word.parse()?),
         UserStatus: |word| Ok(word.parse()?),
