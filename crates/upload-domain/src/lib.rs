@@ -8,6 +8,7 @@ mod inspect;
 mod keys;
 mod limits;
 mod link;
+mod settings;
 mod user;
 
 pub use checksum::{Sha256Checksum, UnknownChecksum};
@@ -18,6 +19,7 @@ pub use inspect::{Dimensions, HEAD_BYTES, Refusal, inspect};
 pub use keys::{INCOMING_PREFIX, MEDIA_PREFIX, incoming_key, incoming_key_image, media_key};
 pub use limits::{ImageLimits, LATE_WRITE, Timing, TimingError};
 pub use link::{LinkKind, LinkTarget};
+pub use settings::{JwtAlgorithm, TimingSettings, origin};
 pub use user::{Role, UserStatus};
 
 /// A word that is not one of an enumeration's values.
