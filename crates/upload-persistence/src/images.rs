@@ -33,10 +33,10 @@ use crate::{
 #[diesel(table_name = image, check_for_backend(diesel::pg::Pg))]
 pub struct Image {
     /// Identifier.
-    #[diesel(deserialize_as = Stored<ImageId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub id: ImageId,
     /// The owner.
-    #[diesel(deserialize_as = Stored<UserId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub user_id: UserId,
     /// What the image is for.
     #[diesel(deserialize_as = Stored<ImagePath>)]
@@ -150,7 +150,7 @@ pub struct Served {
 #[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
 pub struct Doomed {
     /// Which image, and so its incoming key.
-    #[diesel(sql_type = Uuid, deserialize_as = Stored<ImageId>)]
+    #[diesel(sql_type = Uuid, deserialize_as = uuid::Uuid)]
     pub id: ImageId,
     /// Where verified bytes are.
     #[diesel(sql_type = Nullable<Text>)]
@@ -350,7 +350,7 @@ fn open(youngest: Moment) -> _ {
 /// What [`take_incoming`] and [`delete_marked`] read.
 #[derive(diesel::QueryableByName)]
 struct Taken {
-    #[diesel(sql_type = Uuid, deserialize_as = Stored<ImageId>)]
+    #[diesel(sql_type = Uuid, deserialize_as = uuid::Uuid)]
     id: ImageId,
 }
 

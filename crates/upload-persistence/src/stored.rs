@@ -1,14 +1,12 @@
-//! How the domain's types are read from columns. The domain knows nothing of Diesel, so each goes through [`Stored`].
+//! How the domain's types are read from columns. The domain knows nothing of Diesel, so each goes through [`Stored`]; but an id that
+//! is never null is made of a plain UUID.
 
 use diesel::{
     deserialize::{self, FromSql, FromSqlRow},
     pg::{Pg, PgValue},
     sql_types::{Binary, Int4, Int8, Nullable, Text, Uuid},
 };
-use upload_domain::{
-    AttemptId, CompetitionId, ImageFormat, ImageId, ImagePath, LinkKind, PostId, Refusal, Role, Sha256Checksum, UserId,
-    UserStatus,
-};
+use upload_domain::{AttemptId, ImageFormat, ImagePath, LinkKind, Refusal, Role, Sha256Checksum, UserStatus};
 
 /// A column's value on its way to a record: `#[diesel(deserialize_as = Stored<…>)]`. Public only because a record's derives show it;
 /// its module is not.
@@ -55,10 +53,6 @@ macro_rules! stored {
 stored! {
     Uuid, uuid::Uuid => {
         AttemptId: |uuid| Ok(uuid.into()),
-        CompetitionId: |uuid| Ok(uuid.into()),
-        ImageId: |uuid| Ok(uuid.into()),
-        PostId: |uuid| Ok(uuid.into()),
-        UserId: |uuid| Ok(uuid.into()),
     }
     Text, String => {
         ImageFormat: |word| Ok(word.parse()?),
