@@ -45,6 +45,9 @@ macro_rules! words {
             /// Every value.
             pub const ALL: &'static [Self] = &[$(Self::$value),+];
 
+            /// Every spelling, separated by commas.
+            pub const WORDS: &'static str = words!(@list $($word),+);
+
             /// The spelling in SQL and on the wire.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $word),+ }
@@ -65,7 +68,7 @@ macro_rules! words {
                     $($word => Ok(Self::$value),)+
                     _ => Err($crate::UnknownWord {
                         word: word.to_owned(),
-                        expected: words!(@list $($word),+),
+                        expected: Self::WORDS,
                     }),
                 }
             }
