@@ -13,7 +13,7 @@ mod user;
 
 pub use checksum::{Sha256Checksum, UnknownChecksum};
 pub use claims::Claims;
-pub use ids::{AttemptId, CompetitionId, ImageId, PostId, UserId};
+pub use ids::*;
 pub use image::{ImageFormat, ImagePath};
 pub use inspect::{Dimensions, HEAD_BYTES, Refusal, inspect};
 pub use keys::{INCOMING_PREFIX, MEDIA_PREFIX, incoming_key, incoming_key_image, media_key};
