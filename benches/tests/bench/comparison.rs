@@ -22,6 +22,8 @@ use upload_bench::{
     record::{Ending, Report, Store, Target},
     report,
 };
+use upload_domain::ImageLimits;
+use upload_sandbox::samples::SMALLEST_JPEG;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What `Stage` looks for in the folder of `--binaries`.
@@ -220,13 +222,15 @@ async fn ctrl_c_keeps_what_was_measured_and_leaves_nothing_running() {
 
 #[tokio::test]
 async fn a_wrong_workload_is_refused_in_one_sentence_before_anything_starts() {
+    let largest = ImageLimits::default().max_image_bytes;
+    let too_small = format!("`imageBytes` must be from {SMALLEST_JPEG} to {largest}");
     for (changes, expected) in [
         (json!({ "targets": [] }), "`targets` is empty"),
         (json!({ "targets": ["v3"] }), "v3"),
         (json!({ "targets": ["v1", "v1"] }), "names a target twice"),
         (json!({ "bursts": [] }), "give at least one burst"),
         (json!({ "bursts": [{ "images": 0, "rounds": 1 }] }), "at least one image"),
-        (json!({ "imageBytes": 10 }), "`imageBytes` must be from 256 to 20971520"),
+        (json!({ "imageBytes": 10 }), &too_small),
         (json!({ "giveUpSeconds": 0 }), "`giveUpSeconds`"),
         (json!({ "colour": "red" }), "colour"),
     ] {
@@ -268,7 +272,7 @@ async fn more_than_there_is_room_for_is_refused_with_the_remedy() {
     let place = Place::new();
     // 84 TB, three times.
     let bursts = json!([{ "images": 4_000_000, "rounds": 1 }]);
-    let workload = place.workload(&json!({ "imageBytes": 20_971_520, "bursts": bursts }));
+    let workload = place.workload(&json!({ "imageBytes": ImageLimits::default().max_image_bytes, "bursts": bursts }));
     let ended = place.end(place.compare(&workload)).await;
     assert_eq!(ended.status.code(), Some(1));
     assert!(ended.stderr.contains("bytes free") && ended.stderr.contains("TMPDIR"), "{}", ended.stderr);

@@ -8,16 +8,18 @@ mod inspect;
 mod keys;
 mod limits;
 mod link;
+mod settings;
 mod user;
 
 pub use checksum::{Sha256Checksum, UnknownChecksum};
 pub use claims::Claims;
-pub use ids::{AttemptId, CompetitionId, ImageId, PostId, UserId};
+pub use ids::*;
 pub use image::{ImageFormat, ImagePath};
 pub use inspect::{Dimensions, HEAD_BYTES, Refusal, inspect};
 pub use keys::{INCOMING_PREFIX, MEDIA_PREFIX, incoming_key, incoming_key_image, media_key};
 pub use limits::{ImageLimits, LATE_WRITE, Timing, TimingError};
-pub use link::LinkTarget;
+pub use link::{LinkKind, LinkTarget};
+pub use settings::{JwtAlgorithm, TimingSettings, origin};
 pub use user::{Role, UserStatus};
 
 /// A word that is not one of an enumeration's values.
@@ -43,6 +45,9 @@ macro_rules! words {
             /// Every value.
             pub const ALL: &'static [Self] = &[$(Self::$value),+];
 
+            /// Every spelling, separated by commas.
+            pub const WORDS: &'static str = words!(@list $($word),+);
+
             /// The spelling in SQL and on the wire.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$value => $word),+ }
@@ -63,7 +68,7 @@ macro_rules! words {
                     $($word => Ok(Self::$value),)+
                     _ => Err($crate::UnknownWord {
                         word: word.to_owned(),
-                        expected: words!(@list $($word),+),
+                        expected: Self::WORDS,
                     }),
                 }
             }

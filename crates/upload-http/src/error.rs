@@ -12,7 +12,7 @@ use actix_web::{
 };
 use rand::RngExt as _;
 use serde::Serialize;
-use upload_domain::{ImageId, Refusal};
+use upload_domain::{ImageFormat, ImageId, Refusal};
 use upload_link::{LinkError, Panicked, PostError};
 use upload_persistence::DatabaseError;
 use upload_storage::{StorageError, chain};
@@ -97,8 +97,7 @@ impl ApiError {
 
     /// 415 `unsupported_media_type`: an image format that is not supported.
     pub fn unsupported_format() -> Self {
-        let detail = "The format must be one of image/jpeg, image/png, image/webp.";
-        Self::new(Code::UnsupportedMediaType, detail)
+        Self::new(Code::UnsupportedMediaType, format!("The format must be one of {}.", ImageFormat::WORDS))
     }
 
     /// 503 `overloaded`.

@@ -27,7 +27,7 @@ pub use form::{FormMethod, FormParts, IssueForm, PresignedForm};
 pub use metrics::Metrics;
 pub use routes::NOT_PENDING;
 pub use server::{Server, Start, StartError, Stopped, Strategy, run};
-pub use settings::{CommonSettings, HttpSettings, JwtAlgorithm, LogFormat, SettingsError, parse};
+pub use settings::{CommonSettings, HttpSettings, LogFormat, SettingsError, parse};
 pub use shared::Shared;
 pub use shutdown::{ActiveUploads, Shutdown, UploadGuard};
 pub use tokens::TokenVerifier;

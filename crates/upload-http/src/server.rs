@@ -348,7 +348,8 @@ async fn build(
     let interface = Interface::new(name, endpoints).context("cannot build the OpenAPI document")?;
     let database = Database::new(&settings.database, background.runtime().clone())
         .map_err(|error| SettingsError(error.to_string()))?;
-    let (limits, timing, counters) = (http.limits(), http.timing(), own.clone());
+    let timing = http.timing.checked().map_err(|error| SettingsError(error.to_string()))?;
+    let (limits, counters) = (http.limits(), own.clone());
     let links = Links::new(
         database.clone(),
         storage.clone(),

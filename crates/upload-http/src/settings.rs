@@ -8,7 +8,6 @@ use std::{
     error::Error as _,
     ffi::OsString,
     num::{IntErrorKind, ParseIntError},
-    time::Duration,
 };
 
 use clap::{
@@ -17,7 +16,7 @@ use clap::{
 };
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
-use upload_domain::{ImageLimits, Timing};
+use upload_domain::{ImageLimits, JwtAlgorithm, TimingSettings, origin};
 use upload_persistence::DatabaseSettings;
 use upload_storage::StorageSettings;
 use url::Url;
@@ -76,37 +75,33 @@ pub struct HttpSettings {
     #[arg(long, env, value_parser = not_empty)]
     pub jwt_audience: String,
 
-    /// Largest file, in bytes (default: 20 MiB).
-    #[arg(long, env, default_value_t = 20_971_520, value_parser = clap::value_parser!(u64).range(1..=5_368_709_120))]
+    /// Largest file, in bytes.
+    #[arg(
+        long, env,
+        default_value_t = ImageLimits::default().max_image_bytes,
+        value_parser = clap::value_parser!(u64).range(1..=5_368_709_120)
+    )]
     pub max_image_bytes: u64,
 
     /// Widest image, in pixels.
-    #[arg(long, env, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env, default_value_t = ImageLimits::default().max_width, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_width: u32,
 
     /// Highest image, in pixels.
-    #[arg(long, env, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, env, default_value_t = ImageLimits::default().max_height, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_height: u32,
 
     /// Most pixels in one image (width times height).
-    #[arg(long, env, default_value_t = 50_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env, default_value_t = ImageLimits::default().max_pixels, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_pixels: u64,
 
     /// How many links may verify and copy their uploads at the same time. Others wait up to 20 s for their turn.
     #[arg(long, env, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub links_active: u16,
 
-    /// How long a form works, in seconds.
-    #[arg(long, env, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=604_800))]
-    pub form_ttl: u64,
-
-    /// How long one upload's body may take, in seconds.
-    #[arg(long, env, default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub max_body_time: u64,
-
-    /// How long an image may stay pending before the sweep removes it, in seconds. Set the same value for `upload-ops sweep`.
-    #[arg(long, env, default_value_t = 3_600, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
-    pub pending_ttl: u64,
+    /// Times of forms, bodies and pending images.
+    #[command(flatten)]
+    pub timing: TimingSettings,
 
     /// How long uploads may continue after SIGTERM, in seconds.
     #[arg(long, env, default_value_t = 25, value_parser = clap::value_parser!(u64).range(0..=3_600))]
@@ -127,23 +122,6 @@ pub struct HttpSettings {
     /// Most open connections, over all workers. Further ones wait in the listen backlog; the server closes idle ones to make room.
     #[arg(long, env, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: u32,
-}
-
-/// The algorithms that a deployer may pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum JwtAlgorithm {
-    /// HMAC with SHA-256 and a shared secret.
-    #[value(name = "HS256")]
-    Hs256,
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    #[value(name = "RS256")]
-    Rs256,
-    /// ECDSA over P-256 with SHA-256.
-    #[value(name = "ES256")]
-    Es256,
-    /// Ed25519.
-    #[value(name = "EdDSA")]
-    EdDsa,
 }
 
 /// How logs are written.
@@ -195,18 +173,8 @@ impl HttpSettings {
         }
     }
 
-    /// The times that must fit together.
-    pub fn timing(&self) -> Timing {
-        Timing {
-            form_ttl: Duration::from_secs(self.form_ttl),
-            max_body_time: Duration::from_secs(self.max_body_time),
-            pending_ttl: Duration::from_secs(self.pending_ttl),
-            ..Timing::default()
-        }
-    }
-
     fn check(&self) -> Result<(), SettingsError> {
-        self.timing().check().map_err(|error| SettingsError(error.to_string()))?;
+        self.timing.checked().map_err(|error| SettingsError(error.to_string()))?;
         let sentence = match (self.jwt_algorithm, &self.jwt_secret, &self.jwt_public_key) {
             (JwtAlgorithm::Hs256, None, _) => {
                 "JWT_SECRET is not set: JWT_ALGORITHM HS256 needs at least 32 random bytes"
@@ -313,17 +281,6 @@ fn public_url(text: &str) -> Result<Url, &'static str> {
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Ok(url)
-}
-
-fn origin(text: &str) -> Result<String, &'static str> {
-    const RIGHT: &str = "an origin is a scheme, a host and perhaps a port, such as https://app.example.org, or `*`";
-    if text == "*" {
-        return Ok(text.to_owned());
-    }
-    let url = Url::parse(text).map_err(|_error| RIGHT)?;
-    let origin = url.origin();
-    let spelled = origin.ascii_serialization();
-    if origin.is_tuple() && text.trim_end_matches('/') == spelled { Ok(spelled) } else { Err(RIGHT) }
 }
 
 fn network(text: &str) -> Result<IpNet, &'static str> {

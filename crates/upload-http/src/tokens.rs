@@ -7,9 +7,9 @@ use actix_web::{HttpRequest, http::header};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use secrecy::ExposeSecret as _;
 use serde::Deserialize;
-use upload_domain::UserId;
+use upload_domain::{JwtAlgorithm, UserId};
 
-use crate::{ApiError, Caller, HttpSettings, JwtAlgorithm, SettingsError};
+use crate::{ApiError, Caller, HttpSettings, SettingsError};
 
 /// How far the issuer's clock and ours may be apart, in seconds.
 const LEEWAY_SECONDS: u64 = 30;

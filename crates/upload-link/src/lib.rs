@@ -21,7 +21,7 @@ pub use error::LinkError;
 pub use hold::{Hold, Written};
 pub use one::Linked;
 pub use post::{PostError, PostText};
-pub use targets::{Poster, Profile, Target};
+pub use targets::*;
 
 /// What the protocol works with: one value for all requests of a server.
 #[derive(Clone)]

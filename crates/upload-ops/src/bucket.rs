@@ -1,10 +1,10 @@
 //! `upload-ops bucket`: prints the result of each step. A step that the store does not support is printed, but is not a failure.
 
+use upload_domain::origin;
 use upload_storage::{
     StorageError, StorageSettings,
     bucket::{self, INCOMING_DAYS, Outcome},
 };
-use url::Url;
 
 use crate::{Stop, reach};
 
@@ -90,17 +90,6 @@ fn cors_report(outcome: Outcome, origins: &str) -> String {
     }
 }
 
-fn origin(text: &str) -> Result<String, &'static str> {
-    const RIGHT: &str = "an origin is a scheme, a host and perhaps a port, such as https://app.example.org, or `*`";
-    if text == "*" {
-        return Ok(text.to_owned());
-    }
-    let url = Url::parse(text).map_err(|_error| RIGHT)?;
-    let origin = url.origin();
-    let spelled = origin.ascii_serialization();
-    if origin.is_tuple() && text.trim_end_matches('/') == spelled { Ok(spelled) } else { Err(RIGHT) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,15 +99,5 @@ mod tests {
         let report =
             cors_report(Outcome::NotSupported("NotImplemented".to_owned()), "https://a.example,https://b.example");
         assert!(report.ends_with("\n    MINIO_API_CORS_ALLOW_ORIGIN=https://a.example,https://b.example"), "{report}");
-    }
-
-    #[test]
-    fn an_origin_is_spelled_as_browsers_send_it() {
-        assert_eq!(origin("https://app.example.org/"), Ok("https://app.example.org".to_owned()));
-        assert_eq!(origin("http://localhost:3000"), Ok("http://localhost:3000".to_owned()));
-        assert_eq!(origin("*"), Ok("*".to_owned()));
-        for wrong in ["", "app.example.org", "https://app.example.org/page", "https://user@app.example.org", "data:x"] {
-            assert!(origin(wrong).is_err(), "{wrong}");
-        }
     }
 }

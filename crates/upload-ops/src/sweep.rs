@@ -22,7 +22,7 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use upload_domain::{ImageId, Timing, incoming_key, media_key};
+use upload_domain::{ImageId, Timing, TimingSettings, incoming_key, media_key};
 use upload_persistence::{
     Database, DatabaseError, DatabaseSettings,
     image_attempts::{self, Abandoned},
@@ -48,17 +48,8 @@ pub(crate) struct SweepArguments {
     #[arg(long, group = "when", value_parser = duration)]
     every: Option<Duration>,
 
-    /// How long an image may stay pending before the sweep removes it, in seconds. Set the same value for the servers
-    #[arg(long, env, default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=31_536_000))]
-    pending_ttl: u64,
-
-    /// How long a form works, in seconds. Set the same value for the servers
-    #[arg(long, env, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=604_800))]
-    form_ttl: u64,
-
-    /// How long one upload's body may take, in seconds. Set the same value for the servers
-    #[arg(long, env, default_value_t = 180, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    max_body_time: u64,
+    #[command(flatten)]
+    timing: TimingSettings,
 
     #[command(flatten)]
     database: DatabaseSettings,
@@ -69,13 +60,7 @@ pub(crate) struct SweepArguments {
 
 /// Sweeps once or again and again. A signal ends it between two batches.
 pub(crate) async fn run(arguments: &SweepArguments) -> Result<(), Stop> {
-    let timing = Timing {
-        form_ttl: Duration::from_secs(arguments.form_ttl),
-        max_body_time: Duration::from_secs(arguments.max_body_time),
-        pending_ttl: Duration::from_secs(arguments.pending_ttl),
-        ..Timing::default()
-    };
-    timing.check().map_err(Stop::settings)?;
+    let timing = arguments.timing.checked().map_err(Stop::settings)?;
     let sweeper = Sweeper {
         database: reach::database(&arguments.database).await?,
         storage: reach::bucket(&arguments.storage).await?,

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, anyhow};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use secrecy::{ExposeSecret, SecretString};
-use upload_domain::{Claims, UserId};
+use upload_domain::{Claims, JwtAlgorithm, UserId};
 use upload_persistence::{DatabaseError, DatabaseSettings, users};
 
 use crate::{Stop, command::duration, reach};
@@ -44,19 +44,6 @@ pub(crate) struct TokenArguments {
     /// The `aud` claim that the servers expect
     #[arg(long, env)]
     jwt_audience: String,
-}
-
-/// The algorithms that a server may pin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum JwtAlgorithm {
-    #[value(name = "HS256")]
-    Hs256,
-    #[value(name = "RS256")]
-    Rs256,
-    #[value(name = "ES256")]
-    Es256,
-    #[value(name = "EdDSA")]
-    EdDsa,
 }
 
 /// Prints a token for the user, and nothing else.

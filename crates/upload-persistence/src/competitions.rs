@@ -11,7 +11,7 @@ use upload_domain::{CompetitionId, Role, UserId, UserStatus};
 use crate::{
     Connection, QueryResult,
     schema::{competition, user},
-    stored::{Stored, words},
+    stored::words,
 };
 
 /// A competition's row.
@@ -19,12 +19,12 @@ use crate::{
 #[diesel(table_name = competition, check_for_backend(diesel::pg::Pg))]
 pub struct Competition {
     /// Identifier.
-    #[diesel(deserialize_as = Stored<CompetitionId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub id: CompetitionId,
     /// Its title.
     pub title: String,
     /// Its host.
-    #[diesel(deserialize_as = Stored<UserId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub host_user_id: UserId,
     /// When the row was made.
     pub created_at: DateTime<Utc>,

@@ -10,12 +10,13 @@ use chrono::{DateTime, Utc};
 use diesel::{
     BoolExpressionMethods, ExpressionMethods, IntoSql, OptionalExtension, QueryDsl, SelectableHelper,
     dsl::{auto_type, exists, now},
+    result::Error,
     sql_types::{Array, Binary, Bool, Int8, Interval, Nullable, Text, Timestamptz, Uuid},
 };
 use diesel_async::RunQueryDsl;
 use upload_domain::{
-    AttemptId, CompetitionId, Dimensions, ImageFormat, ImageId, ImagePath, LATE_WRITE, LinkTarget, PostId, Refusal,
-    Role, Sha256Checksum, UserId, UserStatus, media_key,
+    AttemptId, Dimensions, ImageFormat, ImageId, ImagePath, LATE_WRITE, LinkKind, LinkTarget, Refusal, Role,
+    Sha256Checksum, UserId, UserStatus, media_key,
 };
 
 use crate::{
@@ -32,10 +33,10 @@ use crate::{
 #[diesel(table_name = image, check_for_backend(diesel::pg::Pg))]
 pub struct Image {
     /// Identifier.
-    #[diesel(deserialize_as = Stored<ImageId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub id: ImageId,
     /// The owner.
-    #[diesel(deserialize_as = Stored<UserId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub user_id: UserId,
     /// What the image is for.
     #[diesel(deserialize_as = Stored<ImagePath>)]
@@ -149,7 +150,7 @@ pub struct Served {
 #[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
 pub struct Doomed {
     /// Which image, and so its incoming key.
-    #[diesel(sql_type = Uuid, deserialize_as = Stored<ImageId>)]
+    #[diesel(sql_type = Uuid, deserialize_as = uuid::Uuid)]
     pub id: ImageId,
     /// Where verified bytes are.
     #[diesel(sql_type = Nullable<Text>)]
@@ -223,14 +224,8 @@ pub async fn find_for_update(connection: &mut Connection, id: ImageId) -> QueryR
 pub async fn find_served(connection: &mut Connection, id: ImageId) -> QueryResult<Option<Served>> {
     let statement = diesel::sql_query(
         "SELECT media_key FROM image
-         WHERE id = $1 AND linked_at IS NOT NULL AND (
-             EXISTS (SELECT FROM user_profile_image WHERE image_id = image.id AND deleted_at IS NULL)
-             OR EXISTS (SELECT FROM competition_poster_image WHERE image_id = image.id AND deleted_at IS NULL)
-             OR EXISTS (
-                 SELECT FROM post_image JOIN post ON post.id = post_image.post_id
-                 WHERE post_image.image_id = image.id AND post.deleted_at IS NULL
-             )
-         )",
+         WHERE id = $1 AND linked_at IS NOT NULL
+             AND EXISTS (SELECT FROM image_link WHERE image_id = image.id AND ended_at IS NULL)",
     )
     .bind::<Uuid, _>(id.uuid());
     Cached(statement).get_result(connection).await.optional()
@@ -250,15 +245,12 @@ pub async fn standing(
              (image.deleting_at IS NOT NULL OR image.created_at <= now() - $3) AS expired,
              CASE WHEN image.attempt_until >= now() THEN image.attempt_kind END AS running,
              image.refused_code,
-             poster.competition_id,
-             post.id AS post_id,
-             coalesce(profile.deleted_at, poster.deleted_at, post.deleted_at) IS NULL AS live
+             link.target,
+             link.target_id,
+             link.ended_at IS NULL AS live
          FROM image
          JOIN \"user\" AS owner ON owner.id = image.user_id
-         LEFT JOIN user_profile_image AS profile ON profile.image_id = image.id
-         LEFT JOIN competition_poster_image AS poster ON poster.image_id = image.id
-         LEFT JOIN post_image ON post_image.image_id = image.id
-         LEFT JOIN post ON post.id = post_image.post_id
+         LEFT JOIN image_link AS link ON link.image_id = image.id
          WHERE image.id = $1 AND ($2 IS NULL OR image.user_id = $2)",
     )
     .bind::<Uuid, _>(id.uuid())
@@ -266,7 +258,7 @@ pub async fn standing(
     .bind::<Interval, _>(interval(link_cutoff))
     .bind::<Array<Text>, _>(words(Role::REGISTERED));
     let row: Option<StandingRow> = Cached(statement).get_result(connection).await.optional()?;
-    Ok(row.map_or(Standing::Missing, |row| row.standing()))
+    row.map_or(Ok(Standing::Missing), |row| row.standing())
 }
 
 /// Takes at most `limit` pending images that are older than `pending_ttl` and that no live attempt holds: nobody can claim
@@ -358,7 +350,7 @@ fn open(youngest: Moment) -> _ {
 /// What [`take_incoming`] and [`delete_marked`] read.
 #[derive(diesel::QueryableByName)]
 struct Taken {
-    #[diesel(sql_type = Uuid, deserialize_as = Stored<ImageId>)]
+    #[diesel(sql_type = Uuid, deserialize_as = uuid::Uuid)]
     id: ImageId,
 }
 
@@ -375,29 +367,32 @@ struct StandingRow {
     running: Option<String>,
     #[diesel(sql_type = Nullable<Text>, deserialize_as = Stored<Option<Refusal>>)]
     refused_code: Option<Refusal>,
-    #[diesel(sql_type = Nullable<Uuid>, deserialize_as = Stored<Option<CompetitionId>>)]
-    competition_id: Option<CompetitionId>,
-    #[diesel(sql_type = Nullable<Uuid>, deserialize_as = Stored<Option<PostId>>)]
-    post_id: Option<PostId>,
+    #[diesel(sql_type = Nullable<Text>, deserialize_as = Stored<Option<LinkKind>>)]
+    target: Option<LinkKind>,
+    #[diesel(sql_type = Nullable<Uuid>)]
+    target_id: Option<uuid::Uuid>,
     #[diesel(sql_type = Bool)]
     live: bool,
 }
 
 impl StandingRow {
-    fn standing(&self) -> Standing {
-        match self {
+    fn standing(&self) -> QueryResult<Standing> {
+        Ok(match self {
             Self { may_act: false, .. } => Standing::Forbidden,
-            Self { linked: true, competition_id: Some(id), live, .. } => {
-                Standing::Linked(LinkTarget::Poster(*id), *live)
+            Self { linked: true, target: Some(kind), target_id: Some(id), live, .. } => {
+                Standing::Linked(LinkTarget::new(*kind, *id), *live)
             }
-            Self { linked: true, post_id: Some(id), live, .. } => Standing::Linked(LinkTarget::Post(*id), *live),
-            Self { linked: true, live, .. } => Standing::Linked(LinkTarget::Profile, *live),
+            Self { linked: true, .. } => {
+                return Err(Error::DeserializationError(
+                    "the image is linked, but image_link does not say to what".into(),
+                ));
+            }
             Self { running: Some(kind), .. } if kind == LINK => Standing::LinkInProgress,
             Self { running: Some(_upload), .. } => Standing::UploadInProgress,
             Self { expired: true, .. } => Standing::Expired,
             Self { refused_code: Some(refusal), .. } => Standing::Refused(*refusal),
             Self { .. } => Standing::Pending,
-        }
+        })
     }
 }
 

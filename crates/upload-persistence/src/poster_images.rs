@@ -16,7 +16,7 @@ use crate::{
     cached::Cached,
     images::Image,
     schema::{competition, competition_poster_image, image},
-    stored::{Stored, bigint, integer},
+    stored::{bigint, integer},
 };
 
 /// A poster's row.
@@ -26,10 +26,10 @@ pub struct PosterImage {
     /// Identifier.
     pub id: uuid::Uuid,
     /// Whose poster.
-    #[diesel(deserialize_as = Stored<CompetitionId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub competition_id: CompetitionId,
     /// The image.
-    #[diesel(deserialize_as = Stored<ImageId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub image_id: ImageId,
     /// When it was linked.
     pub created_at: DateTime<Utc>,

@@ -14,7 +14,7 @@ use crate::{
     images::Image,
     post_images,
     schema::post,
-    stored::{Stored, bigint, integer, words},
+    stored::{bigint, integer, words},
 };
 
 /// A post's row.
@@ -22,10 +22,10 @@ use crate::{
 #[diesel(table_name = post, check_for_backend(diesel::pg::Pg))]
 pub struct Post {
     /// Identifier.
-    #[diesel(deserialize_as = Stored<PostId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub id: PostId,
     /// Who wrote it.
-    #[diesel(deserialize_as = Stored<UserId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub user_id: UserId,
     /// Title.
     pub title: String,

@@ -16,7 +16,7 @@ use crate::{
     cached::Cached,
     images::Image,
     schema::{image, user, user_profile_image},
-    stored::{Stored, bigint, integer, words},
+    stored::{bigint, integer, words},
 };
 
 /// A profile image's row.
@@ -26,10 +26,10 @@ pub struct ProfileImage {
     /// Identifier.
     pub id: uuid::Uuid,
     /// Whose profile.
-    #[diesel(deserialize_as = Stored<UserId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub user_id: UserId,
     /// The image.
-    #[diesel(deserialize_as = Stored<ImageId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub image_id: ImageId,
     /// When it was linked.
     pub created_at: DateTime<Utc>,

@@ -35,9 +35,9 @@ diesel::table! {
     image (id) {
         /// UUID version 7; the incoming key is incoming/ and this.
         id -> Uuid,
-        /// What the image is for, and so what it may be linked to: user-profile, competition or post.
+        /// What the image is for, and so what it may be linked to.
         path -> Varchar,
-        /// The declared media type: image/jpeg, image/png or image/webp.
+        /// The declared media type.
         format -> Varchar,
         /// When the row was made; the age of a pending image counts from here.
         created_at -> Timestamptz,

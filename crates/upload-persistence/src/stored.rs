@@ -1,14 +1,12 @@
-//! Reads the domain's types from columns. The domain does not depend on Diesel, so each type goes through [`Stored`].
+//! Reads the domain's types from columns. The domain does not depend on Diesel, so each type goes through [`Stored`]. An id that is never
+//! null comes from a plain UUID.
 
 use diesel::{
     deserialize::{self, FromSql, FromSqlRow},
     pg::{Pg, PgValue},
     sql_types::{Binary, Int4, Int8, Nullable, Text, Uuid},
 };
-use upload_domain::{
-    AttemptId, CompetitionId, ImageFormat, ImageId, ImagePath, PostId, Refusal, Role, Sha256Checksum, UserId,
-    UserStatus,
-};
+use upload_domain::{AttemptId, ImageFormat, ImagePath, LinkKind, Refusal, Role, Sha256Checksum, UserStatus};
 
 /// A column's value on its way to a record: `#[diesel(deserialize_as = Stored<…>)]`. Public only because a record's derives show it;
 /// its module is not.
@@ -55,14 +53,11 @@ macro_rules! stored {
 stored! {
     Uuid, uuid::Uuid => {
         AttemptId: |uuid| Ok(uuid.into()),
-        CompetitionId: |uuid| Ok(uuid.into()),
-        ImageId: |uuid| Ok(uuid.into()),
-        PostId: |uuid| Ok(uuid.into()),
-        UserId: |uuid| Ok(uuid.into()),
     }
     Text, String => {
         ImageFormat: |word| Ok(word.parse()?),
         ImagePath: |word| Ok(word.parse()?),
+        LinkKind: |word| Ok(word.parse()?),
         Refusal: |word| Ok(word.parse()?),
         Role: |word| Ok(word.parse()?),
         UserStatus: |word| Ok(word.parse()?),

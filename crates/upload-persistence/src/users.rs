@@ -16,7 +16,7 @@ use crate::{
 #[diesel(table_name = user, check_for_backend(diesel::pg::Pg))]
 pub struct User {
     /// The subject of a token.
-    #[diesel(deserialize_as = Stored<UserId>)]
+    #[diesel(deserialize_as = uuid::Uuid)]
     pub id: UserId,
     /// What the user may do.
     #[diesel(deserialize_as = Stored<Role>)]

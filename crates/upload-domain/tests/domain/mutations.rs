@@ -28,11 +28,11 @@ files![
     Webp "lossy-alpha.webp", Webp "lossy-metadata.webp", Webp "lossy.webp",
 ];
 
-/// So many damaged files of this seed, a third of each format.
+/// So many damaged files of this seed, as many of each format.
 pub fn mutated(count: usize, seed: u64) -> Vec<File> {
     let mut random = StdRng::seed_from_u64(seed);
-    let formats = [Jpeg, Png, Webp];
-    let sources = formats.map(|format| {
+    let formats = ImageFormat::ALL;
+    let sources_of = |format| {
         let disputed = disputed::files().into_iter().map(|file| (file.format, file.bytes));
         let short = |(of, bytes): &File| *of == format && bytes.len() < 10_000;
         good()
@@ -41,16 +41,17 @@ pub fn mutated(count: usize, seed: u64) -> Vec<File> {
             .filter(short)
             .map(|(_format, bytes)| parts(format, &bytes))
             .collect::<Vec<_>>()
-    });
+    };
+    let sources: Vec<_> = formats.iter().copied().map(sources_of).collect();
     (0..count)
         .map(|number| {
-            let sources = &sources[number % 3];
+            let (format, sources) = (formats[number % formats.len()], &sources[number % formats.len()]);
             let mut file = pick(&mut random, sources).clone();
             for _mutation in 0..random.random_range(1..=3) {
-                mutate(&mut random, formats[number % 3], &mut file, sources);
+                mutate(&mut random, format, &mut file, sources);
             }
             let mend = random.random_ratio(9, 10);
-            (formats[number % 3], whole(formats[number % 3], file, mend))
+            (format, whole(format, file, mend))
         })
         .collect()
 }

@@ -9,6 +9,7 @@ use actix_web::{
     web,
 };
 use serde_json::{Value, json};
+use upload_domain::ImageFormat;
 use utoipa::{
     ToSchema,
     openapi::{
@@ -152,7 +153,7 @@ impl Operation {
 
     /// It takes a form whose last part is the file, of one of the image formats.
     pub fn form<T: ToSchema>(self, description: &'static str, example: Value) -> Self {
-        let file = EncodingBuilder::new().content_type(Some(schemas::image_formats().join(", ")));
+        let file = EncodingBuilder::new().content_type(Some(ImageFormat::WORDS));
         let content = ContentBuilder::new()
             .schema(Some(Ref::from_schema_name(T::name())))
             .encoding("file", file.build())

@@ -155,11 +155,6 @@ pub fn uri() -> RefOr<Schema> {
     string(Some(uri_format()))
 }
 
-/// Media types of the files that can be uploaded.
-pub(crate) fn image_formats() -> Vec<&'static str> {
-    domain::ImageFormat::ALL.iter().map(|format| format.as_str()).collect()
-}
-
 /// The codes that a server can answer.
 pub(crate) fn problem_code(codes: impl Iterator<Item = Code>) -> RefOr<Schema> {
     let words = codes.map(Code::as_str);

@@ -1,6 +1,6 @@
 //! Postgres, not code, is the arbiter: SQL that breaks a rule is refused.
 
-use upload_domain::{ImagePath, Role};
+use upload_domain::{ImageFormat, ImagePath, Refusal, Role, UserStatus};
 use upload_persistence::profile_images;
 
 use crate::world::World;
@@ -30,6 +30,25 @@ async fn enumerations_take_only_their_words() {
     ] {
         let error = broken(&world, sql).await;
         assert!(error.contains("violates check constraint"), "{sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn enumerations_take_each_of_the_domains_words() {
+    let world = World::new().await;
+    for (constraint, words) in [
+        ("user_role_check", Role::WORDS),
+        ("user_status_check", UserStatus::WORDS),
+        ("image_path_check", ImagePath::WORDS),
+        ("image_format_check", ImageFormat::WORDS),
+        ("image_refused_code_check", Refusal::WORDS),
+    ] {
+        let sql = format!(
+            "SELECT string_agg(word[1], ', ')
+             FROM pg_constraint, regexp_matches(pg_get_constraintdef(oid), '''(.*?)''', 'g') AS word
+             WHERE conname = '{constraint}'"
+        );
+        assert_eq!(world.value(&sql).await.as_deref(), Some(words), "{constraint}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod constraints;
+mod image_links;
 mod links;
 mod migrations;
 mod pool;

@@ -20,7 +20,7 @@ async fn migrations_go_up_and_down_and_up_again() {
     assert_eq!(migrations::run(settings).await.unwrap(), Vec::<String>::new(), "the stand has them all");
 
     let reverted = migrations::revert_all(settings).await.unwrap();
-    let left = "SELECT string_agg(tablename, ' ') FROM pg_tables WHERE schemaname = 'public'";
+    let left = "SELECT string_agg(table_name, ' ') FROM information_schema.tables WHERE table_schema = 'public'";
     assert_eq!(world.value(left).await.as_deref(), Some("__diesel_schema_migrations"));
 
     let mut applied = migrations::run(settings).await.unwrap();
@@ -70,14 +70,14 @@ async fn attempts_that_run_while_the_trail_is_made_are_in_it() {
 }
 
 #[tokio::test]
-async fn every_table_and_column_has_a_comment() {
+async fn every_table_view_and_column_has_a_comment() {
     let world = World::new().await;
     let without = world
         .stand
         .sql(
             "SELECT c.relname, a.attname FROM pg_class c
              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-             WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.relname <> '__diesel_schema_migrations'
+             WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> '__diesel_schema_migrations'
                  AND (col_description(c.oid, a.attnum) IS NULL OR obj_description(c.oid) IS NULL)",
         )
         .await

@@ -6,7 +6,8 @@ use upload_domain::{ImagePath, Role};
 use uuid::Uuid;
 
 use super::{
-    subject::{Strategy, Subject, assert_refused},
+    routes::documented,
+    subject::{Subject, assert_refused},
     wire::{self, Then},
 };
 use crate::client::Answer;
@@ -55,26 +56,21 @@ pub(super) async fn another_users_image_is_as_if_missing(subject: &mut Subject) 
 
 /// A gigabyte is announced and nothing of it is sent: the answer comes all the same.
 pub(super) async fn the_token_is_judged_before_the_body(subject: &mut Subject) -> Result<()> {
-    let json = ("Content-Type", "application/json");
-    let form = ("Content-Type", "multipart/form-data; boundary=x");
-    let mut routes = vec![
-        ("POST", "/user/images", json),
-        ("POST", "/user/users/profile-image", json),
-        ("POST", "/user/posts", json),
-        ("POST", "/admin/competitions", json),
-        ("POST", "/admin/competitions/01890000-0000-7000-8000-000000000000/poster-image", json),
-    ];
-    if subject.strategy == Strategy::Streaming {
-        routes.push(("POST", "/user/images/upload", form));
-    }
-    for (method, path, content_type) in routes {
+    for route in documented(subject.strategy) {
+        let content = route.operation["requestBody"]["content"].as_object();
+        let Some(media_type) = content.and_then(|content| content.keys().next()) else { continue };
+        if route.operation["security"].as_array().is_none_or(Vec::is_empty) {
+            continue;
+        }
+        let media_type = media_type.replace("form-data", "form-data; boundary=x");
+        let (method, path) = (route.method.as_str(), route.path.replace("{id}", &Uuid::nil().to_string()));
         let url = format!("{}{path}", subject.url());
         for token in [None, Some("Bearer nonsense")] {
-            let mut headers = vec![content_type, ("Content-Length", "1000000000")];
+            let mut headers = vec![("Content-Type", media_type.as_str()), ("Content-Length", "1000000000")];
             headers.extend(token.map(|token| ("Authorization", token)));
             let request = wire::request(method, &url, &headers, b"")?;
             let answer = wire::exchange(&url, request, Then::Wait).await?.context("an answer")?;
-            assert_refused(path, &answer, (401, "invalid_token"));
+            assert_refused(&path, &answer, (401, "invalid_token"));
         }
     }
     Ok(())

@@ -89,13 +89,11 @@ async fn check_rows_and_objects(subject: &Subject) -> Result<()> {
     let trail = Named::by_rows(stand).await?.trail;
     ensure!(trail.is_empty(), "the trail is not worked off: {trail:?}");
 
-    let links = "SELECT image_id FROM user_profile_image UNION ALL SELECT image_id FROM competition_poster_image \
-                 UNION ALL SELECT image_id FROM post_image";
     let apart = stand
-        .sql(&format!(
-            "SELECT image.id FROM image FULL JOIN ({links}) AS link ON link.image_id = image.id \
-             WHERE (image.linked_at IS NULL) <> (link.image_id IS NULL)"
-        ))
+        .sql(
+            "SELECT image.id FROM image FULL JOIN image_link AS link ON link.image_id = image.id \
+             WHERE (image.linked_at IS NULL) <> (link.image_id IS NULL)",
+        )
         .await
         .context("links cannot be compared")?;
     ensure!(apart.is_empty(), "linked_at and the link tables say different things: {apart:?}");

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
-use upload_domain::{HEAD_BYTES, ImageFormat, ImagePath, Refusal};
+use upload_domain::{HEAD_BYTES, ImageFormat, ImageLimits, ImagePath, Refusal};
 
 use super::{
     subject::{Kept, NOTHING, Strategy, Subject, assert_refused},
@@ -117,12 +117,13 @@ fn png_of(width: u32, height: u32) -> Vec<u8> {
 
 pub(super) async fn a_header_that_is_too_long_or_promises_too_much_is_refused(subject: &mut Subject) -> Result<()> {
     use ImageFormat::{Jpeg, Png};
+    let most = ImageLimits::default();
     let bombs = vec![
         ("60,000 × 60,000", Png, samples::pixel_bomb()),
         ("4,294,967,295 each", Png, png_of(u32::MAX, u32::MAX)),
-        ("too wide", Png, png_of(12_001, 1)),
-        ("too high", Png, png_of(1, 12_001)),
-        ("too many in all", Png, png_of(12_000, 12_000)),
+        ("too wide", Png, png_of(most.max_width + 1, 1)),
+        ("too high", Png, png_of(1, most.max_height + 1)),
+        ("too many in all", Png, png_of(most.max_width, most.max_height)),
         ("a JPEG of 65,500 × 65,500", Jpeg, {
             let mut jpeg = samples::jpeg_of_exactly(2_000, 1);
             let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).context("a frame header")?;

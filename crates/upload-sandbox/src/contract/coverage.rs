@@ -2,7 +2,7 @@
 //! that always hears it, and what a case hears is in the document. Neither needs a server: a case that hears something else than
 //! the file says fails by itself.
 
-use std::{collections::BTreeSet, fs};
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
@@ -10,6 +10,7 @@ use super::{
     CASES, Strategy,
     answers::{self, Mark, is_v1s_own},
     hearing::{NO_REQUEST, NO_ROUTE, Said},
+    routes::document,
     shapes,
 };
 
@@ -34,10 +35,7 @@ impl Document {
     fn both() -> [Self; 2] {
         BOTH.map(|(strategy, version)| {
             let name = format!("docs/openapi-{version}.json");
-            let path = format!("{}/../../{name}", env!("CARGO_MANIFEST_DIR"));
-            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name} cannot be read: {error}"));
-            let root = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name} is no JSON: {error}"));
-            Self { name, strategy, root }
+            Self { name, strategy, root: document(strategy) }
         })
     }
 

@@ -3,36 +3,19 @@
 //!
 //! A case runs on one thread, its tasks too, and so its notes are that thread's. Outside of a case nothing is noted.
 
-use std::{cell::RefCell, collections::BTreeSet};
+use std::{cell::RefCell, collections::BTreeSet, sync::LazyLock};
 
 use serde_json::Value;
 use url::Url;
 
+use super::{Strategy, routes::documented};
 use crate::client::Answer;
 
-/// Every route of both servers, as the servers themselves call it, in URL order.
-const ROUTES: [&str; 20] = [
-    "/admin/competitions",
-    "/admin/competitions/{id}/poster-image",
-    "/competitions/{id}",
-    "/docs",
-    "/health/live",
-    "/health/ready",
-    "/images/{id}",
-    "/limits",
-    "/metrics",
-    "/openapi.json",
-    "/posts/{id}",
-    "/uploads",
-    "/user/images",
-    "/user/images/upload",
-    "/user/images/{id}/form",
-    "/user/posts",
-    "/user/posts/{id}",
-    "/user/users/me",
-    "/user/users/profile-image",
-    NO_ROUTE,
-];
+/// Every route of both servers, in URL order: V1's document has V2's too, but neither itself nor its page.
+static ROUTES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    let documented = documented(Strategy::Streaming).into_iter().map(|route| route.path);
+    documented.chain(["/docs", "/openapi.json"].map(str::to_owned)).collect()
+});
 
 /// What is asked for where there is nothing.
 pub(super) const NO_ROUTE: &str = "(no route)";
@@ -126,12 +109,12 @@ impl From<Heard> for Said {
 /// The route that takes a path; one that is written out comes before one with a parameter.
 fn route_of(path: &str) -> &'static str {
     let parts: Vec<&str> = path.split('/').collect();
-    let takes = |route: &&&str| {
+    let takes = |route: &&str| {
         let route: Vec<&str> = route.split('/').collect();
         let fits = |(wanted, part): (&&str, &&str)| wanted == part || *wanted == "{id}" && !part.is_empty();
         route.len() == parts.len() && route.iter().zip(&parts).all(fits)
     };
-    ROUTES.iter().find(takes).copied().unwrap_or(NO_ROUTE)
+    ROUTES.iter().map(String::as_str).find(takes).unwrap_or(NO_ROUTE)
 }
 
 /// What an answer says, without what differs from one request to the next.

@@ -4,12 +4,10 @@ use anyhow::{Context as _, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use upload_domain::{ImageFormat, ImagePath, Role, Sha256Checksum};
+use upload_domain::{ImageFormat, ImageLimits, ImagePath, Role, Sha256Checksum};
 
 use super::subject::{Kept, NOTHING, Strategy, Subject, assert_refused, names, picture, text};
 use crate::samples;
-
-const MAX_IMAGE_BYTES: u64 = 20 * 1024 * 1024;
 
 /// Every role that may, for every path and format; a competition's poster is for those who run competitions.
 pub(super) async fn an_image_is_created_for_every_path_and_format(subject: &mut Subject) -> Result<()> {
@@ -136,15 +134,16 @@ pub(super) async fn a_size_that_cannot_be_is_refused_before_there_is_a_row(subje
         let body = json!({ "path": "post", "format": "image/jpeg", "byteSize": size });
         user.post("/user/images", &body).await
     };
+    let max_image_bytes = ImageLimits::default().max_image_bytes;
     assert_refused("0", &create(json!(0)).await?, (422, "empty_file"));
-    for size in [MAX_IMAGE_BYTES + 1, u64::from(u32::MAX), u64::MAX] {
+    for size in [max_image_bytes + 1, u64::from(u32::MAX), u64::MAX] {
         assert_refused(&size.to_string(), &create(json!(size)).await?, (413, "payload_too_large"));
     }
     for size in [json!(-1), json!(1.5), json!("5"), json!(1e30), json!(true), json!([5])] {
         assert_refused(&size.to_string(), &create(size).await?, (400, "invalid_request"));
     }
     assert_eq!(subject.kept().await?, NOTHING);
-    create(json!(MAX_IMAGE_BYTES)).await?.expect_status(201)?;
+    create(json!(max_image_bytes)).await?.expect_status(201)?;
     create(json!(1)).await?.expect_status(201)?;
     create(Value::Null).await?.expect_status(201)?;
     assert_eq!(subject.kept().await?, Kept { rows: 3, ..NOTHING });

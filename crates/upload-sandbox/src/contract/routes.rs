@@ -1,5 +1,7 @@
 //! The routes as a table, for what is the same on all of them.
 
+use std::fs;
+
 use anyhow::Result;
 use futures::future::try_join_all;
 use reqwest::{Method, RequestBuilder};
@@ -11,6 +13,16 @@ use super::{
     uploads,
 };
 use crate::client::{Answer, Client};
+
+/// A route as a server's document has it.
+pub(super) struct Documented {
+    /// In capitals.
+    pub(super) method: String,
+    /// With `{id}` where an id stands.
+    pub(super) path: String,
+    /// What the document says of it.
+    pub(super) operation: Value,
+}
 
 /// Someone who may do everything, and one of each of their things.
 pub(super) struct Household {
@@ -30,6 +42,29 @@ pub(super) struct Call {
     pub(super) body: Option<Value>,
     /// Whether the route wants a token.
     pub(super) caller: bool,
+}
+
+/// A server's document in docs/.
+pub(super) fn document(strategy: Strategy) -> Value {
+    let version = if strategy == Strategy::Streaming { "v1" } else { "v2" };
+    let path = format!("{}/../../docs/openapi-{version}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path} cannot be read: {error}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path} is no JSON: {error}"))
+}
+
+/// Every route of a server, in URL order.
+pub(super) fn documented(strategy: Strategy) -> Vec<Documented> {
+    let document = document(strategy);
+    let paths = document["paths"].as_object().into_iter().flatten();
+    let operations = paths.flat_map(|(path, item)| {
+        let operations = item.as_object().into_iter().flatten();
+        operations.map(|(method, operation)| Documented {
+            method: method.to_uppercase(),
+            path: path.clone(),
+            operation: operation.clone(),
+        })
+    });
+    operations.collect()
 }
 
 impl Household {
