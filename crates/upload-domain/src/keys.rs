@@ -17,7 +17,7 @@ pub fn media_key(image: ImageId, attempt: AttemptId) -> String {
     format!("{MEDIA_PREFIX}{image}/{attempt}")
 }
 
-/// The image that an incoming key belongs to, or `None` where the key is not exactly one that [`incoming_key`] makes.
+/// The image that an incoming key belongs to, or `None` if the key is not exactly one that [`incoming_key`] makes.
 pub fn incoming_key_image(key: &str) -> Option<ImageId> {
     let image = key.strip_prefix(INCOMING_PREFIX)?.parse().ok()?;
     (incoming_key(image) == key).then_some(image)

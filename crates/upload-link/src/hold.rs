@@ -189,7 +189,7 @@ impl Links {
     }
 }
 
-/// Ends the attempt; `true` where it held the image until now.
+/// Ends the attempt; `true` if it held the image until now.
 async fn end(connection: &mut Connection, hold: &Hold) -> QueryResult<bool> {
     image_attempts::release(connection, hold.image, hold.attempt, hold.left()).await
 }

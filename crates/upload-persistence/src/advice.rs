@@ -44,7 +44,7 @@ impl DatabaseError {
 }
 
 impl SchemaStanding {
-    /// What is wrong, and what to do about it; `None` where nothing is.
+    /// What is wrong, and what to do about it; `None` if nothing is wrong.
     pub fn advice(&self) -> Option<String> {
         match self {
             Self::Current => None,

@@ -41,7 +41,7 @@ pub struct NewCompetition<'a> {
     pub host_user_id: UserId,
 }
 
-/// Adds a competition, or `None` where its host is not ACTIVE with a role that runs competitions.
+/// Adds a competition, or `None` if its host is not ACTIVE with a role that runs competitions.
 pub async fn insert(connection: &mut Connection, new: &NewCompetition<'_>) -> QueryResult<Option<Competition>> {
     let row = user::table
         .find(new.host_user_id.uuid())

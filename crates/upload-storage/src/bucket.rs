@@ -48,7 +48,7 @@ pub enum Outcome {
 pub struct Look {
     /// Whether the bucket is there; the server's key may then use it.
     pub exists: bool,
-    /// The store's clock when it answered, in whole seconds; `None` where the answer has no readable `Date`.
+    /// The store's clock when it answered, in whole seconds; `None` if the answer has no readable `Date`.
     pub date: Option<DateTime<Utc>>,
 }
 

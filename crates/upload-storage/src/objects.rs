@@ -108,7 +108,7 @@ impl Storage {
         Ok(())
     }
 
-    /// Reads at most the first `max_bytes` (at least one) in one request; `None` where the key holds nothing.
+    /// Reads at most the first `max_bytes` (at least one) in one request; `None` if the key holds nothing.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -175,7 +175,7 @@ impl Storage {
         Ok(())
     }
 
-    /// The object's length in bytes; `None` where the key holds nothing.
+    /// The object's length in bytes; `None` if the key holds nothing.
     ///
     /// # Errors
     /// [`StorageError`]. A missing bucket cannot be told from a missing key here: a HEAD has no error code.
@@ -220,7 +220,7 @@ impl Storage {
         Ok(failed)
     }
 
-    /// A whole object, in memory; `None` where the key holds nothing.
+    /// A whole object, in memory; `None` if the key holds nothing.
     ///
     /// # Errors
     /// [`StorageError`].

@@ -254,7 +254,7 @@ impl StorageSettings {
         Ok(settings.source()?.unwrap_or(Source::DefaultChain))
     }
 
-    /// Where the reader's credentials come from, where that is set.
+    /// The source of the reader's credentials, if one is set.
     pub(crate) fn reader(&self) -> Result<Option<Source>, SettingsError> {
         let settings = KeySettings {
             variables: &READER,

@@ -1,4 +1,4 @@
-//! Whether the server can do its work: at start-up, for `/health/ready`, and now and then by itself.
+//! Whether the server can do its work: at start-up, for `/health/ready`, and at regular intervals.
 
 mod clocks;
 mod health;
