@@ -3,7 +3,6 @@
 mod command;
 mod curl;
 mod machine;
-mod relay;
 mod settings;
 mod stop;
 mod table;

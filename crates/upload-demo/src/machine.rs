@@ -12,14 +12,15 @@ use tokio_util::sync::CancellationToken;
 use upload_domain::Role;
 use upload_http::{CommonSettings, Server, Start, StartError, Stopped, Strategy};
 use upload_link::Background;
-use upload_sandbox::{Person, Sandbox, Stand, client::Client, postgres::Source};
+use upload_sandbox::{
+    Person, Sandbox, Stand,
+    client::Client,
+    postgres::Source,
+    relay::{Entrance, Passed, Relay},
+};
 use url::Url;
 
-use crate::{
-    relay::{Entrance, Meter, Reading, Relay},
-    say, settings,
-    stop::Stop,
-};
+use crate::{say, settings, stop::Stop};
 
 /// How long running uploads may continue at the end, in seconds.
 const SHUTDOWN_SECONDS: u64 = 5;
@@ -45,7 +46,6 @@ pub struct Machine {
     v2: Running,
     admin: Person,
     user: Person,
-    meters: Meters,
     store: Store,
     stand: Stand,
     sandbox: Sandbox,
@@ -57,22 +57,15 @@ struct Running {
     background: Background,
     task: JoinHandle<Result<Stopped, StartError>>,
     stop: CancellationToken,
-    _relay: Relay,
-}
-
-#[derive(Debug, Default)]
-struct Meters {
-    client_server: Meter,
-    server_store: Meter,
-    client_store: Meter,
+    relay: Relay,
 }
 
 /// The traffic on each way; `None` if it could not be counted.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Traffic {
-    pub(crate) client_server: Reading,
-    pub(crate) server_store: Option<Reading>,
-    pub(crate) client_store: Option<Reading>,
+    pub(crate) client_server: Passed,
+    pub(crate) server_store: Option<Passed>,
+    pub(crate) client_store: Option<Passed>,
 }
 
 /// The URLs at which servers and clients reach the store.
@@ -80,8 +73,14 @@ pub(crate) struct Traffic {
 struct Store {
     for_servers: String,
     for_clients: String,
-    _relays: Vec<Relay>,
-    counted: bool,
+    relays: Option<StoreRelays>,
+}
+
+/// What counts on the ways to the store.
+#[derive(Debug)]
+struct StoreRelays {
+    of_servers: Relay,
+    of_clients: Relay,
 }
 
 impl Machine {
@@ -113,11 +112,10 @@ impl Machine {
         let stand = sandbox.try_stand().await.with_context(|| what_to_check(&sandbox))?;
         let admin = stand.add_person(Role::Admin).await.context("cannot add the admin")?;
         let user = stand.add_person(Role::User).await.context("cannot add the user")?;
-        let meters = Meters::default();
-        let store = Store::behind_relays(&sandbox.store().endpoint, &meters).await?;
-        let v1 = Running::start(&stand, &store, &meters, v1_common, upload_v1_streaming::strategy).await?;
-        let v2 = Running::start(&stand, &store, &meters, v2_common, upload_v2_presigned::strategy).await?;
-        Ok(Self { v1, v2, admin, user, meters, store, stand, sandbox })
+        let store = Store::behind_relays(&sandbox.store().endpoint).await?;
+        let v1 = Running::start(&stand, &store, v1_common, upload_v1_streaming::strategy).await?;
+        let v2 = Running::start(&stand, &store, v2_common, upload_v2_presigned::strategy).await?;
+        Ok(Self { v1, v2, admin, user, store, stand, sandbox })
     }
 
     /// Where clients reach a server.
@@ -157,11 +155,11 @@ impl Machine {
 
     /// What has passed so far.
     pub(crate) fn traffic(&self) -> Traffic {
-        let stored = |meter: &Meter| self.store.counted.then(|| meter.read());
+        let relays = self.store.relays.as_ref();
         Traffic {
-            client_server: self.meters.client_server.read(),
-            server_store: stored(&self.meters.server_store),
-            client_store: stored(&self.meters.client_store),
+            client_server: self.v1.relay.passed().plus(self.v2.relay.passed()),
+            server_store: relays.map(|relays| relays.of_servers.passed()),
+            client_store: relays.map(|relays| relays.of_clients.passed()),
         }
     }
 
@@ -190,12 +188,13 @@ impl Machine {
     /// # Errors
     /// When something does not stop. The rest is stopped even then.
     pub async fn stop(self) -> Result<()> {
-        let Self { v1, v2, stand, sandbox, .. } = self;
-        let (v1, v2) = tokio::join!(v1.stop(), v2.stop());
+        // The relays stay to the end, since the servers' last answers are still on their way.
+        let Self { mut v1, mut v2, stand, sandbox, .. } = self;
+        let (v1_stopped, v2_stopped) = tokio::join!(v1.stop(), v2.stop());
         let folder = folder_of(&sandbox);
         // Dropping these may block while it waits for external servers.
         tokio::task::spawn_blocking(move || drop((stand, sandbox))).await?;
-        v1.and(v2).and(wait_for_removal(folder).await)
+        v1_stopped.and(v2_stopped).and(wait_for_removal(folder).await)
     }
 
     fn running(&self, server: ServerName) -> &Running {
@@ -223,7 +222,6 @@ impl Running {
     async fn start<S: Parser>(
         stand: &Stand,
         store: &Store,
-        meters: &Meters,
         common: fn(&S) -> &CommonSettings,
         strategy: impl AsyncFnOnce(&S, &mut Start<'_>) -> Result<Strategy, StartError>,
     ) -> Result<Self> {
@@ -240,16 +238,16 @@ impl Running {
         variables.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let settings: S = settings::from_variables(&variables)?;
         let server = Server::bind(common(&settings), async |start| strategy(&settings, start).await).await?;
-        let relay = entrance.lead_to(server.local_addr().to_string(), &meters.client_server);
+        let relay = entrance.lead_to(server.local_addr().to_string());
         let background = server.shared().background.clone();
         let stop = CancellationToken::new();
         let task = tokio::spawn(server.run(stop.clone().cancelled_owned()));
-        Ok(Self { url, background, task, stop, _relay: relay })
+        Ok(Self { url, background, task, stop, relay })
     }
 
-    async fn stop(self) -> Result<()> {
+    async fn stop(&mut self) -> Result<()> {
         self.stop.cancel();
-        let stopped = self.task.await.context("a server's task failed")??;
+        let stopped = (&mut self.task).await.context("a server's task failed")??;
         if stopped.cut_off > 0 || !stopped.background_done {
             tracing::warn!(?stopped, "a server stopped before all its work was finished");
         }
@@ -260,38 +258,37 @@ impl Running {
 impl Store {
     /// Puts relays in front of a store. A store with https or with a path is used directly, because its name is part of the
     /// signature and of the certificate.
-    async fn behind_relays(endpoint: &str, meters: &Meters) -> Result<Self> {
+    async fn behind_relays(endpoint: &str) -> Result<Self> {
         let url = Url::parse(endpoint).context("S3_ENDPOINT is not a URL")?;
         let host = url.host_str().filter(|_| url.scheme() == "http" && url.path() == "/");
         let (Some(host), Some(port)) = (host, url.port_or_known_default()) else {
             let as_it_is = || endpoint.to_owned();
-            return Ok(Self { for_servers: as_it_is(), for_clients: as_it_is(), _relays: Vec::new(), counted: false });
+            return Ok(Self { for_servers: as_it_is(), for_clients: as_it_is(), relays: None });
         };
         let target = format!("{host}:{port}");
         let (for_servers, for_clients) = (Entrance::open().await?, Entrance::open().await?);
         Ok(Self {
             for_servers: for_servers.url(),
             for_clients: for_clients.url(),
-            _relays: vec![
-                for_servers.lead_to(target.clone(), &meters.server_store),
-                for_clients.lead_to(target, &meters.client_store),
-            ],
-            counted: true,
+            relays: Some(StoreRelays {
+                of_servers: for_servers.lead_to(target.clone()),
+                of_clients: for_clients.lead_to(target),
+            }),
         })
     }
 }
 
 impl Traffic {
     pub(crate) fn since(self, before: Self) -> Self {
-        self.with(before, Reading::since)
+        self.with(before, Passed::since)
     }
 
     pub(crate) fn plus(self, other: Self) -> Self {
-        self.with(other, Reading::plus)
+        self.with(other, Passed::plus)
     }
 
-    fn with(self, other: Self, combine: fn(Reading, Reading) -> Reading) -> Self {
-        let optional = |a: Option<Reading>, b: Option<Reading>| Some(combine(a?, b?));
+    fn with(self, other: Self, combine: fn(Passed, Passed) -> Passed) -> Self {
+        let optional = |a: Option<Passed>, b: Option<Passed>| Some(combine(a?, b?));
         Self {
             client_server: combine(self.client_server, other.client_server),
             server_store: optional(self.server_store, other.server_store),

@@ -1,10 +1,10 @@
 //! The table of requests and bytes on each way.
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use upload_sandbox::relay::Passed;
 
 use crate::{
     machine::{ServerName, Traffic},
-    relay::Reading,
     trips::{Report, Route, Trip},
 };
 
@@ -65,8 +65,8 @@ fn row(trip: &Trip) -> Vec<Cell> {
 }
 
 fn figures(traffic: &Traffic, milliseconds: u128) -> [Cell; 5] {
-    let requests = |reading: Option<Reading>| known(reading.map(|reading| reading.requests));
-    let bytes = |reading: Option<Reading>| Cell::new(known(reading.map(|reading| reading.bytes)));
+    let requests = |passed: Option<Passed>| known(passed.map(|passed| passed.requests));
+    let bytes = |passed: Option<Passed>| Cell::new(known(passed.map(Passed::bytes)));
     [
         Cell::new(format!("{}, {}", requests(Some(traffic.client_server)), requests(traffic.client_store))),
         bytes(Some(traffic.client_server)),

@@ -132,12 +132,12 @@ mod tests {
 
     #[test]
     fn every_variable_stands_in_the_example() {
-        upload_sandbox::env_example::assert_complete(&Command::command());
+        upload_contract::env_example::assert_complete(&Command::command());
     }
 
     #[test]
     fn compose_sets_what_each_command_needs_and_nothing_else() {
-        upload_sandbox::compose::assert_fits(&Command::command(), |matches| {
+        upload_contract::compose::assert_fits(&Command::command(), |matches| {
             Command::from_arg_matches(matches).map(|_command| ()).map_err(|error| error.to_string())
         });
     }

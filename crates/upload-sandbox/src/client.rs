@@ -1,7 +1,7 @@
-//! The one client (DESIGN.md 5.1): create an image, upload by the form that came back, link, read. It never asks which
+//! The one client for both servers: create an image, upload by the form that came back, link, read. It never asks which
 //! server it talks to, so it drives either, and one after the other.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -14,8 +14,12 @@ use reqwest::{
 };
 use serde_json::{Value, json};
 use upload_domain::{ImageFormat, ImagePath};
+use url::Url;
 
-use crate::contract::hearing;
+/// What is told of each answer, on the thread that reads it: the request's method and URL, and the answer.
+pub type Observer = fn(method: &str, url: &Url, answer: &Answer);
+
+static OBSERVER: OnceLock<Observer> = OnceLock::new();
 
 /// A caller of one server.
 #[derive(Debug, Clone)]
@@ -38,6 +42,11 @@ pub struct Answer {
     pub json: Value,
 }
 
+/// Lets every answer that a client of this process reads from now on be told to an observer: there is one, the first that came.
+pub fn observe(observer: Observer) {
+    OBSERVER.get_or_init(|| observer);
+}
+
 impl Answer {
     async fn to(request: RequestBuilder) -> Result<Self> {
         let (http, request) = request.build_split();
@@ -48,7 +57,9 @@ impl Answer {
         let body = response.bytes().await.context("the answer broke off")?;
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let answer = Self { status, headers, body, json };
-        hearing::note(method.as_str(), &url, &answer);
+        if let Some(observer) = OBSERVER.get() {
+            observer(method.as_str(), &url, &answer);
+        }
         Ok(answer)
     }
 

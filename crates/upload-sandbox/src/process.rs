@@ -123,7 +123,7 @@ impl Program {
     }
 
     /// Every value of its environment that nobody else may learn, the password in `DATABASE_URL` too.
-    pub(crate) fn secrets(&self) -> Vec<String> {
+    pub fn secrets(&self) -> Vec<String> {
         let secret = |name: &str| ["SECRET", "TOKEN", "PUBLIC_KEY"].iter().any(|word| name.contains(word));
         let urls = self.environment.get("DATABASE_URL").and_then(|url| Url::parse(url).ok());
         let password = urls.and_then(|url| url.password().map(str::to_owned));

@@ -1,8 +1,12 @@
-//! A TCP relay between a program under test and what it depends on: it counts, holds, breaks, and sets a store's clock wrong.
+//! A TCP relay between a program and what it depends on: it counts, holds, breaks, and sets a store's clock wrong.
 //! What fails here fails as a network does, and the parts behind it stay the real ones.
+//!
+//! It knows nothing of what travels, but that the two sides take turns. (HTTP/1.1 without pipelining or `Expect` does.) A request begins
+//! when the program speaks after the other side did, or first of all.
 
 use std::{
-    net::SocketAddr,
+    io,
+    net::{Ipv4Addr, SocketAddr},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -10,8 +14,11 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use chrono::{NaiveDateTime, TimeDelta};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::watch,
     task::JoinHandle,
     time::timeout,
@@ -20,6 +27,7 @@ use url::Url;
 
 /// How long what is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+const BUFFER_BYTES: usize = 64 * 1024;
 /// The one form in which servers send a date (RFC 9110, section 5.6.7).
 const HTTP_DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 const HTTP_DATE_BYTES: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
@@ -45,6 +53,24 @@ pub enum Mode {
     Down,
 }
 
+/// What a relay has handed on, or the difference of two such readings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Requests that have begun.
+    pub requests: u64,
+    /// Bytes from the program.
+    pub requested_bytes: u64,
+    /// Bytes to the program.
+    pub answered_bytes: u64,
+}
+
+/// A port that is bound and leads nowhere yet: a server must know its public port before it has one of its own.
+#[derive(Debug)]
+pub struct Entrance {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
 /// A relay that ends with this value.
 #[derive(Debug)]
 pub struct Relay {
@@ -53,32 +79,74 @@ pub struct Relay {
     accepting: JoinHandle<()>,
 }
 
-impl Relay {
-    /// A relay in front of `host:port`, on the runtime of the caller.
+impl Passed {
+    /// Bytes in both directions.
+    pub fn bytes(self) -> u64 {
+        self.requested_bytes + self.answered_bytes
+    }
+
+    /// What has passed since an earlier reading.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        self.with(before, |after, before| after - before)
+    }
+
+    /// What has passed here and there.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        self.with(other, |here, there| here + there)
+    }
+
+    fn with(self, other: Self, combine: fn(u64, u64) -> u64) -> Self {
+        Self {
+            requests: combine(self.requests, other.requests),
+            requested_bytes: combine(self.requested_bytes, other.requested_bytes),
+            answered_bytes: combine(self.answered_bytes, other.answered_bytes),
+        }
+    }
+}
+
+impl Entrance {
+    /// Binds a port of 127.0.0.1.
     ///
     /// # Errors
     /// Where no port can be had.
-    pub async fn to(target: impl Into<String>) -> Result<Self> {
-        let target = target.into();
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for a relay")?;
+    pub async fn open() -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port for a relay")?;
         let address = listener.local_addr()?;
-        let line = Line {
-            mode: watch::Sender::new(Mode::Pass),
-            requested: watch::Sender::new(0),
-            held: watch::Sender::new(0),
-            date_shift: watch::Sender::new(TimeDelta::zero()),
-        };
-        let shared = line.clone();
-        let accepting = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let (line, target) = (shared.clone(), target.clone());
-                tokio::spawn(async move { line.run(client, target).await });
-            }
-        });
-        Ok(Self { address, line, accepting })
+        Ok(Self { listener, address })
     }
 
-    /// A relay in front of what a URL names, and the URL that leads through it.
+    /// Where to go in, by HTTP.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Passes everything on to `host:port` from now on, also what has been waiting; on the runtime of the caller.
+    pub fn lead_to(self, target: impl Into<String>) -> Relay {
+        let (target, line) = (target.into(), Line::new());
+        let shared = line.clone();
+        let accepting = tokio::spawn(async move {
+            loop {
+                match self.listener.accept().await {
+                    Ok((client, _)) => {
+                        let (line, target) = (shared.clone(), target.clone());
+                        tokio::spawn(async move { line.run(client, target).await });
+                    }
+                    Err(error) => {
+                        // One connection that went before it was accepted, or no file descriptor left.
+                        tracing::warn!(%error, "a relay could not accept a connection");
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }
+        });
+        Relay { address: self.address, line, accepting }
+    }
+}
+
+impl Relay {
+    /// A relay in front of what a URL names, and the URL that leads through it; on the runtime of the caller.
     ///
     /// # Errors
     /// Where the URL names no host, or no port can be had.
@@ -86,15 +154,10 @@ impl Relay {
         let mut url = Url::parse(url)?;
         let host = url.host_str().context("a URL to relay to names no host")?;
         let port = url.port_or_known_default().unwrap_or(5432);
-        let relay = Self::to(format!("{host}:{port}")).await?;
+        let relay = Entrance::open().await?.lead_to(format!("{host}:{port}"));
         url.set_host(Some("127.0.0.1"))?;
         url.set_port(Some(relay.address.port())).map_err(|()| anyhow!("{url} takes no port"))?;
         Ok((url.to_string(), relay))
-    }
-
-    /// `host:port` of the relay.
-    pub fn address(&self) -> String {
-        self.address.to_string()
     }
 
     /// Does something else from now on.
@@ -107,13 +170,23 @@ impl Relay {
         self.line.date_shift.send_replace(TimeDelta::seconds(seconds));
     }
 
+    /// What has passed so far. It is counted before it goes on, so whoever has an answer finds it counted.
+    pub fn passed(&self) -> Passed {
+        *self.line.passed.borrow()
+    }
+
+    /// In how many pieces a mode's word has come, on all connections.
+    pub fn said(&self) -> usize {
+        *self.line.said.borrow()
+    }
+
     /// Waits until this many bytes have come from the program in all.
     ///
     /// # Panics
     /// Where they do not come.
     pub async fn requested(&self, bytes: u64) {
-        let mut requested = self.line.requested.subscribe();
-        let come = timeout(PATIENCE, requested.wait_for(|requested| *requested >= bytes)).await;
+        let mut passed = self.line.passed.subscribe();
+        let come = timeout(PATIENCE, passed.wait_for(|passed| passed.requested_bytes >= bytes)).await;
         assert!(come.is_ok_and(|come| come.is_ok()), "{bytes} bytes do not come");
     }
 
@@ -138,10 +211,19 @@ impl Drop for Relay {
 #[derive(Debug, Clone)]
 struct Line {
     mode: watch::Sender<Mode>,
-    requested: watch::Sender<u64>,
+    passed: watch::Sender<Passed>,
+    said: watch::Sender<usize>,
     /// On how many connections something is kept back.
     held: watch::Sender<usize>,
     date_shift: watch::Sender<TimeDelta>,
+}
+
+/// What one direction of a connection tells the other.
+struct Turns {
+    /// Whether the program's next bytes are a new request.
+    answered: AtomicBool,
+    /// Whether the program learns of no answer any more.
+    unanswered: AtomicBool,
 }
 
 /// Something that is kept back, until it is handed on or its connection ends.
@@ -161,124 +243,161 @@ impl Drop for Held<'_> {
 }
 
 impl Mode {
-    fn holds(self, bytes: &[u8]) -> bool {
+    /// What the relay listens for.
+    fn word(self) -> Option<&'static str> {
         match self {
-            Self::HoldRequests => true,
-            Self::HoldRequestsWith(word) => has(bytes, word),
-            Self::Pass
-            | Self::HoldAnswersTo(_)
-            | Self::BreakAnswersTo(_)
-            | Self::BreakRequestsWith(_)
-            | Self::BreakNextAnswer
-            | Self::Down => false,
+            Self::HoldRequestsWith(word)
+            | Self::HoldAnswersTo(word)
+            | Self::BreakAnswersTo(word)
+            | Self::BreakRequestsWith(word) => Some(word),
+            Self::Pass | Self::HoldRequests | Self::BreakNextAnswer | Self::Down => None,
         }
     }
 
-    fn loses_answers_to(self, bytes: &[u8]) -> bool {
-        matches!(self, Self::HoldAnswersTo(word) | Self::BreakAnswersTo(word) if has(bytes, word))
+    fn hears(self, bytes: &[u8]) -> bool {
+        self.word().is_some_and(|word| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
     }
 
-    fn breaks(self, bytes: &[u8]) -> bool {
-        matches!(self, Self::BreakRequestsWith(word) if has(bytes, word))
+    fn holds(self, bytes: &[u8]) -> bool {
+        self == Self::HoldRequests || matches!(self, Self::HoldRequestsWith(_)) && self.hears(bytes)
     }
-}
 
-fn has(bytes: &[u8], word: &str) -> bool {
-    bytes.windows(word.len()).any(|window| window == word.as_bytes())
+    /// How much of a piece is looked at again with the next one, lest a word on their border be missed.
+    fn border_bytes(self) -> usize {
+        self.word().map_or(0, |word| word.len() - 1)
+    }
 }
 
 impl Line {
+    fn new() -> Self {
+        Self {
+            mode: watch::Sender::new(Mode::Pass),
+            passed: watch::Sender::new(Passed::default()),
+            said: watch::Sender::new(0),
+            held: watch::Sender::new(0),
+            date_shift: watch::Sender::new(TimeDelta::zero()),
+        }
+    }
+
     async fn run(self, client: TcpStream, target: String) {
         let mut mode = self.mode.subscribe();
         if *mode.borrow() == Mode::Down {
             return;
         }
-        let Ok(server) = TcpStream::connect(target).await else { return };
-        // Whoever is slower without it only makes a test slower.
-        let _ = (client.set_nodelay(true), server.set_nodelay(true));
-        let (from_client, to_client) = client.into_split();
-        let (from_server, to_server) = server.into_split();
-        let unanswered = AtomicBool::new(false);
-        // Whichever way ends first ends both: dropping the halves closes the connections.
-        tokio::select! {
-            () = self.requests(from_client, to_server, &unanswered) => {}
-            () = self.answers(from_server, to_client, &unanswered) => {}
-            _ = mode.wait_for(|mode| *mode == Mode::Down) => {}
+        let passed = async {
+            let server = TcpStream::connect(&target).await?;
+            client.set_nodelay(true)?;
+            server.set_nodelay(true)?;
+            let (from_client, to_client) = client.into_split();
+            let (from_server, to_server) = server.into_split();
+            let turns = Turns { answered: AtomicBool::new(true), unanswered: AtomicBool::new(false) };
+            // One that breaks ends both: dropping the halves closes the connections.
+            tokio::try_join!(
+                self.requests(from_client, to_server, &turns),
+                self.answers(from_server, to_client, &turns),
+            )
+        };
+        let passed = tokio::select! {
+            passed = passed => passed,
+            _ = mode.wait_for(|mode| *mode == Mode::Down) => return,
+        };
+        if let Err(error) = passed {
+            tracing::debug!(%error, target, "a relayed connection broke");
         }
     }
 
-    /// Keeps something back until the mode is another. `false` where nothing is to be handed on any more.
-    async fn hold(&self, mode: &mut watch::Receiver<Mode>, released: impl Fn(Mode) -> bool) -> bool {
+    /// Keeps something back until the mode is another.
+    async fn hold(&self, mode: &mut watch::Receiver<Mode>, released: impl Fn(Mode) -> bool) -> io::Result<()> {
         let _held = Held::new(&self.held);
-        mode.wait_for(|mode| released(*mode)).await.is_ok_and(|mode| *mode != Mode::Down)
+        match mode.wait_for(|mode| released(*mode)).await {
+            Ok(mode) if *mode != Mode::Down => Ok(()),
+            _ => Err(broken()),
+        }
     }
 
-    async fn requests(
-        &self,
-        mut from: impl AsyncRead + Unpin,
-        mut to: impl AsyncWrite + Unpin,
-        unanswered: &AtomicBool,
-    ) {
+    /// Hands on what the program sends, and its end.
+    async fn requests(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, turns: &Turns) -> io::Result<()> {
         let mut mode = self.mode.subscribe();
-        let mut buffer = vec![0; 64 * 1024];
+        let mut buffer = vec![0; 2 * BUFFER_BYTES];
+        // The end of the piece before, at the buffer's start.
+        let mut border = 0;
         let mut was_held = false;
-        while let Ok(length) = from.read(&mut buffer).await {
-            let bytes = &buffer[..length];
-            if length == 0 && was_held {
-                // The program has given it up, but what was handed on late is carried out all the same.
-                return std::future::pending().await;
+        loop {
+            let length = from.read(&mut buffer[border..border + BUFFER_BYTES]).await?;
+            if length == 0 {
+                // The program has given up.
+                if turns.unanswered.load(Ordering::SeqCst) {
+                    return Err(broken());
+                }
+                if was_held {
+                    // What was handed on late is carried out all the same: the other side hears of no end.
+                    to.forget();
+                    return Ok(());
+                }
+                return to.shutdown().await;
             }
-            if length == 0 || mode.borrow().breaks(bytes) {
-                return;
-            }
-            if mode.borrow().loses_answers_to(bytes) {
-                unanswered.store(true, Ordering::SeqCst);
-            }
-            if mode.borrow_and_update().holds(bytes) {
-                was_held = true;
-                if !self.hold(&mut mode, |mode| !mode.holds(bytes)).await {
-                    return;
+            let (heard, bytes) = (&buffer[..border + length], &buffer[border..border + length]);
+            let now = *mode.borrow_and_update();
+            if now.hears(heard) {
+                self.said.send_modify(|said| *said += 1);
+                match now {
+                    Mode::BreakRequestsWith(_) => return Err(broken()),
+                    Mode::HoldAnswersTo(_) | Mode::BreakAnswersTo(_) => turns.unanswered.store(true, Ordering::SeqCst),
+                    _ => {}
                 }
             }
-            self.requested.send_modify(|requested| *requested += length as u64);
-            if to.write_all(bytes).await.is_err() {
-                return;
+            if now.holds(heard) {
+                was_held = true;
+                self.hold(&mut mode, |mode| !mode.holds(heard)).await?;
             }
+            let is_new = turns.answered.swap(false, Ordering::SeqCst);
+            self.passed.send_modify(|passed| {
+                passed.requests += u64::from(is_new);
+                passed.requested_bytes += length as u64;
+            });
+            to.write_all(bytes).await?;
+            let end = border + length;
+            border = mode.borrow().border_bytes().min(end);
+            buffer.copy_within(end - border..end, 0);
         }
     }
 
-    async fn answers(
-        &self,
-        mut from: impl AsyncRead + Unpin,
-        mut to: impl AsyncWrite + Unpin,
-        unanswered: &AtomicBool,
-    ) {
+    /// Hands on what the other side answers, and its end.
+    async fn answers(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, turns: &Turns) -> io::Result<()> {
         let mut mode = self.mode.subscribe();
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(length) = from.read(&mut buffer).await {
-            let broken = self.mode.send_if_modified(|mode| {
-                let broken = *mode == Mode::BreakNextAnswer;
-                if broken {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let length = from.read(&mut buffer).await?;
+            if length == 0 {
+                return to.shutdown().await;
+            }
+            let broke = self.mode.send_if_modified(|mode| {
+                let breaks = *mode == Mode::BreakNextAnswer;
+                if breaks {
                     *mode = Mode::Pass;
                 }
-                broken
+                breaks
             });
+            let unanswered = turns.unanswered.load(Ordering::SeqCst);
+            if broke || unanswered && matches!(*mode.borrow_and_update(), Mode::BreakAnswersTo(_)) {
+                return Err(broken());
+            }
+            if unanswered {
+                self.hold(&mut mode, |mode| !matches!(mode, Mode::HoldAnswersTo(_))).await?;
+            }
             let shift = *self.date_shift.borrow();
             if !shift.is_zero() {
                 shift_date(&mut buffer[..length], shift);
             }
-            let unanswered = length > 0 && unanswered.load(Ordering::SeqCst);
-            if unanswered && matches!(*mode.borrow_and_update(), Mode::BreakAnswersTo(_)) {
-                return;
-            }
-            if unanswered && !self.hold(&mut mode, |mode| !matches!(mode, Mode::HoldAnswersTo(_))).await {
-                return;
-            }
-            if length == 0 || broken || to.write_all(&buffer[..length]).await.is_err() {
-                return;
-            }
+            turns.answered.store(true, Ordering::SeqCst);
+            self.passed.send_modify(|passed| passed.answered_bytes += length as u64);
+            to.write_all(&buffer[..length]).await?;
         }
     }
+}
+
+fn broken() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "as a test wants it")
 }
 
 /// Changes the `Date` in an answer's head, which a server sends in one piece; every date is as long as another.
@@ -294,7 +413,63 @@ fn shift_date(head: &mut [u8], by: TimeDelta) {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
     use super::*;
+
+    /// A server that answers every eight bytes, and a relay before it.
+    async fn relay() -> (TcpStream, Relay) {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let target = server.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let (mut stream, _) = server.accept().await.unwrap();
+            let mut question = [0; 8];
+            while stream.read_exact(&mut question).await.is_ok() {
+                stream.write_all(b"answer").await.unwrap();
+            }
+        });
+        let relay = Entrance::open().await.unwrap().lead_to(target);
+        (TcpStream::connect(relay.address).await.unwrap(), relay)
+    }
+
+    #[tokio::test]
+    async fn turns_are_requests_and_every_byte_is_counted() {
+        let (mut client, relay) = relay().await;
+        let mut answer = [0; 6];
+        for questions in 1..=3 {
+            let before = relay.passed();
+            // In two pieces, which are one request.
+            client.write_all(b"ques").await.unwrap();
+            client.write_all(b"tion").await.unwrap();
+            client.read_exact(&mut answer).await.unwrap();
+            let passed = relay.passed().since(before);
+            assert_eq!((passed, passed.bytes()), (Passed { requests: 1, requested_bytes: 8, answered_bytes: 6 }, 14));
+            assert_eq!(relay.passed().requests, questions);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_word_is_heard_on_the_border_of_two_pieces() {
+        let (mut client, relay) = relay().await;
+        relay.set(Mode::HoldRequestsWith("estio"));
+        client.write_all(b"ques").await.unwrap();
+        relay.requested(4).await;
+        client.write_all(b"tion").await.unwrap();
+        relay.holds(1).await;
+        assert_eq!((relay.said(), relay.passed().requested_bytes), (1, 4));
+        relay.set(Mode::Pass);
+        client.read_exact(&mut [0; 6]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_end_is_passed_on_and_what_comes_back_still_arrives() {
+        let (mut client, _relay) = relay().await;
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"answer");
+    }
 
     #[test]
     fn a_date_is_shifted_in_place() {

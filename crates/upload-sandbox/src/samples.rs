@@ -94,7 +94,8 @@ fn png_with(width: u32, height: u32, image_data: &[u8]) -> Vec<u8> {
     png
 }
 
-pub(crate) fn chunk(png: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
+/// Appends a chunk to a PNG: its length, kind, data and checksum.
+pub fn chunk(png: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
     png.extend((data.len() as u32).to_be_bytes());
     let checked_from = png.len();
     png.extend(kind);
@@ -145,14 +146,15 @@ fn adler32(data: &[u8]) -> u32 {
 }
 
 /// What stands in the frame header of a JPEG of one component.
-pub(crate) fn frame_header(frame: &mut Vec<u8>, width: u16, height: u16) {
+pub fn frame_header(frame: &mut Vec<u8>, width: u16, height: u16) {
     frame.push(8);
     frame.extend(height.to_be_bytes());
     frame.extend(width.to_be_bytes());
     frame.extend([1, 1, 0x11, 0]);
 }
 
-pub(crate) fn segment(jpeg: &mut Vec<u8>, marker: u8, write_body: impl FnOnce(&mut Vec<u8>)) {
+/// Appends a segment to a JPEG, with the length of what `write_body` writes.
+pub fn segment(jpeg: &mut Vec<u8>, marker: u8, write_body: impl FnOnce(&mut Vec<u8>)) {
     jpeg.extend([0xff, marker, 0, 0]);
     let start = jpeg.len();
     write_body(jpeg);

@@ -172,17 +172,20 @@ impl Stand {
     }
 
     /// The key that makes buckets, which no server has: it may do more than any of them.
-    pub(crate) fn admin_key(&self) -> &Key {
+    pub fn admin_key(&self) -> &Key {
         &self.parts.store().admin
     }
 
     /// A further key that may do what the policy says; `None` with a given store, where nobody can make one.
-    pub(crate) fn further_key(&self, policy: &str) -> Result<Option<Key>> {
+    ///
+    /// # Errors
+    /// Where the policy is none.
+    pub fn further_key(&self, policy: &str) -> Result<Option<Key>> {
         self.parts.embedded().map(|embedded| embedded.add_key(policy)).transpose()
     }
 
     /// Whether the store is the embedded one.
-    pub(crate) fn has_embedded_store(&self) -> bool {
+    pub fn has_embedded_store(&self) -> bool {
         self.parts.embedded().is_some()
     }
 

@@ -41,12 +41,12 @@ mod tests {
 
     #[test]
     fn the_example_environment_names_every_variable() {
-        upload_sandbox::env_example::assert_complete(&Settings::command());
+        upload_contract::env_example::assert_complete(&Settings::command());
     }
 
     #[test]
     fn compose_sets_what_this_server_needs_and_nothing_else() {
-        upload_sandbox::compose::assert_fits(&Settings::command(), |matches| {
+        upload_contract::compose::assert_fits(&Settings::command(), |matches| {
             let settings = Settings::from_arg_matches(matches).map_err(|error| error.to_string())?;
             settings.common.check().map_err(|error| error.to_string())?;
             settings.signer.check().map_err(|error| error.to_string())

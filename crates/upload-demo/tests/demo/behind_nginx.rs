@@ -2,7 +2,7 @@
 //! Without an nginx on the machine each of these says that it has tested nothing.
 
 use reqwest::{Method, header};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -10,18 +10,38 @@ use tokio::{
 use upload_domain::{ImageFormat, ImagePath};
 use upload_sandbox::{
     Sandbox,
+    client::Answer,
     nginx::{self, Active, Installed, Routes},
+    raw::{RawForm, RawRequest},
     samples::jpeg_of_exactly,
 };
 use uuid::Uuid;
 
-use crate::{
-    proxied::{Proxied, metric, routes, until},
-    raw_client::RawRequest,
-};
+use crate::proxied::{Proxied, metric, routes, until};
 
 const FILE_BYTES: usize = 5_000_000;
 const BOTH: [Active; 2] = [Active::V1, Active::V2];
+
+/// Begins V1's stream route: everything before the file's first byte.
+async fn begin_stream(url: &str, token: &str, file_bytes: usize) -> RawRequest {
+    RawForm::of_profile_image().begin(url, "/user/images/upload", token, file_bytes).await.unwrap()
+}
+
+/// Begins the upload of a form that V1 gave out.
+async fn begin_ticket(url: &str, form: &Value, file_bytes: usize) -> RawRequest {
+    RawForm::of_ticket(form).unwrap().begin(url, "/uploads", "", file_bytes).await.unwrap()
+}
+
+/// A GET of a path that no client library would leave as it is.
+async fn get(url: &str, path: &str) -> Answer {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n");
+    RawRequest::begin(url, head.as_bytes()).await.unwrap().answer().await.unwrap()
+}
+
+fn assert_is_a_problem(answer: &Answer) {
+    assert!(answer.header("content-type").starts_with("application/problem+json"), "{answer:?}");
+    assert_eq!(answer.json["requestId"].as_str().unwrap(), answer.header("x-request-id"), "{answer:?}");
+}
 
 #[tokio::test]
 async fn a_clients_whole_way_leads_through_nginx_and_every_url_is_a_public_one() {
@@ -85,13 +105,13 @@ async fn v1_passes_a_body_on_while_its_client_still_sends() {
     let caller = proxied.caller().await;
     let file = jpeg_of_exactly(FILE_BYTES, 1);
     let created = caller.create_image(ImagePath::UserProfile, ImageFormat::Jpeg).await.unwrap();
-    let mut upload = RawRequest::ticket(proxied.nginx.url(), created.form(), file.len()).await;
+    let mut upload = begin_ticket(proxied.nginx.url(), created.form(), file.len()).await;
     let (first, second) = file.split_at(FILE_BYTES / 2);
     upload.send(first).await;
     traffic.wait_for(|traffic| traffic.received_bytes >= 1 << 20).await.unwrap();
     assert_eq!(proxied.nginx.bodies_on_disk().unwrap(), 0);
     upload.send(second).await;
-    let answer = upload.finish().await;
+    let answer = upload.finish().await.unwrap();
     assert_eq!(answer.status, 201, "{answer:?}");
     caller.link_profile(created.image_id()).await.unwrap().expect_status(201).unwrap();
     assert!(caller.download(created.image_id()).await.unwrap().body == file);
@@ -206,7 +226,7 @@ async fn a_client_that_still_sends_hears_that_it_is_refused() {
     let token = proxied.stand.add_person(upload_domain::Role::User).await.unwrap().token;
     let file = jpeg_of_exactly(FILE_BYTES, 1);
     // Each once by a client that waits for the answer before it sends more, and once by one that sends all the while.
-    let mut held = RawRequest::stream(&url, &token, FILE_BYTES).await;
+    let mut held = begin_stream(&url, &token, FILE_BYTES).await;
     held.send(&file[..FILE_BYTES / 2]).await;
     until(async || metric(&proxied.v1, "uploads_active").await == 1).await;
     let cases = [
@@ -216,29 +236,29 @@ async fn a_client_that_still_sends_hears_that_it_is_refused() {
     ];
     for (token, file_bytes, refusal) in cases {
         for sent_meanwhile in [0, file_bytes] {
-            let upload = RawRequest::stream(&url, token, file_bytes).await;
-            let answer = upload.answer_while_sending(sent_meanwhile).await;
+            let upload = begin_stream(&url, token, file_bytes).await;
+            let answer = upload.answer_while_sending(sent_meanwhile).await.unwrap();
             assert_eq!(answer.refusal(), refusal, "{answer:?}");
-            answer.assert_is_a_problem();
-            assert_eq!(answer.head.contains("\nretry-after: "), answer.status == 503, "{answer:?}");
+            assert_is_a_problem(&answer);
+            assert_eq!(!answer.header("retry-after").is_empty(), answer.status == 503, "{answer:?}");
         }
     }
     held.send(&file[FILE_BYTES / 2..]).await;
-    assert_eq!(held.finish().await.status, 201, "the one that had its turn was not disturbed");
+    assert_eq!(held.finish().await.unwrap().status, 201, "the one that had its turn was not disturbed");
 
-    let mut late = RawRequest::stream(&url, &token, FILE_BYTES).await;
+    let mut late = begin_stream(&url, &token, FILE_BYTES).await;
     late.send(&file[..FILE_BYTES / 2]).await;
     until(async || metric(&proxied.v1, "uploads_active").await == 1).await;
     proxied.v1.ask_to_stop();
-    let answer = late.answer_while_sending(FILE_BYTES / 2).await;
+    let answer = late.answer_while_sending(FILE_BYTES / 2).await.unwrap();
     assert_eq!(answer.refusal(), (503, "shutting_down"));
-    answer.assert_is_a_problem();
+    assert_is_a_problem(&answer);
     assert_eq!(proxied.v1.wait().await.unwrap().code(), Some(3));
     // And where nobody is left to answer, nginx does.
-    let answer = RawRequest::stream(&url, &token, FILE_BYTES).await.answer_while_sending(FILE_BYTES).await;
+    let answer = begin_stream(&url, &token, FILE_BYTES).await.answer_while_sending(FILE_BYTES).await.unwrap();
     assert_eq!(answer.refusal(), (503, "unreachable"));
-    answer.assert_is_a_problem();
-    assert!(answer.head.contains("\nretry-after: "), "{answer:?}");
+    assert_is_a_problem(&answer);
+    assert!(!answer.header("retry-after").is_empty(), "{answer:?}");
 }
 
 #[tokio::test]
@@ -247,7 +267,7 @@ async fn an_upload_that_its_client_gives_up_ends_and_leaves_nothing() {
     let caller = proxied.caller().await;
     let created = caller.create_image(ImagePath::UserProfile, ImageFormat::Jpeg).await.unwrap();
     let file = jpeg_of_exactly(FILE_BYTES, 1);
-    let mut upload = RawRequest::ticket(proxied.nginx.url(), created.form(), file.len()).await;
+    let mut upload = begin_ticket(proxied.nginx.url(), created.form(), file.len()).await;
     upload.send(&file[..FILE_BYTES / 2]).await;
     until(async || proxied.stand.count("image WHERE attempt IS NOT NULL").await.unwrap() == 1).await;
     drop(upload);
@@ -265,11 +285,11 @@ async fn a_slow_client_is_cut_off_by_the_server_and_told_so() {
     let Some(proxied) = Proxied::start(Active::V1, &[("CLIENT_RATE_WINDOW_SECONDS", "1")]).await else { return };
     let token = proxied.stand.add_person(upload_domain::Role::User).await.unwrap().token;
     let file = jpeg_of_exactly(FILE_BYTES, 1);
-    let mut upload = RawRequest::stream(proxied.nginx.url(), &token, file.len()).await;
+    let mut upload = begin_stream(proxied.nginx.url(), &token, file.len()).await;
     upload.send(&file[..FILE_BYTES / 2]).await;
-    let answer = upload.answer().await;
+    let answer = upload.answer().await.unwrap();
     assert_eq!(answer.refusal(), (408, "upload_timeout"));
-    answer.assert_is_a_problem();
+    assert_is_a_problem(&answer);
     until(async || proxied.stand.count("image WHERE attempt IS NOT NULL").await.unwrap() == 0).await;
     assert_eq!(proxied.keys().await, Vec::<String>::new());
 }
@@ -289,12 +309,12 @@ async fn metrics_and_health_are_for_those_inside() {
         "/./health//live",
     ];
     for path in paths {
-        let answer = RawRequest::get(proxied.nginx.url(), path).await;
+        let answer = get(proxied.nginx.url(), path).await;
         assert_eq!(answer.refusal(), (404, "not_found"), "{path}");
-        answer.assert_is_a_problem();
+        assert_is_a_problem(&answer);
     }
-    assert_eq!(RawRequest::get(proxied.nginx.url(), "/limits").await.status, 200);
-    assert_eq!(RawRequest::get(&proxied.v2.url, "/health/ready").await.status, 200);
+    assert_eq!(get(proxied.nginx.url(), "/limits").await.status, 200);
+    assert_eq!(get(&proxied.v2.url, "/health/ready").await.status, 200);
 }
 
 #[tokio::test]

@@ -9,6 +9,5 @@ mod example_environment;
 mod once;
 mod process;
 mod proxied;
-mod raw_client;
 mod running;
 mod switching;

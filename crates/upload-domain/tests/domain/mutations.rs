@@ -3,8 +3,8 @@
 //! All of it follows from a seed. Most checksums and lengths are mended afterwards, or decoders would look no further.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use upload_contract::disputed;
 use upload_domain::ImageFormat::{self, Jpeg, Png, Webp};
-use upload_sandbox::disputed;
 
 use crate::decoders::File;
 

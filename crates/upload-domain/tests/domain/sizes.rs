@@ -1,8 +1,6 @@
+use upload_contract::disputed;
 use upload_domain::{Dimensions, HEAD_BYTES, ImageFormat, ImageLimits, Refusal, inspect};
-use upload_sandbox::{
-    disputed,
-    not_tested::{DECODERS, not_tested},
-};
+use upload_sandbox::not_tested::{DECODERS, not_tested};
 
 use crate::{
     decoders::{self, File, Seen},

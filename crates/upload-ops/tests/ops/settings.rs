@@ -1,7 +1,7 @@
 //! What is wrong with a setting is said with its name in one line, and the exit code is 2. What may be wrong with a database and a
 //! store is the same for every program: the sandbox's table.
 
-use upload_sandbox::bad_input::{Wilderness, assert_each_is_refused, may_not_delete, with_password, wrong};
+use upload_contract::bad_input::{Wilderness, assert_each_is_refused, may_not_delete, with_password, wrong};
 
 use crate::world::{assert_refused, ops, stand};
 

@@ -1,5 +1,5 @@
-//! The keys of a store, made at random or read from the environment: the three of the servers (DESIGN.md rule 11), and the admin's, with
-//! which the sandbox makes and removes buckets.
+//! The keys of a store, made at random or read from the environment: the three of the servers, and the admin's, with which the sandbox
+//! makes and removes buckets.
 
 use std::{env, fmt};
 

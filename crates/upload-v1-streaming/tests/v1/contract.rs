@@ -1,6 +1,3 @@
 //! What both servers promise, against V1.
 
-upload_sandbox::contract_tests!(
-    env!("CARGO_BIN_EXE_upload-v1-streaming"),
-    upload_sandbox::contract::Strategy::Streaming
-);
+upload_contract::contract_tests!(env!("CARGO_BIN_EXE_upload-v1-streaming"), upload_contract::Strategy::Streaming);

@@ -8,7 +8,6 @@ mod contract;
 mod crashes;
 mod faults;
 mod openapi;
-mod raw_form;
 mod rig;
 mod settings;
 mod stops;

@@ -2,5 +2,5 @@
 
 #[tokio::test]
 async fn the_document_is_the_one_checked_in_and_its_routes_and_page_are_served() {
-    upload_sandbox::openapi::check(env!("CARGO_BIN_EXE_upload-v1-streaming"), "openapi-v1.json").await.unwrap();
+    upload_contract::openapi::check(env!("CARGO_BIN_EXE_upload-v1-streaming"), "openapi-v1.json").await.unwrap();
 }

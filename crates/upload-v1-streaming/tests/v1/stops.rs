@@ -1,11 +1,8 @@
 //! SIGTERM while bytes are on their way.
 
-use upload_sandbox::{relay::Mode, samples::jpeg_of_exactly};
+use upload_sandbox::{raw::RawForm, relay::Mode, samples::jpeg_of_exactly};
 
-use crate::{
-    raw_form::RawForm,
-    rig::{Rig, STREAM, until},
-};
+use crate::rig::{Rig, STREAM, until};
 
 const FILE_BYTES: usize = 1_000_000;
 
@@ -13,13 +10,14 @@ const FILE_BYTES: usize = 1_000_000;
 async fn an_upload_in_flight_is_finished_before_the_server_stops() {
     let mut rig = Rig::start(&[]).await;
     let file = jpeg_of_exactly(FILE_BYTES, 1);
-    let mut upload = RawForm::of_profile_image().begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await;
+    let mut upload =
+        RawForm::of_profile_image().begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await.unwrap();
     upload.send(&file[..FILE_BYTES / 2]).await;
     rig.store.requested(200_000).await;
     rig.server.ask_to_stop();
     rig.server.wait_for_log(|line| line.contains("SIGTERM")).await.unwrap();
     upload.send(&file[FILE_BYTES / 2..]).await;
-    assert_eq!(upload.finish().await.status, 201);
+    assert_eq!(upload.finish().await.unwrap().status, 201);
     assert_eq!(rig.server.wait().await.unwrap().code(), Some(0));
     assert!(rig.only_object().await == file);
     assert_eq!(rig.stand.count("image WHERE media_key IS NOT NULL AND attempt IS NULL").await.unwrap(), 1);
@@ -29,7 +27,8 @@ async fn an_upload_in_flight_is_finished_before_the_server_stops() {
 async fn a_stop_between_put_and_commit_loses_nothing() {
     let mut rig = Rig::start(&[]).await;
     let file = jpeg_of_exactly(FILE_BYTES, 2);
-    let mut upload = RawForm::of_profile_image().begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await;
+    let mut upload =
+        RawForm::of_profile_image().begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await.unwrap();
     upload.send(&file[..FILE_BYTES / 2]).await;
     rig.store.requested(200_000).await;
     rig.database.set(Mode::HoldRequests);
@@ -41,7 +40,7 @@ async fn a_stop_between_put_and_commit_loses_nothing() {
     rig.server.wait_for_log(|line| line.contains("SIGTERM")).await.unwrap();
     assert_eq!(rig.stand.count("image WHERE media_key IS NOT NULL").await.unwrap(), 0, "not committed yet");
     rig.database.set(Mode::Pass);
-    assert_eq!(answer.await.unwrap().status, 201);
+    assert_eq!(answer.await.unwrap().unwrap().status, 201);
     assert_eq!(rig.server.wait().await.unwrap().code(), Some(0));
     assert_eq!(rig.stand.count("image WHERE media_key IS NOT NULL AND attempt IS NULL").await.unwrap(), 1);
 }
@@ -50,11 +49,12 @@ async fn a_stop_between_put_and_commit_loses_nothing() {
 async fn an_upload_that_outlasts_the_stop_is_cut_off_and_the_exit_code_says_so() {
     let mut rig = Rig::start(&[("SHUTDOWN_TIMEOUT", "1")]).await;
     let file = jpeg_of_exactly(FILE_BYTES, 3);
-    let mut upload = RawForm::of_profile_image().begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await;
+    let mut upload =
+        RawForm::of_profile_image().begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await.unwrap();
     upload.send(&file[..FILE_BYTES / 2]).await;
     rig.store.requested(200_000).await;
     rig.server.ask_to_stop();
-    assert_eq!(upload.answer().await.refusal(), (503, "shutting_down"));
+    assert_eq!(upload.answer().await.unwrap().refusal(), (503, "shutting_down"));
     assert_eq!(rig.server.wait().await.unwrap().code(), Some(3));
     let log = rig.server.log();
     assert!(log.iter().any(|line| line.contains("stopped after SHUTDOWN_TIMEOUT; uploads were cut off\"")), "{log:?}");

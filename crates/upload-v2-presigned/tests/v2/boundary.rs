@@ -2,12 +2,11 @@
 
 use reqwest::Method;
 use serde_json::json;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 use upload_domain::{ImageFormat, ImagePath};
-use upload_sandbox::samples;
+use upload_sandbox::{
+    raw::{self, Then},
+    samples,
+};
 
 use crate::Setup;
 
@@ -103,15 +102,11 @@ async fn pages_of_the_allowed_origins_alone_may_call_and_read() {
 #[tokio::test]
 async fn a_caller_without_a_token_is_refused_before_the_body_is_read() {
     let setup = Setup::start(&[]).await;
-    let address = setup.server.url.trim_start_matches("http://");
-    let mut socket = TcpStream::connect(address).await.unwrap();
-    let head = "POST /user/images HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n";
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.windows(13).any(|window| window == b"invalid_token") {
-        assert_ne!(socket.read_buf(&mut answer).await.unwrap(), 0, "{}", String::from_utf8_lossy(&answer));
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 401"), "{}", String::from_utf8_lossy(&answer));
+    // The server would wait for a body of this length.
+    let headers = [("Content-Type", "application/json"), ("Content-Length", "1000")];
+    let request = raw::request("POST", &format!("{}/user/images", setup.server.url), &headers, b"").unwrap();
+    let answer = raw::exchange(&setup.server.url, &request, Then::Wait).await.unwrap().unwrap();
+    assert_eq!(answer.refusal(), (401, "invalid_token"));
 }
 
 #[tokio::test]

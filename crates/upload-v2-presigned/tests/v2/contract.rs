@@ -1,6 +1,3 @@
 //! What both servers promise, against V2.
 
-upload_sandbox::contract_tests!(
-    env!("CARGO_BIN_EXE_upload-v2-presigned"),
-    upload_sandbox::contract::Strategy::Presigned
-);
+upload_contract::contract_tests!(env!("CARGO_BIN_EXE_upload-v2-presigned"), upload_contract::Strategy::Presigned);

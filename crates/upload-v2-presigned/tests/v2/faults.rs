@@ -1,9 +1,12 @@
 //! What clients are told when Postgres or the store fails, and that nothing is lost or left behind.
 
 use upload_domain::{ImageFormat, ImagePath};
-use upload_sandbox::samples;
+use upload_sandbox::{
+    relay::{Mode, Relay},
+    samples,
+};
 
-use crate::{COPY, Setup, relay::Relay};
+use crate::{COPY, Setup};
 
 async fn uploaded(setup: &Setup) -> String {
     let image = samples::of_format(ImageFormat::Jpeg, 5);
@@ -15,14 +18,11 @@ fn through<'a>(relay: &'a str, public: &'a str) -> [(&'static str, &'a str); 3] 
     [("S3_ENDPOINT", relay), ("S3_PUBLIC_ENDPOINT", public), ("S3_KEY_CHECK", "off")]
 }
 
-/// The way to the database through a relay, and its URL.
-async fn losing_answers_of_the_database(setup: &Setup, word: &'static str) -> (Relay, String) {
-    let mut url = url::Url::parse(&setup.stand.database_url).unwrap();
-    let target = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap_or(5432));
-    let relay = Relay::losing_answers_to(word, target).await;
-    url.set_host(Some("127.0.0.1")).unwrap();
-    url.set_port(Some(relay.address.port())).unwrap();
-    (relay, url.into())
+/// A relay before what a URL names that loses the answers to what has the word in it, and the URL that leads through it.
+async fn losing_answers_to(word: &'static str, url: &str) -> (String, Relay) {
+    let (url, relay) = Relay::before(url).await.unwrap();
+    relay.set(Mode::BreakAnswersTo(word));
+    (url, relay)
 }
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn a_commit_whose_answer_is_lost_is_found_again() {
     let setup = Setup::start(&[]).await;
     let id = uploaded(&setup).await;
     // Of what a link says to the database, the path is in the commit alone.
-    let (relay, url) = losing_answers_of_the_database(&setup, "user-profile").await;
+    let (url, relay) = losing_answers_to("user-profile", &setup.stand.database_url).await;
     let (server, client) = setup.another(&[("DATABASE_URL", &url)]).await;
     let linked = client.link_profile(&id).await.unwrap();
     assert_eq!(linked.status, 201, "{}", linked.json);
@@ -41,7 +41,7 @@ async fn a_commit_whose_answer_is_lost_is_found_again() {
     // A post, likewise; it is known by its title.
     let image = samples::of_format(ImageFormat::Jpeg, 6);
     let id = setup.client.create_and_upload(ImagePath::Post, ImageFormat::Jpeg, image).await.unwrap();
-    let (relay, url) = losing_answers_of_the_database(&setup, "A title").await;
+    let (url, relay) = losing_answers_to("A title", &setup.stand.database_url).await;
     let (_server, client) = setup.another(&[("DATABASE_URL", &url)]).await;
     let created = client.create_post("A title", "content", &[&id]).await.unwrap();
     assert_eq!(created.status, 201, "{}", created.json);
@@ -55,8 +55,8 @@ async fn a_commit_whose_answer_is_lost_is_found_again() {
 async fn a_copy_whose_answer_is_lost_is_found_again() {
     let setup = Setup::start(&[]).await;
     let id = uploaded(&setup).await;
-    let relay = Relay::losing_answers_to(COPY, setup.store_address()).await;
-    let (endpoint, relayed) = (setup.stand.storage_settings.endpoint.clone(), format!("http://{}", relay.address));
+    let endpoint = setup.stand.storage_settings.endpoint.clone();
+    let (relayed, relay) = losing_answers_to(COPY, endpoint.as_str()).await;
     let (server, client) = setup.another(&through(&relayed, endpoint.as_str())).await;
 
     let linked = client.link_profile(&id).await.unwrap();
@@ -72,8 +72,8 @@ async fn a_copy_that_may_be_left_is_named_until_a_sweep_and_in_nobodys_way() {
     let setup = Setup::start(&[]).await;
     let id = uploaded(&setup).await;
     // Of the copy, of the look whether it is there, and of its deletion.
-    let relay = Relay::losing_answers_to("/media/", setup.store_address()).await;
-    let (endpoint, relayed) = (setup.stand.storage_settings.endpoint.clone(), format!("http://{}", relay.address));
+    let endpoint = setup.stand.storage_settings.endpoint.clone();
+    let (relayed, _relay) = losing_answers_to("/media/", endpoint.as_str()).await;
     let (server, client) = setup.another(&through(&relayed, endpoint.as_str())).await;
 
     let failed = client.link_profile(&id).await.unwrap();

@@ -11,7 +11,6 @@ mod faults;
 mod forms;
 mod openapi;
 mod races;
-mod relay;
 mod secrets;
 mod settings;
 mod start_stop;
@@ -51,12 +50,6 @@ impl Setup {
         let server = Server::start(BINARY, &self.stand, extra_environment).await.unwrap();
         let client = self.client.at(&server.url);
         (server, client)
-    }
-
-    /// The store's host and port.
-    fn store_address(&self) -> String {
-        let endpoint = &self.stand.storage_settings.endpoint;
-        format!("{}:{}", endpoint.host_str().unwrap(), endpoint.port_or_known_default().unwrap())
     }
 
     /// The keys of the bucket under a prefix.

@@ -7,10 +7,11 @@ use upload_domain::{ImageFormat, ImagePath};
 use upload_sandbox::{
     client::{Answer, Client},
     process::Server,
+    relay::{Mode, Relay},
     samples,
 };
 
-use crate::{COPY, Setup, relay::Relay};
+use crate::{COPY, Setup};
 
 /// A link that stands still after it has verified the image and before it copies it.
 struct Verified {
@@ -33,22 +34,22 @@ impl Verified {
         let created = setup.client.create_image(ImagePath::UserProfile, ImageFormat::Jpeg).await.unwrap();
         let (id, form) = (created.image_id().to_owned(), created.form().clone());
         setup.client.upload(&form, samples::jpeg_of_exactly(3_000, 1)).await.unwrap().expect_status(201).unwrap();
-        let relay = Relay::holding(COPY, setup.store_address()).await;
-        let relayed = format!("http://{}", relay.address);
         let direct = setup.stand.storage_settings.endpoint.to_string();
+        let (relayed, relay) = Relay::before(&direct).await.unwrap();
+        relay.set(Mode::HoldRequestsWith(COPY));
         // What the keys may do is asked in the same words.
         let through_the_relay =
             [("S3_ENDPOINT", relayed.as_str()), ("S3_PUBLIC_ENDPOINT", &direct), ("S3_KEY_CHECK", "off")];
         let (server, client) = setup.another(&[&through_the_relay, extra_environment].concat()).await;
         let (linking, image) = (client.clone(), id.clone());
         let link = tokio::spawn(async move { linking.link_profile(&image).await.unwrap() });
-        relay.wait_for_the_word().await;
+        relay.holds(1).await;
         Self { setup, id, form, relay, link, _server: server, client }
     }
 
     /// Lets the link go on; returns its answer and the stand.
     async fn go_on(self) -> (Setup, String, Answer) {
-        self.relay.release();
+        self.relay.set(Mode::Pass);
         (self.setup, self.id, self.link.await.unwrap())
     }
 }
@@ -147,7 +148,7 @@ async fn a_client_that_leaves_does_not_stop_its_link() {
     let verified = Verified::reach().await;
     verified.link.abort();
     let Verified { setup, id, relay, .. } = &verified;
-    relay.release();
+    relay.set(Mode::Pass);
     verified._server.wait_for_log(|line| line.contains("image linked") && line.contains(id.as_str())).await.unwrap();
     assert_eq!(setup.client.link_profile(id).await.unwrap().status, 200);
 }

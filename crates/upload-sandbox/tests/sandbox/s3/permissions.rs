@@ -1,4 +1,4 @@
-//! The three keys (DESIGN.md rule 11), signatures, and CORS.
+//! The three keys and what each may do, signatures, and CORS.
 
 use chrono::{TimeDelta, Utc};
 use reqwest::{Method, StatusCode};
