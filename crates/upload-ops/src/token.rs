@@ -50,12 +50,13 @@ pub(crate) struct TokenArguments {
 pub(crate) async fn run(arguments: &TokenArguments) -> Result<(), Stop> {
     let (algorithm, key) = signing_key(arguments)?;
     let database = reach::database(&arguments.database).await?;
-    let mut connection = database.connection().await.context("the user was not looked up")?;
+    let mut connection = database.connection().await.context("cannot look up the user")?;
     let user = users::find(&mut connection, arguments.user).await.map_err(DatabaseError::from);
     let user =
-        user.context("the user was not looked up")?.ok_or_else(|| anyhow!("there is no user {}", arguments.user))?;
+        user.context("cannot look up the user")?.ok_or_else(|| anyhow!("there is no user {}", arguments.user))?;
 
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the clock is set before 1970")?;
+    let now =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("this machine's clock is set before 1970")?;
     let claims = Claims {
         user_id: user.id,
         user_role: user.role.to_string(),
@@ -63,7 +64,7 @@ pub(crate) async fn run(arguments: &TokenArguments) -> Result<(), Stop> {
         iss: arguments.jwt_issuer.clone(),
         aud: arguments.jwt_audience.clone(),
     };
-    let token = jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).context("the token was not signed")?;
+    let token = jsonwebtoken::encode(&Header::new(algorithm), &claims, &key).context("cannot sign the token")?;
     println!("{token}");
     Ok(())
 }

@@ -38,8 +38,8 @@ pub(crate) async fn add(arguments: &AddArguments) -> Result<(), Stop> {
         nickname: arguments.nickname.as_deref(),
         email: arguments.email.as_deref(),
     };
-    let mut connection = database.connection().await.context("the user was not added")?;
+    let mut connection = database.connection().await.context("cannot add the user")?;
     let user = users::insert(&mut connection, &new).await.map_err(DatabaseError::from);
-    println!("{}", user.context("the user was not added")?.id);
+    println!("{}", user.context("cannot add the user")?.id);
     Ok(())
 }

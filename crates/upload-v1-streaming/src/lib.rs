@@ -30,7 +30,7 @@ use ticket_forms::TicketForms;
 
 /// Upload server V1: receives images and streams them to the store.
 #[derive(Debug, Clone, clap::Parser)]
-#[command(version, about)]
+#[command(version)]
 pub struct Settings {
     /// The settings of both servers.
     #[command(flatten)]

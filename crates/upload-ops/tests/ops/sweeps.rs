@@ -91,8 +91,8 @@ fn verified(key: &str) -> String {
 /// What a sweep prints that left nothing.
 fn said(images: usize, attempts: usize, linked: usize, batches: usize) -> String {
     format!(
-        "swept {images} images, what {attempts} attempts left, and the incoming keys of {linked} linked images, in {batches} batches, \
-         0 left, "
+        "swept {images} images, the leftovers of {attempts} attempts and the incoming keys of {linked} linked images, in {batches} \
+         batches, 0 left, "
     )
 }
 
