@@ -25,7 +25,7 @@ pub(super) const V1S_OWN: [&str; 2] = ["/uploads", "/user/images/upload"];
 const PREFACE: &str = "\
 # What the servers answer to each case of the contract. A route, what it answers (a status with a problem's code, or with a body's
 # names: a name alone is a text), and the cases that hear it: all of them from both servers, except where it says otherwise.
-# `may`: a race decides whether the case hears it. `V1`, `V2`: only this server says it, as DESIGN.md has it.
+# `may`: a race decides whether the case hears it. `V1`, `V2`: only this server gives this answer.
 # A case that hears something else fails. UPDATE_CONTRACT=1 with the tests of one server writes it down; the other's must agree.
 # The words in brackets behind a case are written by hand, and kept.
 ";
@@ -46,7 +46,7 @@ pub(super) enum Mark {
 pub(super) struct Answers(BTreeMap<Said, BTreeMap<String, Mark>>);
 
 /// Compares what a case heard from a server with the file, or writes it down.
-pub(super) fn settle(case: &str, strategy: Strategy, heard: &BTreeSet<Said>) -> Result<()> {
+pub(super) fn check(case: &str, strategy: Strategy, heard: &BTreeSet<Said>) -> Result<()> {
     // Cases run at once, and may write.
     if std::env::var_os("UPDATE_CONTRACT").is_some() {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(PATH)?;

@@ -85,7 +85,7 @@ pub(super) fn drive(name: &str, binary: &str, strategy: Strategy, case: impl Asy
         let outcome = match outcome {
             Ok(Ok(Ok(()))) => {
                 let heard = hearing::end(&subject.urls);
-                answers::settle(name, strategy, &heard).and(aftermath::check(&mut subject).await)
+                answers::check(name, strategy, &heard).and(aftermath::check(&mut subject).await)
             }
             Ok(Ok(Err(error))) => Err(error),
             Err(_elapsed) => Err(anyhow!("the case hangs: an answer does not come")),

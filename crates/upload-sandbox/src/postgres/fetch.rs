@@ -59,7 +59,7 @@ fn fetched_into(cache: &Path, download: impl FnOnce(&Path) -> Result<()>) -> Res
     let working = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(cache).context("the cache cannot be written")?;
     let partial = working.path().join("postgres");
     download(&partial)?;
-    settle(&partial).context("the fetched Postgres cannot be written to disk")?;
+    sync_to_disk(&partial).context("the fetched Postgres cannot be written to disk")?;
     fs::rename(&partial, &complete).context("the fetched Postgres cannot be put in its place")?;
     File::open(cache)?.sync_all()?;
     Ok(bin)
@@ -85,14 +85,14 @@ fn download(partial: &Path) -> Result<()> {
 }
 
 /// Makes everything readable for the user that runs it, whatever our umask is, and waits until it is on disk.
-fn settle(path: &Path) -> std::io::Result<()> {
+fn sync_to_disk(path: &Path) -> std::io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     if metadata.is_symlink() {
         return Ok(());
     }
     if metadata.is_dir() {
         for entry in fs::read_dir(path)? {
-            settle(&entry?.path())?;
+            sync_to_disk(&entry?.path())?;
         }
     }
     let executable = metadata.is_dir() || metadata.mode() & 0o100 != 0;
