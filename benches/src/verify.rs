@@ -154,7 +154,7 @@ async fn rows(stand: &Stand, target: Target, images: u64, payload: &Payload) -> 
     Ok(Some(match target {
         Target::V1 | Target::V2Post | Target::V2Put => {
             let linked = format!(
-                "image JOIN user_profile_image ON image_id = image.id AND user_profile_image.user_id = image.user_id \
+                "image JOIN image_link ON image_id = image.id AND target = 'profile' AND target_id = image.user_id \
                  WHERE linked_at IS NOT NULL AND media_key IS NOT NULL AND byte_size = {bytes}"
             );
             let told = stand.count(&linked).await?;

@@ -69,6 +69,11 @@ pub enum JwtAlgorithm {
     EdDsa,
 }
 
+impl JwtAlgorithm {
+    /// Shortest secret for HS256, in bytes: as long as its hash (RFC 7518, 3.2).
+    pub const LEAST_SECRET_BYTES: usize = 32;
+}
+
 /// An origin of a web page, spelled as browsers send it, or `*` for every origin.
 ///
 /// # Errors

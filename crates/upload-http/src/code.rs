@@ -62,7 +62,7 @@ codes! {
     InvalidRequest = "invalid_request", BAD_REQUEST, Retry::Never, "Correct the request; `detail` says what is wrong.";
     /// A PUT form needs `byteSize`, because the exact length is signed.
     ByteSizeRequired = "byte_size_required", BAD_REQUEST, Retry::Never, "Declare `byteSize`, or ask for a POST form.";
-    /// The body is not valid multipart/form-data, or a field, a name or a part's headers are too long.
+    /// The body is not valid multipart/form-data, or it breaks a rule of this server; `detail` says which.
     MalformedMultipart = "malformed_multipart", BAD_REQUEST, Retry::Never,
         "Correct the form; `detail` says what is wrong.";
     /// The form has too many parts.
@@ -77,9 +77,10 @@ codes! {
     /// The bearer token is missing or not valid.
     InvalidToken = "invalid_token", UNAUTHORIZED, Retry::Never,
         "Get a new token and send it as `Authorization: Bearer`.";
-    /// The user's account is not allowed to do this.
-    Forbidden = "forbidden", FORBIDDEN, Retry::Never, "Do not try again until the user's role or status changes.";
-    /// A field of the form was changed, or this server did not sign its ticket.
+    /// The user is not allowed to do this: by role or status, or because the competition has another host.
+    Forbidden = "forbidden", FORBIDDEN, Retry::Never,
+        "Do not try again until the user's role or status changes; link posters to your own competitions.";
+    /// A field of the form is missing or was changed, or this server did not sign its ticket.
     InvalidForm = "invalid_form", FORBIDDEN, Retry::Never, "Send the form's fields unchanged, or request another form.";
     /// The form has expired.
     FormExpired = "form_expired", FORBIDDEN, Retry::Never, "Request another form: `POST /user/images/{id}/form`.";
@@ -121,12 +122,12 @@ codes! {
     UnsupportedEncoding = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE, Retry::Never, "Send the body uncompressed.";
     /// The image's `path` does not match the target.
     WrongPath = "wrong_path", UNPROCESSABLE_ENTITY, Retry::Never, "Create an image with the `path` of this target.";
-    /// The file is empty.
+    /// The file is empty, or `byteSize` is 0.
     EmptyFile = "empty_file", UNPROCESSABLE_ENTITY, Retry::Never,
-        "Upload another file; if a link returned this code, create another image first.";
+        "Use a file that is not empty; if a link returned this code, create another image first.";
     /// The file does not have the declared size, or it is larger than the limit.
     SizeMismatch = "size_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
-        "Declare the file's real size; if a link returned this code, create another image first.";
+        "Declare the file's real size, within `GET /limits`; if a link returned this code, create another image first.";
     /// The file is not an image of the declared format.
     ContentMismatch = "content_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
         "Create another image, and upload a file of the declared format.";
@@ -148,11 +149,11 @@ codes! {
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";
     /// This server is stopping.
     ShuttingDown = "shutting_down", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";
-    /// The database cannot be reached.
+    /// The database cannot be reached, or did not finish in time.
     DatabaseUnavailable = "database_unavailable", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";
     /// The image store did not answer in time.
     StorageTimeout = "storage_timeout", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";
-    /// The image store cannot be reached.
+    /// The image store cannot be reached, or it failed.
     StorageUnavailable = "storage_unavailable", SERVICE_UNAVAILABLE, Retry::AfterSeconds(3), "Try again after `Retry-After`.";
 }
 

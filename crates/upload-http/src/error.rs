@@ -212,7 +212,7 @@ impl From<DatabaseError> for ApiError {
         match error {
             DatabaseError::Overloaded => Self::overloaded().cause(error),
             DatabaseError::Unavailable(_) => {
-                let detail = "The database cannot be reached; try again.";
+                let detail = "The database cannot be reached, or did not finish in time; try again.";
                 Self::new(Code::DatabaseUnavailable, detail).cause(error)
             }
             DatabaseError::Query(_) => Self::internal(error),
@@ -231,7 +231,7 @@ impl From<StorageError> for ApiError {
         let (code, detail) = match error {
             StorageError::Timeout(_) => (Code::StorageTimeout, STORAGE_TIMEOUT),
             StorageError::Unavailable(_) | StorageError::Refused(_) => {
-                (Code::StorageUnavailable, "The image store cannot be reached; try again.")
+                (Code::StorageUnavailable, "The image store cannot be reached, or it failed; try again.")
             }
         };
         Self::new(code, detail).cause(error)

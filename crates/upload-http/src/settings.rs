@@ -179,7 +179,9 @@ impl HttpSettings {
             (JwtAlgorithm::Hs256, None, _) => {
                 "JWT_SECRET is not set: JWT_ALGORITHM HS256 needs at least 32 random bytes"
             }
-            (JwtAlgorithm::Hs256, Some(secret), _) if secret.expose_secret().len() < 32 => {
+            (JwtAlgorithm::Hs256, Some(secret), _)
+                if secret.expose_secret().len() < JwtAlgorithm::LEAST_SECRET_BYTES =>
+            {
                 "JWT_SECRET is too short: it must have at least 32 random bytes"
             }
             (JwtAlgorithm::Hs256, Some(_), None) => return Ok(()),

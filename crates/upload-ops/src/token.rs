@@ -70,26 +70,31 @@ pub(crate) async fn run(arguments: &TokenArguments) -> Result<(), Stop> {
 }
 
 fn signing_key(arguments: &TokenArguments) -> Result<(Algorithm, EncodingKey), Stop> {
-    if arguments.jwt_algorithm == JwtAlgorithm::Hs256 {
-        let secret = arguments.jwt_secret.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
-        if secret.len() < 32 {
-            return Err(Stop::settings("JWT_SECRET must be set to at least 32 random bytes with JWT_ALGORITHM HS256"));
-        }
-        return Ok((Algorithm::HS256, EncodingKey::from_secret(secret.as_bytes())));
-    }
+    let (algorithm, from_pem): (_, fn(&[u8]) -> jsonwebtoken::errors::Result<EncodingKey>) =
+        match arguments.jwt_algorithm {
+            JwtAlgorithm::Hs256 => return signing_secret(arguments),
+            JwtAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_pem),
+            JwtAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_pem),
+            JwtAlgorithm::EdDsa => (Algorithm::EdDSA, EncodingKey::from_ed_pem),
+        };
     let Some(pem) = &arguments.jwt_private_key else {
         return Err(Stop::settings(
             "JWT_PRIVATE_KEY must be set to the private key in PEM with JWT_ALGORITHM RS256, ES256 or EdDSA",
         ));
     };
     let pem = pem.expose_secret().replace("\\n", "\n");
-    let (algorithm, key) = match arguments.jwt_algorithm {
-        JwtAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_pem(pem.as_bytes())),
-        JwtAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_pem(pem.as_bytes())),
-        JwtAlgorithm::EdDsa | JwtAlgorithm::Hs256 => (Algorithm::EdDSA, EncodingKey::from_ed_pem(pem.as_bytes())),
-    };
-    let key = key.map_err(|error| {
+    let key = from_pem(pem.as_bytes()).map_err(|error| {
         Stop::settings(format!("JWT_PRIVATE_KEY must be a private key in PEM (PKCS#8) for {algorithm:?}: {error}"))
     })?;
     Ok((algorithm, key))
+}
+
+fn signing_secret(arguments: &TokenArguments) -> Result<(Algorithm, EncodingKey), Stop> {
+    let secret = arguments.jwt_secret.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
+    if secret.len() < JwtAlgorithm::LEAST_SECRET_BYTES {
+        let least = JwtAlgorithm::LEAST_SECRET_BYTES;
+        let text = format!("JWT_SECRET must be set to at least {least} random bytes with JWT_ALGORITHM HS256");
+        return Err(Stop::settings(text));
+    }
+    Ok((Algorithm::HS256, EncodingKey::from_secret(secret.as_bytes())))
 }

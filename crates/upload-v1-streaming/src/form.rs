@@ -12,7 +12,7 @@ use upload_http::{ApiError, Code};
 
 use crate::{
     client_body::{self, BodyLimits, Pace, TooSlow},
-    form_head::{self, FormHead, HeadError, MAX_PART_HEADER_BYTES},
+    form_head::{self, FormHead, HeadError, LOOK_AHEAD_BYTES, MAX_PART_HEADER_BYTES},
 };
 
 /// How large a form may be without its file, in bytes: its fields, headers and delimiters.
@@ -144,7 +144,7 @@ impl Form {
             return Err(header_too_long());
         }
         if field.name().is_none_or(|name| name.len() > MAX_NAME_BYTES) {
-            return Err(malformed("Every part must have a name of at most 64 bytes."));
+            return Err(malformed(&format!("Every part must have a name of at most {MAX_NAME_BYTES} bytes.")));
         }
         Ok(Some(field))
     }
@@ -153,7 +153,9 @@ impl Form {
     pub async fn text(&mut self, field: &mut Field) -> Result<String, ApiError> {
         let read = self.pace.wait(field.bytes(MAX_FIELD_BYTES)).await.map_err(too_slow)?;
         let bytes = read
-            .map_err(|_exceeded| malformed("A field other than the file can have at most 4096 bytes."))?
+            .map_err(|_exceeded| {
+                malformed(&format!("A field other than the file can have at most {MAX_FIELD_BYTES} bytes."))
+            })?
             .map_err(|error| body_error(error, &self.pace))?;
         String::from_utf8(bytes.to_vec()).map_err(|error| malformed("The value of a field is not UTF-8.").cause(error))
     }
@@ -175,7 +177,10 @@ impl Form {
     pub fn begin_file(&mut self, file: Field) -> Result<(), ApiError> {
         let is_short = self.body_bytes.is_some_and(|bytes| bytes <= HEAD_BYTES as u64);
         if is_predictable(self.body_bytes, &self.boundary) && self.place.is_none() && !is_short {
-            return Err(malformed("The file must begin within the first 20 KiB of the form."));
+            return Err(malformed(&format!(
+                "The file must begin within the first {} KiB of the form.",
+                LOOK_AHEAD_BYTES / 1024
+            )));
         }
         let length = file.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         self.part_bytes = length.and_then(|text| text.parse().ok());

@@ -15,7 +15,7 @@ use futures::{Stream, StreamExt};
 use memchr::memmem;
 
 /// How far into a form the file is looked for, in bytes.
-const LOOK_AHEAD_BYTES: usize = 20 * 1024;
+pub const LOOK_AHEAD_BYTES: usize = 20 * 1024;
 /// Largest block of headers that a part may have, in bytes.
 pub const MAX_PART_HEADER_BYTES: usize = 8 * 1024;
 /// How many headers a part may have, for the parser.

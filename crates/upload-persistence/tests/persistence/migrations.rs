@@ -1,11 +1,13 @@
 //! Up, down, and up again; and how a schema stands against the binary.
 
 use diesel_async::SimpleAsyncConnection;
-use upload_domain::ImagePath;
+use upload_domain::{ImageId, ImagePath};
 use upload_persistence::{
-    Database, DatabaseError, DatabaseSettings, image_attempts,
+    Database, DatabaseError, DatabaseSettings, image_attempts, images,
     migrations::{self, SchemaStanding},
 };
+
+use uuid::Uuid;
 
 use crate::world::{World, migrations_in_the_folder};
 
@@ -128,6 +130,13 @@ async fn the_servers_role_may_ask_for_standing_and_clock_and_another_is_told_tha
     let database = Database::new(&settings, world.stand.runtime().clone()).unwrap();
     assert_eq!(migrations::standing(&database).await.unwrap(), SchemaStanding::Current);
     database.now().await.unwrap();
+    let mut connection = database.connection().await.unwrap();
+    assert_eq!(
+        images::find_served(&mut connection, ImageId::from(Uuid::now_v7())).await.unwrap(),
+        None,
+        "it may read the view"
+    );
+    drop(connection);
     database.connection().await.unwrap().batch_execute("DROP TABLE post_image").await.unwrap_err();
 
     world.sql(&format!("REVOKE ALL ON __diesel_schema_migrations FROM {role}")).await;
