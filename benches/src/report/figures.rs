@@ -109,7 +109,7 @@ pub struct Ratio {
     pub cpu: Option<Spread>,
 }
 
-/// What one image of a target sends, whatever the load: a property of the design, from rounds in which every image succeeded.
+/// What one image of a target sends, under any load: a property of the design, from rounds in which every image succeeded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PerImage {
     /// Requests of the client, to the server and to the store.
