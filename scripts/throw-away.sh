@@ -1,8 +1,9 @@
-# What the scripts here share: a server with a folder of its own that goes when the script ends, however it ends. Sourced, not run.
+# The common part of the scripts here: a server with its own folder, both removed when the script ends, even if it is killed.
+# Source this file; do not run it.
 #
 # The script that sources this defines
 #   prepare folder   writes what the server needs before it starts
-#   launch folder    becomes the server, in the foreground, writing to folder/log (called in a process of its own)
+#   launch folder    becomes the server, in the foreground, with its output in folder/log (called in its own process)
 #   ready folder     sets `endpoint` and returns 0 once the server answers
 # then calls `start_server name`, fills the array `variables` with NAME=value, and calls `serve [command ...]`.
 
@@ -21,8 +22,8 @@ random_hex() { # bytes
     od -An -N "$1" -tx1 /dev/urandom | tr -d ' \n'
 }
 
-# Owns the server and its folder. Its stdin is a pipe that only the script's main process holds open: when that ends, however it
-# ends, the pipe does, and the server and the folder go. So it must not die of the signals that end the main process.
+# Owns the server and its folder. Its stdin is a pipe that only the script's main process holds open. When that process ends, even if
+# it is killed, the pipe closes, and this function removes the server and the folder. So it ignores the signals that end the script.
 supervise() { # folder
     trap '' INT TERM HUP
     umask 077
@@ -30,7 +31,7 @@ supervise() { # folder
     local pid=$!
     printf '%s\n' "$pid" >"$1/pid"
     cat >/dev/null
-    # Its data goes anyway, so there is nothing that it should finish first.
+    # Its data is deleted anyway, so it does not have to finish anything.
     kill -KILL "$pid" 2>/dev/null || true
     wait "$pid" 2>/dev/null || true
     rm -rf "$1"
@@ -38,7 +39,7 @@ supervise() { # folder
 
 # Starts the server and sets `folder` and `endpoint`, or returns 1 with the log printed.
 try_start() { # name
-    # `set -e` does not hold in a function whose status is asked for, so each step says itself what its failure means.
+    # `set -e` has no effect in a function whose status is tested, so each step handles its own failure.
     folder=$(mktemp -d "${TMPDIR:-/tmp}/$1.XXXXXX") || fail 'no folder for the data'
     prepare "$folder" || fail "$folder cannot be written"
     mkfifo "$folder/lifeline" || fail "no pipe in $folder"
@@ -67,7 +68,7 @@ stop_server() {
     fi
 }
 
-# A signal first ends the command, with all that it started: its `wait` below returns, and so does the script.
+# A signal first ends the command and all processes that it started, and then the script.
 on_signal() { # name
     if [[ -n $child ]]; then
         kill -s "$1" -- "-$child" 2>/dev/null || true
@@ -80,15 +81,16 @@ start_server() { # name
     child=
     local signal
     for signal in INT TERM HUP; do
-        # shellcheck disable=SC2064 # The name is wanted as it is now.
+        # shellcheck disable=SC2064 # Expand the name now.
         trap "on_signal $signal" "$signal"
     done
     trap stop_server EXIT
-    # Between the choice of a free port and its use another process can take it; once more is then enough.
+    # Another process can take the free port before the server does. A second try is then enough.
     try_start "$1" || try_start "$1" || fail "$1 did not start"
 }
 
-# Prints the variables and stays, or runs the command with them and exits as it does. SANDBOX_S3_PID tells whose CPU time is the store's.
+# Without a command, prints the variables and keeps running. With one, runs it with the variables and exits with its status.
+# SANDBOX_S3_PID is the store's process, whose CPU time can be read.
 serve() { # command ...
     variables+=("SANDBOX_S3_PID=$(<"$folder/pid")")
     if [[ $# -eq 0 ]]; then
@@ -96,7 +98,7 @@ serve() { # command ...
         for variable in "${variables[@]}"; do
             printf 'export %s=%q\n' "${variable%%=*}" "${variable#*=}"
         done
-        # The supervisor stays as long as the script does, so it is the server that is watched here.
+        # Watch the server: the supervisor runs as long as the script does.
         while kill -0 "$(<"$folder/pid")" 2>/dev/null; do
             sleep 1 9>&- &
             wait $!
@@ -104,7 +106,7 @@ serve() { # command ...
         cat "$folder/log" >&2
         fail 'the server has ended'
     fi
-    # A job of its own, so that a signal reaches all of its processes, and without the lifeline, which its daemons might keep open.
+    # As its own job, so that a signal reaches all of its processes. Without the lifeline, which its daemons could keep open.
     set -m
     (
         export "${variables[@]}"

@@ -29,7 +29,7 @@ pub struct Binaries {
     pub v2: PathBuf,
 }
 
-/// What runs the scripts of `baselines/node`.
+/// Node, which runs the scripts of `baselines/node`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// The program `node`.
@@ -76,10 +76,10 @@ pub async fn node() -> Result<Node> {
     Ok(Node { binary, folder })
 }
 
-/// Installs the packages of `folder`'s package-lock.json, once: everyone who asks at the same time, in any process, waits for it.
+/// Installs the packages of `folder`'s package-lock.json once. Other callers, in this or another process, wait for it.
 ///
-/// npm works in a folder beside, and the packages are moved into place when they are complete. npm's own mark is not enough: npm
-/// writes it before that.
+/// npm works in a temporary folder, and the packages are moved into place when they are complete. npm's own mark is not enough,
+/// because npm writes it before that.
 ///
 /// # Errors
 /// Where npm fails, or the folder cannot be written.
@@ -101,7 +101,7 @@ pub async fn install_packages(npm: &Path, folder: &Path) -> Result<()> {
     }
     let mut install = Command::new(npm);
     install.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(partial.path());
-    // npm holds the lock, too: until it ends, even if this process is killed before.
+    // npm inherits the lock, and so holds it until it ends, even if this process is killed.
     run(install.stdin(lock.try_clone()?), "npm ci").await?;
     let (packages, place) = (partial.path().join(PACKAGES), folder.join(PACKAGES));
     fs::copy(partial.path().join(PACKAGE_LOCK), packages.join(COMPLETE)).context("cannot mark the packages")?;
@@ -117,7 +117,7 @@ fn is_installed(folder: &Path) -> bool {
     installed.is_some() && installed == fs::read(folder.join(PACKAGE_LOCK)).ok()
 }
 
-/// Removes what a killed process has left.
+/// Removes the folders that killed processes have left.
 fn remove_partial(beside: &Path) -> Result<()> {
     for entry in fs::read_dir(beside)? {
         let path = entry?.path();

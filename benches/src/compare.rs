@@ -1,7 +1,7 @@
 //! The comparison: which targets take part, in which order, and what is kept.
 //!
-//! Targets take turns within each round, so a machine that slows down slows all of them. The report is written after every round, so
-//! whatever ends the comparison, the measurements until then are kept.
+//! Targets take turns within each round, so a machine that slows down slows all of them. The report is written after every round. If
+//! the comparison ends early, the measurements until then are kept.
 
 use std::{
     collections::BTreeMap,
@@ -31,11 +31,11 @@ use crate::{
 
 /// Every comparison uses the same image.
 pub(crate) const SEED: u64 = 5;
-/// What makes a deployed Postgres durable. The sandbox turns it off for its tests.
+/// The settings that make a deployed Postgres durable. The sandbox turns them off for its tests.
 const DURABILITY: [&str; 4] = ["fsync", "synchronous_commit", "full_page_writes", "autovacuum"];
 /// Free disk space for our own store, as a multiple of the largest burst: a linked image exists twice until its upload is deleted.
 const ROOM: u64 = 3;
-/// After so many failed rounds with one number of images, the target gets no further round with it.
+/// After this many failed rounds with one number of images, the target gets no more rounds with it.
 const MOST_GIVEN_UP: u32 = 2;
 
 /// What to compare, and where to keep it.
@@ -117,7 +117,7 @@ async fn make(ground: &Ground<'_>, turn: Turn) -> Result<Option<Run>> {
 }
 
 /// The versions and settings that decide the figures. It makes the first stand, so a store or a Postgres that does not work is reported
-/// here. It also makes the sandbox's own Postgres durable.
+/// here. It also turns on the durability of the sandbox's own Postgres.
 async fn machine(stage: &Stage, sandbox: &Sandbox, store: Store) -> Result<Machine> {
     let stand = sandbox.try_stand().await.context(round::NO_STAND)?;
     if env::var_os("DATABASE_URL").is_none_or(|url| url.is_empty()) {

@@ -31,7 +31,7 @@ const INSERTS: usize = 8;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long to wait for the exit of a server whose connections have failed.
 const END_IS_TOLD: Duration = Duration::from_secs(1);
-/// A store is idle once it has used less than [`IDLE_CPU_MS`] for so long. MinIO removes deleted data up to a second later: see
+/// A store is idle once it has used less than [`IDLE_CPU_MS`] for this long. MinIO removes deleted data up to a second later: see
 /// `scripts/minio`.
 const IDLE: Duration = Duration::from_millis(1200);
 /// CPU time of an idle store, in milliseconds.
@@ -197,7 +197,7 @@ async fn load(
     Ok((loading.await?, ending))
 }
 
-/// How a load ended that no longer waits for answers. Clients notice the end of a server before its exit is known.
+/// How a load ended, after it stopped waiting for answers. Clients notice the end of a server before its exit is known.
 async fn ending_behind(outcome: &Outcome, started: &Started) -> Ending {
     let Some(process) = started.process.as_ref().filter(|_| outcome.unanswered > 0) else { return Ending::Finished };
     match timeout(END_IS_TOLD, process.ended()).await {
@@ -229,7 +229,7 @@ async fn watch(ground: &Ground<'_>, progress: &Progress, started: &Started) -> E
     }
 }
 
-/// Checks what a finished round left. In other rounds, clients do not know what became of their images.
+/// Checks what a finished round left. In other rounds, clients do not know whether their images were stored.
 async fn check(
     target: Target,
     stand: &Stand,

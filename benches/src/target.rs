@@ -23,7 +23,7 @@ pub fn has_users(target: Target) -> bool {
     matches!(target, Target::V1 | Target::V2Post | Target::V2Put | Target::V1Stream | Target::V2Unlinked)
 }
 
-/// The key with which the target's own requests to the sink are signed. nginx passes on what clients signed with the signer's.
+/// The key that signs the target's own requests to the sink. nginx passes on requests that clients signed with the signer's key.
 pub fn own_key(target: Target) -> &'static str {
     match target {
         Target::Nginx | Target::Nginx128k => "signer",

@@ -1,7 +1,7 @@
 //! Compares what a round left in the store and the database with what its clients saw.
 //!
 //! Good figures are worth nothing if images are missing, short or too many, so every finished round is checked before the next begins.
-//! Rounds that were given up are not checked: their clients do not know what became of their images.
+//! Rounds that were given up are not checked: their clients do not know whether their images were stored.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use crate::{
     record::{Target, Verified},
 };
 
-/// Up to so many objects are all read back. Of more objects, every n-th is.
+/// Up to this many objects, all are read back. Of more objects, every n-th is.
 const MOST_CHECKSUMS: usize = 200;
 /// Objects that are read back at once, each as a whole.
 const READERS: usize = 4;
@@ -111,7 +111,7 @@ fn compare(objects: &[(String, u64)], rows: Option<&Rows>, target: Target, told:
             strangers.push(key);
         }
     }
-    // So many objects may belong to no success. If there are more, the object of a success is missing.
+    // This many objects may belong to no success. If there are more, the object of a success is missing.
     let unclaimed = objects.len() - told.successes.len();
     if strangers.len() > unclaimed
         && let Some(key) = strangers.first()

@@ -1,6 +1,6 @@
--- Which tables link an image stood in each statement that asks whether an image is linked. A link table that one of them forgot meant
--- a linked image that is 404. Now they all read this view, and a new link table adds one SELECT to it (CREATE OR REPLACE VIEW).
--- UNION ALL and plain columns, so that a condition on image_id reaches the unique index of each table.
+-- Each statement that asks whether an image is linked used to list the link tables itself. If one statement lacked a table, a linked
+-- image answered 404. Now all of them read this view, and a new link table adds one SELECT to it (CREATE OR REPLACE VIEW).
+-- The view has UNION ALL and plain columns, so that a condition on image_id can use the unique index of each table.
 
 CREATE VIEW image_link (image_id, target, target_id, ended_at) AS
 SELECT image_id, 'profile', user_id, deleted_at FROM user_profile_image

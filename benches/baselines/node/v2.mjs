@@ -1,4 +1,5 @@
-// The original's V2: the server signs a form, and the client uploads straight to the store. It answers in the shape of the Rust servers.
+// The original's V2: the server signs a form, and the client uploads straight to the store. Its answers look like those of the Rust
+// servers.
 
 import { randomUUID } from 'node:crypto';
 import express from 'express';

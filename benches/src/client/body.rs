@@ -1,4 +1,4 @@
-//! The body of a request: at most three pieces of shared bytes. The file is in memory once, whatever the number of uploads.
+//! The body of a request: at most three pieces of shared bytes. The file is in memory once, for any number of uploads.
 
 use std::{
     convert::Infallible,

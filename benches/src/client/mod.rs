@@ -113,7 +113,7 @@ impl Network {
             .await
             .with_context(|| format!("cannot resolve {name}"))?
             .collect();
-        // Local servers mostly listen on IPv4 only, whatever `localhost` resolves to first.
+        // Local servers mostly listen on IPv4 only, even if `localhost` resolves to IPv6 first.
         let address = found.iter().find(|address| address.is_ipv4()).or(found.first());
         let address = *address.with_context(|| format!("{name} has no address"))?;
         self.addresses.lock().unwrap_or_else(PoisonError::into_inner).insert(endpoint.authority.clone(), address);

@@ -1,7 +1,7 @@
 //! A TCP connection that counts its bytes, and can limit its rate.
 //!
 //! It never reports a failed write. A server that refuses an upload may answer and close while the file is still being sent. hyper would
-//! then report the failed write and drop the answer. So a broken connection only stops to take bytes, and reading returns the answer or
+//! then report the failed write and drop the answer. So a broken connection only stops taking bytes, and reading returns the answer or
 //! the error.
 
 use std::{

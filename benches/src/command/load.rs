@@ -58,7 +58,7 @@ pub struct LoadCommand {
     #[arg(long, value_name = "SECONDS", default_value_t = 180)]
     timeout: u64,
 
-    /// Give up after so long without progress.
+    /// Give up after this long without progress.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     give_up: u64,
 

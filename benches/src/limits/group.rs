@@ -1,7 +1,7 @@
 //! One cgroup: created, read and removed.
 //!
-//! A shell with the read end of a pipe removes it. When this process ends, even by a kill, the pipe closes; the shell then kills
-//! whatever is in the group and removes it.
+//! A shell with the read end of a pipe removes it. When this process ends, even by a kill, the pipe closes. The shell then kills all
+//! processes in the group and removes it.
 
 use std::{
     collections::BTreeSet,

@@ -1,7 +1,7 @@
 //! Servers as processes with 1 CPU and 1 GiB: by cgroup v2, or v1, or else one CPU by affinity and no limit on memory.
 //!
-//! A process is in its cgroup from its first instruction: a shell moves itself there and then becomes the program. Whether cgroups
-//! work here is found out by a trial.
+//! A process is in its cgroup from its first instruction: a shell moves itself there and then becomes the program. A trial shows
+//! whether cgroups work on this machine.
 
 mod group;
 mod hierarchy;

@@ -5,10 +5,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Connections that one image may hold: to the server and to the store.
 const PER_IMAGE: u64 = 2;
-/// What else this process needs: its runtime, its output, the pipes of a server.
+/// Descriptors for everything else in this process: its runtime, its output, the pipes of a server.
 const BESIDE: u64 = 64;
 
-/// Makes sure that so many images can be in flight, by raising the soft limit to the hard one.
+/// Makes sure that this many images can be in flight, by raising the soft limit to the hard one.
 ///
 /// # Errors
 ///

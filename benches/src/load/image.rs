@@ -54,7 +54,7 @@ pub struct Sent {
     pub answered: Vec<(Step, Instant)>,
 }
 
-/// What sends an image.
+/// Everything that is needed to send an image.
 pub struct Sending<'a> {
     pub client: &'a mut Client,
     pub network: &'a Network,

@@ -39,7 +39,7 @@ pub enum Pattern {
         /// How many.
         images: u32,
     },
-    /// At a constant rate, whatever happens to earlier images.
+    /// At a constant rate, even if earlier images are still in flight.
     Open {
         /// How many in all.
         images: u32,

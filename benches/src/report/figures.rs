@@ -109,7 +109,7 @@ pub struct Ratio {
     pub cpu: Option<Spread>,
 }
 
-/// What one image of a target sends, whatever the load: a property of the design, from rounds in which every image succeeded.
+/// What one image of a target sends, under any load: a property of the design, from rounds in which every image succeeded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PerImage {
     /// Requests of the client, to the server and to the store.
@@ -122,7 +122,7 @@ pub struct PerImage {
     pub to_store: f64,
     /// What the server sends to the store. `None` without a round on the null sink, which counts it.
     pub server: Option<ServerToStore>,
-    /// What the client itself asks of the store, which bills it once.
+    /// The client's own request to the store, which is billed once.
     pub client_write: Option<&'static str>,
 }
 
@@ -157,7 +157,7 @@ pub fn of(report: &Report) -> Result<Vec<Figures>> {
     Ok(figures)
 }
 
-/// The figures of a target on a store with so many images at once.
+/// The figures of a target on a store with this many images at once.
 pub fn find(figures: &[Figures], target: Target, store: Store, images: u32) -> Option<&Figures> {
     figures.iter().find(|row| (row.target, row.store, row.images) == (target, store, images))
 }

@@ -1,4 +1,4 @@
-//! S3's answers, as far as our servers, Node's and the forms need them.
+//! S3's answers: those that our servers, the Node servers and the forms need.
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};

@@ -132,7 +132,7 @@ impl Service {
         Ok(xml(StatusCode::OK, &format!("<CopyObjectResult>{body}</CopyObjectResult>")))
     }
 
-    /// A range within the beginning, or the whole of a small object: there is nothing else.
+    /// A range within the beginning, or the whole of a small object: the sink keeps no other bytes.
     fn get(&self, head: &Parts, path: &str) -> Result<Answer, Refusal> {
         let object = self.found(head, path)?;
         let Some(range) = text(&head.headers, RANGE.as_str()) else {

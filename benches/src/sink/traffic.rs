@@ -10,7 +10,7 @@ use std::{
 
 use crate::record::Traffic;
 
-/// Whose key.
+/// The owner of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Role {
     Server,
@@ -18,7 +18,7 @@ pub(super) enum Role {
     Reader,
     /// Connections without a valid signature.
     Other,
-    /// The comparison that reads the counts; not counted.
+    /// The comparison, which reads the counts. It is not counted.
     Observer,
 }
 

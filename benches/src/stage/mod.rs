@@ -27,7 +27,7 @@ use crate::{
     record::{Limits, Target},
 };
 
-/// What starts the targets.
+/// Starts the targets.
 #[derive(Debug)]
 pub struct Stage {
     limiter: Limiter,

@@ -1,4 +1,4 @@
-//! nginx as a relay: `proxy_pass` to the store with request buffering off, the least that a general relay can do.
+//! nginx as a relay: `proxy_pass` to the store with request buffering off, the least work that a general relay can do.
 //!
 //! It has one worker for its one CPU. The other settings match our own servers: a long backlog for bursts, long timeouts for a slow
 //! store, no log of requests, and connections to the store that are kept.

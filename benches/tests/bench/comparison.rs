@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What `Stage` looks for in the folder of `--binaries`.
 const SERVERS: [&str; 2] = ["upload-v1-streaming", "upload-v2-presigned"];
 
-/// A folder that is also the temporary folder of the comparison, which shows what is left behind.
+/// A folder that is also the temporary folder of the comparison, so that a test sees what is left behind.
 struct Place {
     folder: TempDir,
 }
@@ -149,7 +149,7 @@ async fn a_server_that_dies_while_its_connections_stay_open_is_marked_with_its_s
     let place = Place::new();
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
-    // Another process has the connections, so nothing resets them when this one ends, which it does once a client has connected.
+    // Another process has the connections, so they are not reset when this one ends. It ends once a client has connected.
     let gate = place.path("gate");
     let script =
         format!("echo listening on http://{address}; while [ ! -e {} ]; do sleep 0.05; done; exit 7", gate.display());

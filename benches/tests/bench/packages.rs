@@ -1,6 +1,6 @@
-//! Node's packages are installed once, whoever asks at once, and a part of them is never taken for the whole.
+//! Node's packages are installed once, even for concurrent callers, and incomplete packages are never used.
 //!
-//! Shells stand in for npm. What npm itself installs is what the tests of the baselines run.
+//! Shells stand in for npm. The tests of the baselines run what npm itself installs.
 
 use std::{
     env,
@@ -15,12 +15,12 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 use tempfile::TempDir;
 use upload_bench::builds::install_packages;
 
-/// Set in a process of its own that installs: the folder that has everything.
+/// Set in another process that installs, to the folder of the [`Place`].
 const OTHER: &str = "UPLOAD_BENCH_TEST_INSTALLS";
-/// What is left for npm to do when it has begun.
+/// The rest of npm's work after its beginning.
 const WHOLE: &str = "mkdir node_modules/express\nprintf whole >node_modules/express/index.js";
 
-/// A folder with packages to install, and what stands in for npm.
+/// A folder with packages to install, and a script in place of npm.
 struct Place {
     folder: TempDir,
 }
@@ -35,7 +35,7 @@ impl Place {
         place
     }
 
-    /// An npm that counts its runs, and begins with the file that says that all is there.
+    /// An npm that counts its runs, and that first writes npm's mark of a complete installation.
     fn npm(&self, rest: &str) {
         let begin = "test \"$1\" = ci\ncat package.json package-lock.json >/dev/null\nmkdir node_modules\n\
                      : >node_modules/.package-lock.json";
@@ -43,7 +43,7 @@ impl Place {
         let script = format!("#!/bin/sh\nset -e\necho run >>'{}'\n{begin}\n{rest}\n", runs.display());
         fs::write(self.path("script"), script).unwrap();
         fs::set_permissions(self.path("script"), Permissions::from_mode(0o755)).unwrap();
-        // Copied by another process: a child that another test starts meanwhile must not hold npm open for writing.
+        // Another process copies it: otherwise, a child that another test starts meanwhile could hold npm open for writing.
         assert!(Command::new("cp").arg(self.path("script")).arg(self.path("npm")).status().unwrap().success());
     }
 
@@ -71,7 +71,7 @@ impl Place {
         install(self.folder.path()).await
     }
 
-    /// A process of its own, which installs once its stdin ends.
+    /// Another process, which installs once its stdin ends.
     fn other(&self) -> Child {
         Command::new(env::current_exe().unwrap())
             .args(["packages::the_other_process", "--exact", "--nocapture"])
@@ -87,7 +87,7 @@ async fn install(place: &Path) -> anyhow::Result<()> {
     install_packages(&place.join("npm"), &place.join("baselines")).await
 }
 
-/// What another process does; in a run of its own there is nothing to do.
+/// The work of the other process. On its own, this test does nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_other_process() {
     let Some(place) = env::var_os(OTHER).map(PathBuf::from) else { return };
@@ -151,7 +151,7 @@ async fn whoever_is_killed_leaves_nothing_that_counts() {
     mkfifo(&place.path("fifo"), Mode::S_IRWXU).unwrap();
     let mut other = place.other();
     drop(other.stdin.take());
-    // Opens when npm has opened its end, in the middle of its work.
+    // This returns when npm opens its end, in the middle of its work.
     let npm = OpenOptions::new().write(true).open(place.path("fifo")).unwrap();
     other.kill().unwrap();
     other.wait().unwrap();

@@ -76,7 +76,7 @@ async fn a_linked_image_is_three_requests_on_one_connection_and_every_byte_is_co
         [Step::Create, Step::Upload, Step::Link]
     );
     assert!(steps.iter().all(|(_step, of_step)| of_step.len() == 8 && of_step.max() <= latencies.max()));
-    // One after the other, they are what the image took; each is kept to a thousandth.
+    // Together, the steps take as long as the image. Each value is exact to a thousandth.
     let sum: f64 = steps.iter().map(|(_step, latencies)| latencies.mean()).sum();
     assert!((sum / latencies.mean() - 1.0).abs() < 0.01, "{sum} is not {}", latencies.mean());
     assert_eq!(outcome.hung, None);

@@ -45,6 +45,6 @@ async fn the_clients_of_a_paced_run_are_no_faster_than_their_line() {
     let pattern = Pattern::Paced { images: 4, bytes_per_second: 100_000 };
     let outcome = run(&form(&server, FormMethod::Post, true), &small(), &Options { pattern, ..burst(0) }).await;
     assert_eq!((outcome.load.successes, outcome.load.bytes_to_server), (4, server.bytes_read()));
-    // 20,000 bytes of which a tenth of a second's worth may be sent at once.
+    // 20,000 bytes. The first tenth of a second's worth may be sent at once.
     assert_eq!(latencies_from(&outcome, Duration::from_millis(100)), 4);
 }

@@ -137,7 +137,7 @@ impl Server {
         self.seen.read.lock().unwrap().iter().filter(|read| read.path == path).cloned().collect()
     }
 
-    /// Waits until so many requests have arrived.
+    /// Waits until this many requests have arrived.
     pub async fn has_received(&self, requests: u64) {
         let mut received = self.seen.requests.subscribe();
         timeout(PATIENCE, received.wait_for(|received| *received >= requests)).await.unwrap().unwrap();
@@ -156,7 +156,7 @@ impl Server {
 }
 
 impl Arrived {
-    /// Waits until so many requests have arrived, this one among them.
+    /// Waits until this many requests have arrived, including this one.
     pub async fn arrivals(&self, requests: u64) {
         self.seen.requests.subscribe().wait_for(|arrived| *arrived >= requests).await.unwrap();
     }
@@ -186,7 +186,7 @@ pub fn uploaded(number: u64) -> Response<Full<Bytes>> {
     text(201, json!({ "imageEntity": { "id": number.to_string() } }).to_string())
 }
 
-/// As `POST /user/images` is answered. The fields are not in alphabetical order.
+/// An answer to `POST /user/images`. Its fields are not in alphabetical order.
 fn created(number: u64, store: &Url, is_put: bool) -> Response<Full<Bytes>> {
     let form = if is_put {
         format!(r#"{{"method": "PUT", "url": "{store}object?sig=a%2Fb", "headers": {{"content-type": "image/jpeg"}}}}"#)

@@ -1,5 +1,5 @@
-//! Decoders that are told apart by their code: `image`, Pillow (whose header readers are its own) and libvips (which asks
-//! libjpeg, libpng or libspng, and libwebp).
+//! Three decoders that share no code: `image`, Pillow (which has its own header readers) and libvips (which uses libjpeg,
+//! libpng or libspng, and libwebp).
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ pub fn image(files: &[File]) -> Vec<Seen> {
     files.iter().map(seen).collect()
 }
 
-/// What Pillow sees; `None` where there is none.
+/// What Pillow sees. `None` if it is not installed.
 pub fn pillow(files: &[File]) -> Option<Vec<Seen>> {
     const SCRIPT: &str = "
 import sys, warnings
@@ -47,12 +47,12 @@ for path in sys.argv[1:]:
         pass
 ";
     let has_it = |python: &&str| runs(Command::new(python).args(["-c", "import PIL.Image"]));
-    // The system's, too: that is where apt-get puts it, whatever is first on PATH.
+    // Try the system's Python, too: apt-get installs Pillow there, even if another Python is first on PATH.
     let python = ["python3", "/usr/bin/python3"].into_iter().find(has_it)?;
     Some(asked(files, &[python, "-c", SCRIPT]))
 }
 
-/// What libvips sees; `None` where there is none.
+/// What libvips sees. `None` if it is not installed.
 pub fn libvips(files: &[File]) -> Option<Vec<Seen>> {
     runs(Command::new("vipsheader").arg("--version")).then(|| asked(files, &["vipsheader"]))
 }
@@ -61,7 +61,7 @@ fn runs(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-/// Asks a command that prints each file's path and, in the next word, its size.
+/// Runs a command that prints each file's path and, in the next word, its size.
 fn asked(files: &[File], command: &[&str]) -> Vec<Seen> {
     let folder = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = files

@@ -1,4 +1,4 @@
-//! Documents cannot derive what they say of formats, so it is compared.
+//! Documents name the formats by hand, so this test compares them with the code.
 
 use std::{collections::BTreeSet, fs};
 

@@ -1,6 +1,6 @@
-//! Files that encoders have made, and what becomes of them when their parts are damaged, moved, doubled or mixed with others'.
+//! Files from encoders, and copies whose parts are damaged, moved, doubled or mixed with parts of other files.
 //!
-//! All of it follows from a seed. Most checksums and lengths are mended afterwards, or decoders would look no further.
+//! Everything follows from a seed. Most checksums and lengths are corrected afterwards, because decoders would stop at a wrong one.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use upload_contract::disputed;
@@ -13,7 +13,7 @@ macro_rules! files {
         /// Where the files of [`good`] are, in `files`.
         pub const NAMES: &[&str] = &[$($name),+];
 
-        /// What Pillow's encoders have made, of 40 × 30 pixels at the most.
+        /// Files from Pillow's encoders, of at most 40 × 30 pixels.
         pub fn good() -> Vec<File> {
             vec![$(($format, include_bytes!(concat!("files/", $name)).to_vec())),+]
         }
@@ -28,7 +28,7 @@ files![
     Webp "lossy-alpha.webp", Webp "lossy-metadata.webp", Webp "lossy.webp",
 ];
 
-/// So many damaged files of this seed, as many of each format.
+/// This many damaged files from this seed, equally many of each format.
 pub fn mutated(count: usize, seed: u64) -> Vec<File> {
     let mut random = StdRng::seed_from_u64(seed);
     let formats = ImageFormat::ALL;
@@ -72,7 +72,7 @@ fn mutate(random: &mut StdRng, format: ImageFormat, file: &mut Vec<Vec<u8>>, sou
         0 => file.swap(at, other),
         1 if file.len() > 2 => drop(file.remove(at)),
         2 => file.insert(other, file[at].clone()),
-        // Another file's part.
+        // A part of another file.
         3 => file.insert(at, pick_part(random, sources)),
         // A part within another.
         4 => {
@@ -81,7 +81,7 @@ fn mutate(random: &mut StdRng, format: ImageFormat, file: &mut Vec<Vec<u8>>, sou
             let place = random.random_range(0..=part.len());
             part.splice(place..place, inner);
         }
-        // Bytes that mean something.
+        // Bytes that have a meaning in the format.
         5 => {
             const JPEG: [&[u8]; 14] = [
                 b"\xff",
@@ -102,7 +102,7 @@ fn mutate(random: &mut StdRng, format: ImageFormat, file: &mut Vec<Vec<u8>>, sou
             let bytes = if format == Jpeg { *pick(random, &JPEG) } else { b"\0\0" };
             file.insert(at, bytes.to_vec());
         }
-        // A length that is not true.
+        // A wrong length.
         6 => {
             let (part, more) = (&mut file[at], random.random_range(0..=20));
             let place = match format {
@@ -126,7 +126,7 @@ fn mutate(random: &mut StdRng, format: ImageFormat, file: &mut Vec<Vec<u8>>, sou
     }
 }
 
-/// The file as what may be told apart in it: markers with their segments, or chunks. The signature stays where it is.
+/// Splits a file into its parts: markers with their segments, or chunks. The signature stays in its place.
 fn parts(format: ImageFormat, bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut rest = &bytes[match format {
         Jpeg => 2,
@@ -151,7 +151,7 @@ fn parts(format: ImageFormat, bytes: &[u8]) -> Vec<Vec<u8>> {
     parts
 }
 
-/// The parts as a file, with their checksums and the outermost length mended.
+/// Joins the parts to a file, and corrects their checksums and the outermost length.
 fn whole(format: ImageFormat, mut parts: Vec<Vec<u8>>, mend: bool) -> Vec<u8> {
     if format == Png && mend {
         for part in parts.iter_mut().filter(|part| part.len() >= 12) {

@@ -10,14 +10,14 @@ use crate::{
 /// How many mutated files are compared.
 const MUTATIONS: usize = 6_000;
 
-/// The head's verdict where any size is allowed.
+/// The size that the head gives, if every size is allowed.
 fn size(bytes: &[u8], total: usize, format: ImageFormat) -> Result<Dimensions, Refusal> {
     let any =
         ImageLimits { max_image_bytes: u64::MAX, max_width: u32::MAX, max_height: u32::MAX, max_pixels: u64::MAX };
     inspect(&bytes[..bytes.len().min(HEAD_BYTES)], total as u64, None, format, &any)
 }
 
-/// Asserts that nothing was accepted as smaller than the decoder sees it; how many both could read.
+/// Asserts that no file was accepted with a smaller size than the decoder sees. Returns how many files both could read.
 fn assert_never_smaller(decoder: &str, files: &[File], seen: &[Seen]) -> usize {
     let mut both = 0;
     let mut smaller = Vec::new();
@@ -85,7 +85,7 @@ fn no_decoder_sees_more_in_a_mutated_file() {
     compare(&files, MUTATIONS / 10);
 }
 
-/// V1 asks again with more while it hears that the head is too short.
+/// V1 relies on this: while the head is too short, it tries again with more bytes.
 #[test]
 fn a_part_of_a_head_is_too_short_or_judged_as_the_whole() {
     for (number, (format, bytes)) in mutated(1_000, 12).iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The protocol without HTTP: each way out, each lost answer, and what is left of it. Real Postgres, real S3.
+//! The link protocol without HTTP, on a real Postgres and a real S3 store: each outcome, each lost answer, and what they leave behind.
 
 #![expect(clippy::unwrap_used, reason = "these are tests")]
 
@@ -92,7 +92,7 @@ async fn a_copy_that_never_reaches_the_store_gives_the_image_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_is_lost_is_found() {
-    // Of what a link says to the database, the path is in the commit alone.
+    // Of all statements of a link, only the commit contains the path.
     let (world, _relay) = World::losing_answers_of_the_database("user-profile").await;
     let image = world.uploaded(PROFILE).await;
     assert!(matches!(world.links.link(world.user, image, Profile).await, Ok(Linked::Now(_))));
@@ -113,7 +113,7 @@ async fn a_commit_that_never_reaches_the_database_leaves_no_copy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_deleted_while_nobody_can_tell_whether_it_was_committed() {
-    // Neither the commit is answered, nor the question whether it took place.
+    // Both answers are lost: that of the commit, and that of the query whether it succeeded.
     let (world, _relay) = World::losing_answers_of_the_database("attempt = NULL").await;
     let image = world.uploaded(PROFILE).await;
     let error = world.links.link(world.user, image, Profile).await.unwrap_err();

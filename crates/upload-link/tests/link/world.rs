@@ -1,4 +1,4 @@
-//! A stand with the protocol on it, and images in every state.
+//! A stand with the link protocol, and images in every state.
 
 use std::sync::{Arc, Mutex};
 
@@ -33,7 +33,7 @@ impl World {
         Self::with(stand, user, database, storage)
     }
 
-    /// The answers to what has `word` in it do not come from the database.
+    /// The database's answers to messages that contain `word` are lost.
     pub async fn losing_answers_of_the_database(word: &'static str) -> (Self, Relay) {
         let Self { stand, user, .. } = Self::new().await;
         let (url, relay) = Relay::before(&stand.database_url).await.unwrap();
@@ -43,7 +43,7 @@ impl World {
         (Self::with(stand, user, database, storage), relay)
     }
 
-    /// The answers to what has `word` in it do not come from the store.
+    /// The store's answers to requests that contain `word` are lost.
     pub async fn losing_answers_of_the_store(word: &'static str) -> (Self, Relay) {
         let Self { stand, user, .. } = Self::new().await;
         let mut settings = stand.storage_settings.clone();
@@ -103,7 +103,7 @@ impl World {
         (rows[0][0].clone().unwrap(), rows[0][1].clone())
     }
 
-    /// What is in the bucket, once what the protocol began in the background has ended.
+    /// The keys in the bucket, after the protocol's background work has ended.
     pub async fn objects(&self) -> Vec<String> {
         assert!(self.links.background.drain(std::time::Duration::from_secs(60)).await);
         let mut keys = Vec::new();

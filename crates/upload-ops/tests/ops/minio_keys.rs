@@ -1,5 +1,5 @@
-//! `compose/minio/set-up`, run as it is. It needs a MinIO with root's key (`scripts/minio` gives both) and its client `mc`, on PATH or
-//! where `go install` puts it; without them nothing is tested, which is said, or fails where `SANDBOX_MINIO` is `required`.
+//! Runs the real `compose/minio/set-up`. It needs a MinIO and its root key (`scripts/minio` gives both), and its client `mc`, on PATH or
+//! where `go install` puts it. Without them, the test says so and tests nothing; if `SANDBOX_MINIO` is `required`, it fails.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ struct Minio {
 }
 
 impl Minio {
-    /// The MinIO, or `None` with a word on stderr.
+    /// The MinIO, or `None` with a message on stderr.
     async fn find() -> Option<Self> {
         Self::look().await.map_err(|missing| not_tested(MINIO, missing).unwrap()).ok()
     }
@@ -50,7 +50,7 @@ impl Minio {
         let path = env::var_os("PATH").unwrap_or_default();
         let installed = env::home_dir().map(|home| home.join("go/bin"));
         for mc in env::split_paths(&path).chain(installed).map(|folder| folder.join("mc")) {
-            // Midnight Commander is called so, too.
+            // Midnight Commander has the same name.
             let version = Command::new(&mc).arg("--version").output().await;
             if version.is_ok_and(|version| String::from_utf8_lossy(&version.stdout).contains("MinIO")) {
                 let bucket = format!("upload-sandbox-{}", Uuid::new_v4());
@@ -64,7 +64,7 @@ impl Minio {
         self.folder.path().join("credentials")
     }
 
-    /// Runs the script with what it needs, but for what `without` names.
+    /// Runs the script with all variables that it needs, except `without`.
     async fn set_up(&self, without: &str) -> Finished {
         let folders = self.mc.parent().into_iter().map(Path::to_owned);
         let path = env::join_paths(folders.chain(["/usr/bin".into(), "/bin".into()])).unwrap();
@@ -93,7 +93,7 @@ impl Minio {
         profiles.collect()
     }
 
-    /// Takes away what the script has made, for the sake of a MinIO that is used for more than this.
+    /// Removes what the script has created, because the MinIO may be used for other tests, too.
     async fn forget(&self, ids: impl Iterator<Item = String>) {
         let host = self.endpoint.trim_start_matches("http://").trim_end_matches('/');
         let store = format!("http://{}:{}@{host}", self.root.id, self.root.secret);
@@ -125,7 +125,7 @@ async fn the_set_up_of_a_minio_makes_keys_that_may_do_what_they_must_and_no_more
         assert!(!first.stdout.contains(&key.secret) && !first.stderr.contains(&key.secret), "{first:?}");
     }
 
-    // The operator's key makes the bucket, and nobody else's does.
+    // Only the operator's key can create the bucket.
     let make_bucket = |profile: &str| {
         let file = minio.credentials_file().to_str().unwrap().to_owned();
         let program = ["S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY", "S3_SESSION_TOKEN"]
@@ -163,7 +163,7 @@ async fn the_set_up_of_a_minio_makes_keys_that_may_do_what_they_must_and_no_more
     };
     assert_eq!(check(&keys).await, Ok(()));
 
-    // A second run changes nothing, and one that finds a profile missing makes that one.
+    // A second run changes nothing. A run that finds a profile missing creates that one.
     let again = minio.set_up("").await;
     assert_eq!(again.code, Some(0), "{again:?}");
     assert_eq!(minio.keys(), keys);

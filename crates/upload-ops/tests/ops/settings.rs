@@ -1,5 +1,5 @@
-//! What is wrong with a setting is said with its name in one line, and the exit code is 2. What may be wrong with a database and a
-//! store is the same for every program: the sandbox's table.
+//! A wrong setting ends the program with exit code 2 and one line that names the setting. Databases and stores can be wrong in the
+//! same ways for every program, so those cases come from the sandbox's table.
 
 use upload_contract::bad_input::{Wilderness, assert_each_is_refused, may_not_delete, with_password, wrong};
 
@@ -33,7 +33,7 @@ async fn a_database_or_a_store_that_cannot_be_used_is_said_in_one_sentence() {
     let stand = stand().await;
     let wilderness = Wilderness::new(&stand).await.unwrap();
     let token = format!("token --user {}", uuid::Uuid::nil());
-    // A store that never answers is waited for: all at once, then.
+    // The programs wait for a store that never answers, so all of them run at once.
     let runs =
         ["migrate", "user add --role USER", &token, "bucket", "sweep --once", "sweep --every 60s"].map(|arguments| {
             let databases = wilderness.databases(&stand).unwrap();

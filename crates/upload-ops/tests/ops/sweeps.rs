@@ -1,4 +1,4 @@
-//! `sweep`: what goes, what stays, and what a sweep that died leaves to the next.
+//! `sweep`: what it deletes, what it keeps, and what a killed sweep leaves to the next one.
 
 use std::process::Stdio;
 
@@ -35,7 +35,7 @@ impl World {
         Self { stand, user }
     }
 
-    /// A pending image, so many seconds old and otherwise as the SQL says.
+    /// A pending image of this age, with the columns that `set` gives it.
     async fn image(&self, age_seconds: u32, set: &str) -> ImageId {
         let id = ImageId::from(Uuid::now_v7());
         let insert = format!(
@@ -50,7 +50,7 @@ impl World {
         id
     }
 
-    /// A key of the trail, whose last write was over so many seconds ago.
+    /// A key in the trail, whose last write ended this many seconds ago.
     async fn attempt(&self, image: ImageId, seconds_ago: i32) -> String {
         let (attempt, key) = media(image);
         let insert = format!(
@@ -88,7 +88,7 @@ fn verified(key: &str) -> String {
     format!("media_key = '{key}', media_byte_size = 5, width = 1, height = 1")
 }
 
-/// What a sweep prints that left nothing.
+/// The output of a sweep that leaves nothing for the next one.
 fn said(images: usize, attempts: usize, linked: usize, batches: usize) -> String {
     format!(
         "swept {images} images, the leftovers of {attempts} attempts and the incoming keys of {linked} linked images, in {batches} \
@@ -96,7 +96,7 @@ fn said(images: usize, attempts: usize, linked: usize, batches: usize) -> String
     )
 }
 
-/// What a request to delete objects says.
+/// A text that each request to delete objects contains.
 const DELETE: &str = "?delete";
 
 /// A sweep whose requests to delete are lost on their way to the store.
@@ -114,6 +114,7 @@ async fn expired_images_go_with_their_objects_and_nothing_else_does() {
     let uploaded = world.image(4000, "").await;
     let (_, uploaded_key) = media(uploaded);
     let died = world.image(4000, "").await;
+    // This key is in the trail, and its time is not over.
     let died_key = world.attempt(died, -600).await;
     let (died_attempt, _) = media(died);
     let set_attempt = |attempt: AttemptId, until: &str| {
@@ -122,7 +123,6 @@ async fn expired_images_go_with_their_objects_and_nothing_else_does() {
     for (image, set) in [(uploaded, verified(&uploaded_key)), (died, set_attempt(died_attempt, "-"))] {
         world.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{image}'")).await.unwrap();
     }
-    // The trail's, whose time is not over.
     for key in [incoming_key(incoming), incoming_key(uploaded), uploaded_key, incoming_key(died)] {
         world.put(&key).await;
     }
@@ -243,7 +243,7 @@ async fn what_attempts_left_goes_when_no_write_can_come_any_more() {
     assert_eq!(world.stand.count("image_attempt").await.unwrap(), 1);
 }
 
-/// What cannot be done for one kind of rows is no reason to leave the others.
+/// A failure with one kind of rows does not stop the work on the others.
 #[tokio::test]
 async fn a_part_that_fails_does_not_keep_the_others_from_being_done() {
     let world = World::new().await;

@@ -9,7 +9,7 @@ pub async fn stand() -> Stand {
     Sandbox::shared().await.stand().await
 }
 
-/// The binary with these arguments, separated by spaces; for `bucket` with the key that may make buckets, which no server has.
+/// The binary with these arguments, separated by spaces. `bucket` gets the key that may create buckets, which no server has.
 pub fn ops(stand: &Stand, arguments: &str) -> Program {
     let mut program = Program::new(env!("CARGO_BIN_EXE_upload-ops"), stand);
     if arguments.starts_with("bucket") {
@@ -21,14 +21,14 @@ pub fn ops(stand: &Stand, arguments: &str) -> Program {
     arguments.split_whitespace().fold(program, |program, argument| program.arg(argument))
 }
 
-/// Runs the binary, which has to succeed, and returns what it printed.
+/// Runs the binary, asserts that it succeeds, and returns its output.
 pub async fn answer(stand: &Stand, arguments: &str) -> String {
     let finished = ops(stand, arguments).run().await.unwrap();
     assert_eq!(finished.code, Some(0), "{arguments}: {finished:?}");
     finished.stdout
 }
 
-/// Asserts that a run ended with this code and said this, and printed no answer.
+/// Asserts that a run ended with this code, with these texts on stderr and nothing on stdout.
 pub fn assert_refused(finished: &Finished, code: i32, said: &[&str]) {
     assert_eq!(finished.code, Some(code), "{finished:?}");
     for said in said {

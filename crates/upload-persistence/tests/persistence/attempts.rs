@@ -1,4 +1,4 @@
-//! A pending image's life: created, claimed, uploaded to, refused, given back.
+//! The life of a pending image: created, claimed, uploaded to, refused, released.
 
 use std::time::Duration;
 
@@ -179,14 +179,14 @@ async fn a_later_upload_replaces_the_key_and_learns_the_old_one() {
     assert_eq!(done.media_key.as_deref(), Some("media/x/2"));
 }
 
-/// The rule that nothing is left behind for ever: each key is in the trail or in its image's row, whatever comes next.
+/// No object is left behind for ever: at each step, each key is in the trail or in its image's row.
 #[tokio::test]
 async fn a_key_is_named_until_it_is_committed_or_swept() {
     let world = World::new().await;
     let mut connection = world.connection().await;
     let nobody: [String; 0] = [];
 
-    // A claim names its key, also once the next one has taken its place.
+    // A claim puts its key into the trail. The key stays there after another claim has replaced this one.
     let died = world.held(world.user, ImagePath::UserProfile).await;
     assert_eq!(world.trail().await, std::slice::from_ref(&died.media_key));
     world.run_out(died.image).await;
@@ -194,12 +194,12 @@ async fn a_key_is_named_until_it_is_committed_or_swept() {
     let next_key = media_key(died.image, next);
     assert_eq!(world.trail().await, [died.media_key.clone(), next_key.clone()]);
     let held = Held { attempt: next, media_key: next_key, ..died };
-    // The link's commit moves its own key to the image, and nothing else.
+    // The link's commit moves only its own key to the image.
     assert!(profile_images::link(&mut connection, &held.verified()).await.unwrap().is_some());
     assert_eq!(world.trail().await, [media_key(held.image, died.attempt)]);
     world.sql("DELETE FROM image_attempt").await;
 
-    // So does an upload's, and it names the key that it replaces.
+    // So does an upload's commit, which also puts the replaced key into the trail.
     let new = new_upload(world.user, ImagePath::Post);
     let first = new.upload.unwrap().attempt;
     images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
@@ -213,7 +213,7 @@ async fn a_key_is_named_until_it_is_committed_or_swept() {
     image_attempts::finish_upload(&mut connection, &finished(new.id, second, &second_key)).await.unwrap().unwrap();
     assert_eq!(world.trail().await, std::slice::from_ref(&first_key));
 
-    // A post takes what an upload has verified, whose own attempt has left nothing, and what it has copied.
+    // A post takes one image that an upload has verified, whose attempt here has copied nothing, and one that was copied.
     let claimed = world.claim(new.id, world.user).await.unwrap();
     let copied = world.held(world.user, ImagePath::Post).await;
     assert_eq!(world.trail().await.len(), 3);
@@ -247,7 +247,7 @@ async fn an_upload_whose_time_is_over_does_not_finish() {
     let mut connection = world.connection().await;
     images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
     world.run_out(new.id).await;
-    // A sweep may be at its object.
+    // A sweep may already be deleting its object.
     let done = image_attempts::finish_upload(&mut connection, &finished(new.id, attempt, "media/x")).await.unwrap();
     assert_eq!(done, None);
 }

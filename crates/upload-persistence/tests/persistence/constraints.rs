@@ -1,11 +1,11 @@
-//! Postgres, not code, is the arbiter: SQL that breaks a rule is refused.
+//! Postgres itself enforces the rules: it refuses SQL that breaks one.
 
 use upload_domain::{ImageFormat, ImagePath, Refusal, Role, UserStatus};
 use upload_persistence::profile_images;
 
 use crate::world::World;
 
-/// Runs SQL that must fail, and says which constraint stopped it.
+/// Runs SQL that must fail, and returns the constraint that stopped it.
 async fn broken(world: &World, sql: &str) -> String {
     let error = world.stand.sql(sql).await.expect_err(sql);
     format!("{error:#}")

@@ -1,4 +1,4 @@
-//! The view `image_link`: it knows every link table, and what reads it goes by indexes alone.
+//! The view `image_link`: it contains every link table, and statements that read it use only indexes.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use upload_persistence::{Connection, images, profile_images};
 
 use crate::world::{CUTOFF, World};
 
-/// Text that Postgres answers.
+/// A line of text in an answer.
 #[derive(QueryableByName)]
 struct Line {
     #[diesel(sql_type = Text)]
@@ -63,7 +63,7 @@ async fn a_target_that_the_code_does_not_know_is_an_error() {
 #[tokio::test]
 async fn what_reads_the_view_goes_by_indexes_alone() {
     let world = World::new().await;
-    // An image, an owner and a link in each row: ten thousand profiles, posters and posts.
+    // Ten thousand profiles, posters and posts, each with its image, owner and link.
     let fill = r#"
         INSERT INTO "user" (id, role) SELECT gen_random_uuid(), 'USER' FROM generate_series(1, 30000);
         INSERT INTO image (id, user_id, path, format, linked_at, byte_size, media_byte_size, media_key, width, height)
@@ -87,13 +87,13 @@ async fn what_reads_the_view_goes_by_indexes_alone() {
     let standing = plan(&world, &mut connection, "SELECT\n", &values).await;
     for plan in [served, standing] {
         let lines = |what: &str| plan.iter().filter(|line| line.contains(what)).count();
-        // The image, and the three link tables with the posts; for how it stands, its owner too.
+        // The image, the three link tables and the posts. The statement for the standing also reads the owner.
         assert!(lines("Index Scan") >= 5 && lines("Index Scan") == lines("Index Cond:"), "{plan:#?}");
         assert_eq!(lines("Seq Scan") + lines("Bitmap"), 0, "{plan:#?}");
     }
 }
 
-/// How Postgres runs the statement that this connection has prepared and that begins so: the plan for whatever values.
+/// Postgres's generic plan, for all values, of the prepared statement of this connection that begins with `beginning`.
 async fn plan(world: &World, connection: &mut Connection, beginning: &str, values: &str) -> Vec<String> {
     let prepared = format!(
         "SELECT format('PREPARE it (%s) AS %s', array_to_string(parameter_types, ', '), statement) AS line

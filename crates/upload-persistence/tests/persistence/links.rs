@@ -1,4 +1,4 @@
-//! Profile images and posters: who may link, what a link changes, what replacing leaves.
+//! Profile images and posters: who may link, what a link changes, and what remains after a replacement.
 
 use upload_domain::{CompetitionId, ImagePath, Role, UserStatus};
 use upload_persistence::{

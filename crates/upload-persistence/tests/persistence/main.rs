@@ -1,4 +1,4 @@
-//! The queries against a real Postgres: every arrow between an image's states, the races for them, and the pool's bad days.
+//! The queries on a real Postgres: every change of an image's state, concurrent changes, and the pool under failures.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
 
 mod attempts;

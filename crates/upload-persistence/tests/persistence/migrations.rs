@@ -1,4 +1,4 @@
-//! Up, down, and up again; and how a schema stands against the binary.
+//! The migrations up, down and up again, and whether the binary accepts a schema.
 
 use diesel_async::SimpleAsyncConnection;
 use upload_domain::{ImageId, ImagePath};
@@ -43,7 +43,7 @@ async fn two_that_migrate_at_once_wait_for_each_other() {
     assert_eq!(applied, [0, migrations_in_the_folder()]);
 }
 
-/// Servers of the release before go on for a while, and know nothing of the trail.
+/// During an upgrade, servers of the previous release run for a while. They do not use the trail.
 #[tokio::test]
 async fn attempts_that_run_while_the_trail_is_made_are_in_it() {
     let world = World::new().await;
@@ -55,7 +55,7 @@ async fn attempts_that_run_while_the_trail_is_made_are_in_it() {
     trail.sort();
     assert_eq!(trail, [finished.media_key.clone(), died.media_key.clone()]);
 
-    // They commit without a word to the trail: then the key is the image's, and no sweep takes it.
+    // They commit without touching the trail. The key then belongs to the image, and no sweep takes it.
     let commit = format!(
         "UPDATE image SET media_key = '{}', media_byte_size = 1, width = 1, height = 1,
              attempt = NULL, attempt_kind = NULL, attempt_until = NULL

@@ -1,4 +1,4 @@
-//! The pool's bad days: cancelled work, no free connection, a lost one, a database that is away or does not answer.
+//! The pool under failures: cancelled work, no free connection, a lost one, a database that is down or does not answer.
 
 use std::{pin::pin, task::Poll};
 
@@ -9,7 +9,7 @@ use upload_persistence::{Connection, Database, DatabaseError, DatabaseSettings, 
 
 use crate::world::{World, new_image};
 
-/// Polls a future a few times and drops it where it then stands.
+/// Polls a future a few times, then drops it unfinished.
 async fn drop_after<F: Future>(polls: usize, future: F) {
     let mut future = pin!(future);
     let mut left = polls;
@@ -46,7 +46,7 @@ async fn a_transaction_dropped_anywhere_leaves_the_pool_usable() {
         let kept = new_image(world.user, ImagePath::Post);
         let mut connection = database.connection().await.unwrap();
         images::insert_pending(&mut connection, &kept).await.unwrap().unwrap();
-        // Seen from another connection: it is not inside of a transaction that somebody left open.
+        // Another connection sees the row, so no transaction was left open.
         let committed = images::find_for_update(&mut *world.connection().await, kept.id).await.unwrap();
         assert!(committed.is_some(), "after {polls} polls");
     }
@@ -99,7 +99,7 @@ async fn a_lost_connection_fails_its_user_and_is_replaced() {
             drop(connection);
             world.sql(&terminate).await;
         }
-        // Whether the pool has noticed yet is a matter of moments; one connection cannot fail more than two users.
+        // The pool may notice now or a moment later, but one connection cannot fail more than two users.
         let mut failures = 0;
         while let Err(error) = database.ping().await {
             assert!(matches!(error, DatabaseError::Unavailable(_)), "{error:?}");
@@ -117,7 +117,7 @@ async fn a_connection_that_does_not_answer_is_cut_off() {
         settings.database_statement_timeout_ms = 500;
     });
     let mut connection = database.connection().await.unwrap();
-    // As good as a server that has stopped: it will not end the statement by itself.
+    // This acts like a server that has stopped: it does not end the statement by itself.
     connection.batch_execute("SET statement_timeout = 0").await.unwrap();
     let error = DatabaseError::from(connection.batch_execute("SELECT pg_sleep(3600)").await.unwrap_err());
     assert!(matches!(error, DatabaseError::Unavailable(_)), "{error:?}");
@@ -154,7 +154,7 @@ async fn a_database_that_is_away_or_silent_is_unavailable() {
     let database = Database::new(&settings, runtime).unwrap();
     let error = database.ping().await.unwrap_err();
     assert!(matches!(error, DatabaseError::Unavailable(_)), "it takes the connection and says nothing: {error:?}");
-    // Bound and not listening: no other process can take the port meanwhile.
+    // Bound but not listening, so no other process can take the port.
     let deaf = tokio::net::TcpSocket::new_v4().unwrap();
     deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let url = format!("postgres://somebody:secret-word@{}/anything", deaf.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Many at once: exactly one wins, and nobody waits for each other in a circle.
+//! Concurrent calls: exactly one wins, and there is no deadlock.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::world::{CUTOFF, FORM_LIFE, Held, LEASE, PENDING_TTL, World, new_attem
 
 const ROUNDS: usize = 20;
 
-/// Runs `racers` of these at once, each with a connection of its own, and returns what each came to.
+/// Runs `racers` of these at once, each with its own connection, and returns all outcomes.
 async fn race<Outcome, Racer>(
     world: &World,
     database: &Database,
@@ -176,7 +176,7 @@ async fn a_sweep_and_a_claim_never_both_get_an_image() {
     let user = world.user;
     for _ in 0..ROUNDS {
         let image = world.pending(user, ImagePath::UserProfile).await;
-        // The cutoffs are set so that both could have it, which no setting allows: the row alone decides.
+        // With these cutoffs both could take the image. No setting allows that; here only the row decides.
         world.age(image, 4000).await;
         let outcomes = race(&world, &database, 16, |racer, mut connection| async move {
             if racer % 2 == 0 {

@@ -1,4 +1,4 @@
-//! How an image stands: one test for every answer.
+//! The state of an image: one test for every answer.
 
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ async fn a_linked_image_says_to_what_and_whether_still() {
     let profile = world.held(world.user, ImagePath::UserProfile).await;
     profile_images::link(&mut connection, &profile.verified()).await.unwrap().unwrap();
     assert_eq!(standing(&world, profile.image).await, Standing::Linked(LinkTarget::Profile, true));
-    // Age does not matter any more.
+    // A linked image does not expire.
     world.age(profile.image, 1_000_000).await;
     profile_images::delete_live(&mut connection, world.user).await.unwrap();
     assert_eq!(standing(&world, profile.image).await, Standing::Linked(LinkTarget::Profile, false));

@@ -1,4 +1,4 @@
-//! What a statement costs: one round trip, once it has been prepared.
+//! A statement costs one round trip, once it has been prepared.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,7 +15,7 @@ use upload_persistence::{
 
 use crate::world::{CUTOFF, FORM_LIFE, Held, LEASE, PENDING_TTL, World, finished, new_attempt, new_image, new_post};
 
-/// The statements that ran on a connection, and those that were prepared to be kept.
+/// The statements that ran on a connection, and how many were prepared and cached.
 #[derive(Default, Clone)]
 struct Log(Arc<Mutex<(Vec<String>, usize)>>);
 
@@ -39,7 +39,7 @@ impl Log {
     }
 }
 
-/// Runs it twice: the second time has to be one statement, which was prepared and kept the first time.
+/// Runs it twice. The second run must be one statement, which the first run has prepared and cached.
 macro_rules! assert_one_round_trip {
     ($log:expr, $name:literal, $run:expr) => {
         $run;

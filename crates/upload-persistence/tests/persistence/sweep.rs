@@ -107,7 +107,7 @@ async fn a_linked_image_s_incoming_key_is_emptied_once_when_its_forms_are_dead()
             .await;
         assert_eq!(images::take_incoming(&mut connection, FORM_LIFE, 500).await.unwrap(), taken, "after {age} s");
     }
-    // The sweep that took it does not come back.
+    // The sweep that took it has died.
     for (age, taken) in [(0, vec![]), (44, vec![]), (2, vec![held.image])] {
         world.sql(&format!("UPDATE image SET incoming_due_at = incoming_due_at - {age} * interval '1 s'")).await;
         assert_eq!(images::take_incoming(&mut connection, FORM_LIFE, 500).await.unwrap(), taken, "{age} s later");
@@ -125,7 +125,7 @@ async fn what_an_attempt_left_is_taken_when_no_write_can_come_any_more() {
     let world = World::new().await;
     let mut connection = world.connection().await;
     let held = world.held(world.user, ImagePath::Post).await;
-    // 45 s of the lease, and ten minutes for a write that the store still carries out.
+    // 45 s for the lease, and ten minutes for a write that the store has not finished.
     for (age, taken) in [(0, 0), (600, 0), (60, 1), (0, 0), (30, 0), (30, 1)] {
         world.sql(&format!("UPDATE image_attempt SET until = until - {age} * interval '1 s'")).await;
         let abandoned = image_attempts::take_abandoned(&mut connection, 500).await.unwrap();

@@ -1,4 +1,4 @@
-//! Each `sslmode` against servers of every kind. Whether a connection is encrypted is what the server says of it.
+//! Each `sslmode` with servers of every kind. The server tells whether a connection is encrypted.
 
 use std::fs;
 
@@ -22,11 +22,11 @@ struct Answer {
     yes: bool,
 }
 
-/// What has to come of a connection.
+/// The expected outcome of a connection.
 enum Outcome<'a> {
     Encrypted,
     Plain,
-    /// With a sentence that says each of these.
+    /// With a sentence that contains each of these.
     Refused(&'a [&'a str]),
 }
 
@@ -64,7 +64,7 @@ fn url(cluster: &Cluster, database: &str, parameters: &str) -> String {
     format!("{server}/{database}?{parameters}")
 }
 
-/// The same by another name of the host.
+/// The same, with another name for the host.
 fn url_by(name: &str, cluster: &Cluster, parameters: &str) -> String {
     url(cluster, "postgres", parameters).replace("@127.0.0.1:", &format!("@{name}:"))
 }
@@ -132,7 +132,7 @@ async fn each_sslmode_connects_or_refuses_as_it_promises() {
         assert_outcome(&url(without, "postgres", parameters), silent).await;
     }
 
-    // Migrations, and making and removing databases, go the same way.
+    // Migrations, and creating and removing databases, use the same kind of connection.
     let settings = DatabaseSettings::for_url(url(&good, TLS_ONLY, &trusts_good));
     assert_eq!(migrations::run(&settings).await.unwrap().len(), migrations_in_the_folder());
     let database = Database::new(&settings, Handle::current()).unwrap();

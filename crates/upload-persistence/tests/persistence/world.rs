@@ -1,4 +1,4 @@
-//! A database of one's own with what most tests need in it.
+//! A database for one test, with the rows that most tests need.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub struct Held {
 }
 
 impl Held {
-    /// What a link of it commits.
+    /// The values that a link of it commits.
     pub fn verified(&self) -> Verified<'_> {
         Verified {
             image: self.image,
@@ -87,13 +87,13 @@ impl World {
         rows[0][0].clone()
     }
 
-    /// Makes an image so many seconds old.
+    /// Sets the age of an image.
     pub async fn age(&self, image: ImageId, seconds: u32) {
         self.sql(&format!("UPDATE image SET created_at = now() - {seconds} * interval '1 s' WHERE id = '{image}'"))
             .await;
     }
 
-    /// Lets the attempt on an image have run out.
+    /// Makes the attempt on an image expire.
     pub async fn run_out(&self, image: ImageId) {
         self.sql(&format!("UPDATE image SET attempt_until = now() - interval '1 s' WHERE id = '{image}'")).await;
     }
@@ -128,7 +128,7 @@ impl World {
         Held { image, user, attempt, media_key: media_key(image, attempt) }
     }
 
-    /// A competition of this host.
+    /// A competition that this user hosts.
     pub async fn competition(&self, host: UserId) -> CompetitionId {
         let id = CompetitionId::from(Uuid::now_v7());
         let new = NewCompetition { id, title: "World Championship", host_user_id: host };
@@ -157,7 +157,7 @@ pub fn new_image(user: UserId, path: ImagePath) -> NewImage {
     }
 }
 
-/// The same with an upload that begins with it.
+/// The same, with an upload that begins at once.
 pub fn new_upload(user: UserId, path: ImagePath) -> NewImage {
     let upload = UploadAttempt { attempt: new_attempt(), lasts: Duration::from_secs(180) };
     NewImage { upload: Some(upload), ..new_image(user, path) }

@@ -1,4 +1,4 @@
-//! Preparing a bucket, which each store can do to a different degree.
+//! Preparing a bucket. Stores differ in how much of it they support.
 
 use chrono::{TimeDelta, Utc};
 use upload_storage::bucket::{self, Outcome};
@@ -27,7 +27,7 @@ async fn a_look_tells_the_time_by_the_stores_clock_also_where_the_bucket_is_miss
         let look = bucket::look(&stand.admin).await.unwrap();
         let after = Utc::now();
         assert_eq!(look.exists, exists);
-        // A Date has whole seconds, rounded down, and some stores keep it for a second.
+        // A Date header has whole seconds, rounded down, and some stores cache it for a second.
         let date = look.date.unwrap();
         assert!(date > before - TimeDelta::seconds(3) && date <= after, "{before} {date} {after}");
         bucket::create(&stand.admin).await.unwrap();

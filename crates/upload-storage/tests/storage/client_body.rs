@@ -1,4 +1,4 @@
-//! Bodies of a client's pace: exact, or not stored.
+//! Bodies that arrive at the client's pace: the store gets them exactly, or not at all.
 
 use std::{
     pin::Pin,
@@ -22,7 +22,7 @@ use crate::{
 
 type Chunk = Result<Bytes, std::io::Error>;
 
-/// What a channel hands on.
+/// A body that reads its chunks from a channel.
 struct ChannelBody(mpsc::UnboundedReceiver<Chunk>);
 
 impl Body for ChannelBody {
@@ -122,7 +122,7 @@ async fn a_put_that_is_given_up_in_the_middle_leaves_the_old_object() {
     let put = stand.storage.put_stream(KEY, ImageFormat::Jpeg, LENGTH as u64, ChannelBody(receiver));
     {
         let mut put = std::pin::pin!(put);
-        // The rest never comes, so it is the look at the object that ends first.
+        // The rest of the body never comes, so the read of the object ends first.
         let seen = async { stand.storage.read(KEY).await };
         tokio::select! {
             put = &mut put => panic!("{put:?}"),
@@ -150,7 +150,7 @@ async fn an_attempt_that_fails_before_the_body_flows_is_tried_again() {
             first.write_all(first_answer.as_bytes()).await.unwrap();
             first.shutdown().await.unwrap();
             let (mut second, _address) = listener.accept().await.unwrap();
-            // Only now is there anything to take.
+            // Before this, the body had no bytes.
             sender.unbounded_send(Ok(pattern(1000))).unwrap();
             sender.close_channel();
             drop(first);
@@ -179,7 +179,7 @@ async fn an_attempt_that_fails_after_the_first_byte_is_final() {
         loop {
             let (mut connection, _address) = listener.accept().await.unwrap();
             let mut seen = Vec::new();
-            // The body's first chunk has arrived, unless this is a retry, whose body fails at once.
+            // Wait for the body's first chunk. A retry has none: its body fails at once.
             while seen.len() < 7_000 && connection.read_buf(&mut seen).await.unwrap_or(0) > 0 {}
             let answer = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
             connection.write_all(answer).await.ok();
@@ -200,7 +200,7 @@ async fn a_client_may_take_longer_than_any_other_call() {
     let mut put = std::pin::pin!(put);
     let bytes = pattern(LENGTH);
     sender.unbounded_send(Ok(bytes.slice(..LENGTH / 2))).unwrap();
-    // The upload is under way when an hour passes at once.
+    // First let the upload begin. Then the clock jumps by an hour.
     let existing = async { stand.storage.size(KEY).await };
     tokio::select! {
         biased;
@@ -259,7 +259,7 @@ async fn a_streamed_body_travels_as_it_is() {
     };
     let (stored, head) = tokio::join!(put, store);
     assert_eq!(stored.unwrap(), "\"1\"");
-    // Nothing framed, hashed or signed chunk by chunk: that is what `WhenRequired` is for.
+    // With `WhenRequired`, the SDK does not frame, hash or sign the body in chunks.
     assert!(head.contains("\r\ncontent-length: 1000\r\n"), "{head}");
     assert!(head.contains("\r\nx-amz-content-sha256: unsigned-payload\r\n"), "{head}");
     assert!(!head.contains("aws-chunked") && !head.contains("checksum"), "{head}");

@@ -1,4 +1,4 @@
-//! Deletions in one call, before a store that answers what a test decides: real ones do not answer so on demand.
+//! Many deletions in one call. The test itself plays the store, because a real one does not give these answers on demand.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use upload_storage::{Storage, StorageError};
 
 use crate::stand::stand_without_bucket;
 
-/// A client of a store that the test itself is.
+/// A client of a store that the test itself plays.
 async fn store() -> (Storage, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = stand_without_bucket(|_settings| {}).await.settings.clone();
@@ -66,7 +66,7 @@ async fn a_deletion_of_many_objects_may_take_longer_than_a_small_call() {
         left = &mut deleting => panic!("{left:?}"),
         connection = deletion(&listener) => connection,
     };
-    // The call is under way when as much time passes at once as a small one has with all its attempts.
+    // The call has begun. Now the clock jumps by the time that a small call has for all its attempts.
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(15)).await;
     tokio::time::resume();

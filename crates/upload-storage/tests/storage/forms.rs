@@ -49,7 +49,7 @@ async fn a_post_form_has_the_portable_fields_in_their_order() {
     assert_eq!(value("key"), incoming_key(request.image));
     assert!(value("x-amz-credential").starts_with(&stand.signer_key.id));
 
-    // Each field has its own equality, and nothing is looser than that but the size.
+    // The policy requires an exact value for each field. Only the size has a range.
     let policy = BASE64_STANDARD.decode(value("policy")).unwrap();
     let policy: serde_json::Value = serde_json::from_slice(&policy).unwrap();
     let conditions = policy["conditions"].as_array().unwrap();

@@ -1,5 +1,5 @@
-//! The store itself: what our operations do there, and what a form lets a client do. Against the embedded S3, or against the one that
-//! `S3_ENDPOINT` and its keys name.
+//! The store itself: what our operations do there, and what a form lets a client do. The tests use the embedded S3 store, or the one
+//! that `S3_ENDPOINT` and its keys name.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod bucket;

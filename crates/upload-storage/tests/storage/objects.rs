@@ -8,7 +8,7 @@ use upload_storage::{Head, StorageError, VersionError};
 
 use crate::stand::{stand, stand_with, stand_without_bucket};
 
-/// Bytes in which a misplaced one shows.
+/// Bytes in which a test can see that one is in the wrong place.
 pub fn pattern(length: usize) -> Bytes {
     (0..length).map(|i| (i / 251 + i) as u8).collect()
 }
@@ -69,7 +69,7 @@ async fn a_wrong_secret_is_refused_and_a_dead_store_unavailable() {
     let storage = upload_storage::Storage::new(&settings).await.unwrap();
     assert!(matches!(storage.read_head("incoming/1", 10).await, Err(StorageError::Refused(_))));
 
-    // Bound and not listening: nobody else gets the port meanwhile.
+    // Bound but not listening, so no other process can take the port.
     let dead = tokio::net::TcpSocket::new_v4().unwrap();
     dead.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     settings.endpoint = format!("http://{}", dead.local_addr().unwrap()).parse().unwrap();

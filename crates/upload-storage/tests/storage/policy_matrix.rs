@@ -1,11 +1,11 @@
 //! What a POST form lets a client do, as a table of good and bad forms.
 //!
-//! Each is sent twice: to a key that holds nothing and to one that holds something. Stores differ in their status codes, so a refusal is
-//! any 4xx (or 501, with which `s3s` answers for an unknown algorithm), and that nothing has changed in either of two buckets.
+//! Each form is sent twice: to a key without an object, and to a key with one. Stores differ in their status codes. So a refusal is any
+//! 4xx (or 501, the answer of `s3s` to an unknown algorithm) without a change in either of two buckets.
 //!
-//! Stores also differ, rightly, in what they tolerate. For a doubled field `s3s` takes the last, MinIO and AWS refuse; MinIO fills in a
-//! missing `bucket`, and takes a signature of any region where none is configured; fields after the file are ignored by S3 and refused by
-//! others. For these the table asks for less: a refusal, or the object exactly as it was signed.
+//! Stores may also differ in what they tolerate. For a doubled field, `s3s` takes the last value; MinIO and AWS refuse. MinIO fills in a
+//! missing `bucket`. If it has no region configured, it takes signatures of any region. S3 ignores fields after the file; other stores
+//! refuse them. In these cases the table accepts a refusal, or the object exactly as it was signed.
 
 use std::time::{Duration, SystemTime};
 
@@ -35,7 +35,7 @@ use crate::{
 const FILE: &[u8] = b"8 bytes!";
 const OLD: &[u8] = b"what was there before";
 
-/// What a case works with: the form for one key, and everything to sign others with.
+/// The input of a case: the form for one key, and everything that is needed to sign other forms.
 struct Ground<'a> {
     stand: &'a Stand,
     other: &'a Stand,
@@ -48,7 +48,7 @@ impl Ground<'_> {
     fn form(&self, change: impl FnOnce(&mut FormRequest)) -> Upload {
         let mut request = self.request.clone();
         change(&mut request);
-        // Keys from the settings are never waited for.
+        // Keys from the settings are available at once.
         let form = self.stand.signer.post_form(&request).now_or_never().unwrap().unwrap();
         Upload::new(&form.url, &form.fields, FILE)
     }
@@ -62,7 +62,7 @@ impl Ground<'_> {
         StandAddress { endpoint: self.stand.settings.endpoint.as_str(), bucket: &self.stand.settings.bucket }
     }
 
-    /// Conditions as the signer sets them, but for the key.
+    /// The signer's conditions, without the one for the key.
     fn policy(&self) -> PostPolicy {
         PostPolicy::new(SystemTime::now() + Duration::from_secs(300))
             .exact("Content-Type", "image/png")
@@ -107,7 +107,7 @@ fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// The signer's own form, with something done to it.
+/// The signer's own form, changed after it was signed.
 fn spoilt(ground: &Ground<'_>, spoil: impl FnOnce(&mut Upload)) -> Upload {
     let mut upload = ground.form(|_request| {});
     spoil(&mut upload);
@@ -293,7 +293,7 @@ const REFUSED: &[Case] = &[
     }),
     ("another algorithm", |ground| spoilt(ground, |upload| upload.set("x-amz-algorithm", "AWS4-HMAC-SHA1"))),
     ("no algorithm", |ground| spoilt(ground, |upload| drop(upload.remove("x-amz-algorithm")))),
-    // Whose signature.
+    // The signer.
     ("a wrong secret", |ground| {
         let key = Key { secret: "wrong".to_owned(), ..ground.stand.signer_key.clone() };
         ground.sign_with(&ground.policy().exact("key", &ground.key), &key)
@@ -357,7 +357,7 @@ const REFUSED: &[Case] = &[
     ("other content than a CRC that was declared", |ground| {
         ground.sign(&ground.policy().exact("key", &ground.key).checksum(Checksum::Crc32([1, 2, 3, 4])))
     }),
-    // The place and the way.
+    // Where the form is sent, and how.
     ("to another bucket", |ground| {
         spoilt(ground, |upload| {
             let (own, other) = (&ground.stand.settings.bucket, &ground.other.settings.bucket);
@@ -500,7 +500,7 @@ async fn every_good_form_is_stored_and_every_bad_one_changes_nothing() {
             expected_keys.extend((stored || old.is_some()).then_some(ground.key));
         }
     }
-    // Nothing elsewhere either, whatever key a bad form named.
+    // No bad form may have stored an object under another key.
     let mut keys = stand.storage.list("").await.unwrap();
     keys.sort();
     expected_keys.sort();
@@ -511,7 +511,7 @@ async fn every_good_form_is_stored_and_every_bad_one_changes_nothing() {
 
 #[tokio::test]
 async fn a_form_can_be_sent_again_until_it_ends() {
-    // Why link copies to a key of its own: no condition of a policy can forbid this.
+    // No condition of a policy can forbid this. That is why link copies to another key.
     let stand = stand().await;
     let request = request();
     let form = stand.signer.post_form(&request).await.unwrap();
@@ -545,7 +545,7 @@ async fn a_form_whose_connection_ends_in_the_file_stores_nothing() {
     connection.write_all(head.as_bytes()).await.unwrap();
     connection.write_all(&body[..body.len() - 45]).await.unwrap();
     connection.shutdown().await.unwrap();
-    // The store has given up when it hangs up, with an answer or without.
+    // The store has given up when it closes the connection, with or without an answer.
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer).await.ok();
     assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));

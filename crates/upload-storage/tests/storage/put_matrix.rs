@@ -37,7 +37,7 @@ impl Put {
     async fn send(&self, client: &Client) -> u16 {
         let mut request = client.request(self.method.clone(), &self.url).body(self.body.clone());
         for (name, value) in &self.headers {
-            // As a browser does it: the length is the body's own.
+            // Like a browser: Content-Length is the length of the body.
             if name != "content-length" {
                 request = request.header(name, value);
             }
@@ -46,7 +46,7 @@ impl Put {
     }
 }
 
-/// A name, what is signed, and what is done to the request then.
+/// A name, the change before signing, and the change to the signed request.
 type Case = (&'static str, fn(&mut FormRequest), fn(&mut Put));
 
 const REFUSED: &[Case] = &[

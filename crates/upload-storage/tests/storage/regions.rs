@@ -1,4 +1,4 @@
-//! Another region than the usual one, with checksums wherever the SDK can add them: put, form, link and read.
+//! Put, form, link and read in another region than the usual one, with checksums wherever the SDK can add them.
 
 use std::time::Duration;
 

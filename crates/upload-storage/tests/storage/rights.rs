@@ -1,5 +1,5 @@
-//! What a server says at start-up about keys with too few or too many rights, as a table. Each key is made for its case, so these need
-//! a store that can make keys: the embedded one, or a MinIO.
+//! The errors of a server at start-up for keys with too few or too many rights, as a table. Each case creates its own key, so these
+//! tests need a store that can create keys: the embedded one, or a MinIO.
 
 use secrecy::SecretString;
 use tokio::{
@@ -14,7 +14,7 @@ use upload_storage::{
 
 use crate::stand::{Stand, further_key, stand, stand_without_bucket};
 
-/// Which key a case is about.
+/// The key that a case tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     Server,
@@ -23,7 +23,7 @@ enum Role {
 }
 use Role::{Reader, Server, Signer as SignerRole};
 
-/// Actions without their `s3:`, and where: in the bucket, or on the bucket itself where that is empty.
+/// Actions without their `s3:`, each with a path in the bucket. An empty path is the bucket itself.
 type Rights = &'static [(&'static str, &'static str)];
 
 const LIST: (&str, &str) = ("ListBucket", "");
@@ -34,9 +34,9 @@ const GET_MEDIA: (&str, &str) = ("GetObject", "/media/*");
 const PUT_MEDIA: (&str, &str) = ("PutObject", "/media/*");
 const DELETE_MEDIA: (&str, &str) = ("DeleteObject", "/media/*");
 
-/// Whose key, what it may, and what is said of it; nothing where it is as it should be.
+/// The key, its rights, and the errors about it. A correct key has no errors.
 const CASES: &[(Role, Rights, &[&str])] = &[
-    // The server's.
+    // The server's key.
     (Server, &[LIST, GET_INCOMING, PUT_INCOMING, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA], &[]),
     (Server, &[LIST, GET_INCOMING, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA], &[]),
     (
@@ -68,7 +68,7 @@ const CASES: &[(Role, Rights, &[&str])] = &[
             "lacks the right to list the bucket, and has the right to put outside of incoming/* and media/*, which it must not have;",
         ],
     ),
-    // The signer's.
+    // The signer's key.
     (SignerRole, &[PUT_INCOMING], &[]),
     (
         SignerRole,
@@ -93,7 +93,7 @@ const CASES: &[(Role, Rights, &[&str])] = &[
         &[PUT_MEDIA],
         &["lacks the right to put incoming/*, and has the right to put media/*, which it must not have;"],
     ),
-    // The reader's.
+    // The reader's key.
     (Reader, &[GET_MEDIA], &[]),
     (
         Reader,
@@ -169,14 +169,14 @@ async fn the_keys_of_the_policies_pass_and_nothing_is_changed() {
     if Start::new(&stand).check().await.is_err()
         && further_key(&policy(&stand.settings.bucket, &[LIST])).await.is_none()
     {
-        return; // Keys that know no prefixes.
+        return; // This store cannot limit a key to a prefix.
     }
     for keys in [vec![], vec!["incoming/1".to_owned(), "media/1/2".to_owned()]] {
         for key in &keys {
             stand.storage.put(key, "image/png", "x".into()).await.unwrap();
         }
         assert_eq!(Start::new(&stand).check().await, Ok(()));
-        // V1 has no signer, and where images are public there need not be a reader.
+        // V1 has no signer, and public images need no reader.
         let mut start = Start::new(&stand);
         start.storage.reader_access_key_id = None;
         start.storage.reader_secret_access_key = None;
@@ -197,7 +197,7 @@ async fn a_key_that_may_too_little_or_too_much_is_refused_by_name() {
         if with_image {
             stand.storage.put("media/1/2", "image/png", "x".into()).await.unwrap();
         }
-        // An image makes a difference to what can be said of the reader.
+        // The check of the reader depends on whether there is an image.
         for (role, rights, said) in CASES.iter().filter(|(role, ..)| !with_image || *role == Reader) {
             let Some(key) = further_key(&policy(&stand.settings.bucket, rights)).await else { return };
             let mut start = Start::new(&stand);
@@ -235,7 +235,7 @@ async fn the_sentence_says_what_to_do_and_names_every_key_that_is_wrong() {
     start.storage.key_check = KeyCheck::Off;
     assert_eq!(start.check().await, Ok(()));
     start.storage.key_check = KeyCheck::Enforce;
-    // For a trial: what is too much is only said.
+    // For a trial: too many rights are only logged.
     start.storage.allow_one_key = true;
     assert_eq!(start.check().await, Ok(()));
     start.set(SignerRole, &wide);
@@ -342,7 +342,7 @@ async fn an_answer_that_is_none_to_the_question_is_told_as_it_is() {
         start.storage.endpoint = always_answers(status, code, message).await;
         let refused = start.check().await.unwrap_err().to_string();
         assert!(refused.starts_with(said), "{status} {code}: {refused}");
-        // Where the keys are not asked about, it is HeadBucket that is refused, without a word.
+        // Without a check of the keys, HeadBucket is refused, and its answer has no error code.
         let storage = Storage::new(&start.storage).await.unwrap();
         let error = bucket::look(&storage).await.unwrap_err();
         let refused = rights::refusal(&storage, &error).await.to_string();
@@ -350,7 +350,7 @@ async fn an_answer_that_is_none_to_the_question_is_told_as_it_is() {
     }
 }
 
-/// A store that answers every request so, as long as the test's runtime lives.
+/// A store that gives this answer to every request, as long as the test's runtime lives.
 async fn always_answers(status: &'static str, code: &'static str, message: &'static str) -> url::Url {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
@@ -370,7 +370,7 @@ async fn always_answers(status: &'static str, code: &'static str, message: &'sta
                     format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
                 client.write_all(answer.as_bytes()).await.unwrap();
                 client.shutdown().await.unwrap();
-                // What it still sends is read, lest a reset overtakes the answer.
+                // Read what the client still sends, so that a reset does not overtake the answer.
                 let _gone = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
             });
         }

@@ -11,10 +11,10 @@ use upload_sandbox::{
 use upload_storage::{Addressing, ChecksumMode, KeyCheck, Signer, SignerSettings, Storage, StorageSettings, bucket};
 use uuid::Uuid;
 
-/// A bucket of one's own; it is removed when this is dropped.
+/// A bucket for one test. Dropping it removes the bucket.
 pub struct Stand {
     pub storage: Storage,
-    /// With the key that makes buckets, which no server has.
+    /// With the key that may create buckets, which no server has.
     pub admin: Storage,
     pub signer: Signer,
     pub settings: StorageSettings,
@@ -36,7 +36,7 @@ pub async fn connection() -> S3Connection {
     embedded.connection().clone()
 }
 
-/// A key that may do what the policy says; `None`, with a word on stderr, with a store that has no STS.
+/// A key with the rights of the policy. `None`, with a message on stderr, if the store has no STS.
 pub async fn further_key(policy: &str) -> Option<Key> {
     let connection = connection().await;
     match EMBEDDED.get() {
@@ -115,7 +115,7 @@ pub async fn stand_without_bucket(change: impl FnOnce(&mut StorageSettings)) -> 
 
 impl Drop for Stand {
     fn drop(&mut self) {
-        // A client of its own, on a runtime of its own: this test's may be about to end.
+        // Use another client on another runtime, because the test's runtime may be about to end.
         let settings = self.admin_settings.clone();
         let removal = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

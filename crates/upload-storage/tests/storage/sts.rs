@@ -1,4 +1,4 @@
-//! Temporary keys of a MinIO, whose rights are those of the admin's key and a policy at once.
+//! Temporary keys of a MinIO. They have the rights that both the admin's key and a policy allow.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use aws_sigv4::{
 };
 use upload_sandbox::s3::{Key, REGION, S3Connection};
 
-/// A key for an hour; `None` where the store does not know what is asked.
+/// A key for an hour. `None` if the store does not support the request.
 pub async fn assume_role(connection: &S3Connection, policy: &str) -> Option<Key> {
     let S3Connection { endpoint, admin, .. } = connection;
     let parameters =

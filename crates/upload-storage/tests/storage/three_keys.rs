@@ -1,13 +1,14 @@
-//! What someone can do who has seen forms and URLs: they know the ids of the signer's and the reader's key, and session tokens where there
-//! are such, but no secret. After each attack what is linked is byte for byte what it was, nobody's bytes have come out, and nothing
-//! has been stored outside of `incoming/`.
+//! Attacks by someone who has seen forms and URLs. The attacker knows the ids of the signer's and the reader's key, and their session
+//! tokens if there are any, but no secret. After each attack, linked images have the same bytes as before, no bytes have been
+//! disclosed, and nothing has been stored outside of `incoming/`.
 //!
-//! Two holes of MinIO are known, and are why there are three keys. They are stated here, so that it is noticed when one closes, or grows:
-//! - Anyone who knows a key's id can write whatever that key may write (GHSA-hv4r-mvr4-25vw): a PUT with any signature in its query and
-//!   `x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER`. With the signer's id that is all of `incoming/*`, other users' uploads
-//!   included (link verifies whatever it finds there, and copies the very version it verified); with the reader's it is nothing.
-//! - A header that no signature covers turns a PUT into the unpacking of an archive below a prefix, again wherever the key may write:
-//!   with any signature, also in the headers, under the same payload's name.
+//! There are three keys because of two known holes in MinIO. The tests expect them, so that they notice when one closes or grows:
+//! - Anyone who knows a key's id can write everything that the key may write (GHSA-hv4r-mvr4-25vw). It takes a PUT with any signature
+//!   in its query and `x-amz-content-sha256: STREAMING-UNSIGNED-PAYLOAD-TRAILER`. With the signer's id that is all of `incoming/*`,
+//!   including other users' uploads. (Link verifies what it finds there, and copies exactly the version that it verified.) With the
+//!   reader's id it is nothing.
+//! - A header that no signature covers makes a PUT unpack an archive below a prefix, again everywhere the key may write. It works with
+//!   any signature, also in the headers, and with the same `x-amz-content-sha256`.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,7 @@ const LINKED: &[u8] = b"the bytes of a linked image";
 const VICTIMS: &[u8] = b"the upload of somebody else";
 const EVIL: &[u8] = b"the attacker's bytes";
 const NO_SIGNATURE: &str = "0000000000000000000000000000000000000000000000000000000000000000";
-/// With it MinIO does not look at a signature in the query.
+/// With this value, MinIO does not check a signature in the query.
 const UNSIGNED_TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 const PAYLOADS: [&str; 4] = [
     "UNSIGNED-PAYLOAD",
@@ -39,14 +40,14 @@ const PAYLOADS: [&str; 4] = [
 const LINKED_KEY: &str = "media/1/1";
 const VICTIMS_KEY: &str = "incoming/1";
 
-/// What an attack comes to.
+/// The expected outcome of an attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     /// A 4xx or 501, and nothing has changed.
     Refused,
-    /// On MinIO something was stored in `incoming/`; elsewhere refused.
+    /// MinIO stores something in `incoming/`. Other stores refuse.
     HoleInMinio,
-    /// 200, since it is what the form was signed for.
+    /// 200, because the form was signed for this.
     AsSigned,
 }
 
@@ -56,7 +57,7 @@ struct Attack {
     outcome: Outcome,
 }
 
-/// Two buckets with something in each, and what the attacker was given.
+/// Two buckets with objects in each, and a client for the attacker.
 struct Ground {
     stand: Stand,
     other: Stand,
@@ -96,7 +97,7 @@ impl Ground {
         format!("{}/{}{place}", settings.endpoint.as_str().trim_end_matches('/'), settings.bucket)
     }
 
-    /// A request that names a key and carries a signature that nobody has made, in its headers or its query.
+    /// A request with a key's id and an invented signature, in its headers or its query.
     fn forged(&self, method: Method, place: &str, key: &Key, where_to: SignedIn, payload: &str) -> RequestBuilder {
         let now = Utc::now().format("%Y%m%dT%H%M%SZ").to_string();
         let credential = format!("{}/{}/{REGION}/s3/aws4_request", key.id, &now[..8]);
@@ -192,7 +193,7 @@ fn archive(names: &[&str]) -> Vec<u8> {
     archive
 }
 
-/// Everything with signatures that nobody has made.
+/// All attacks with invented signatures.
 fn forged_attacks(ground: &Ground) -> Vec<Attack> {
     let mut attacks = Vec::new();
     let Stand { signer_key, reader_key, settings, .. } = &ground.stand;
@@ -226,7 +227,7 @@ fn forged_attacks(ground: &Ground) -> Vec<Attack> {
                     ("media/1", &["1", "2"], Outcome::Refused),
                     ("", &["media/1/1"], Outcome::Refused),
                 ] {
-                    // MinIO takes such a body as it is, chunks and all.
+                    // MinIO takes such a body unchanged, including the chunk framing.
                     let request =
                         forged(Method::PUT, "/incoming/new").header("x-amz-meta-snowball-auto-extract", "true");
                     let request = request.header("x-amz-meta-minio-snowball-prefix", prefix).body(archive(names));
@@ -262,7 +263,7 @@ fn forged_attacks(ground: &Ground) -> Vec<Attack> {
     attacks
 }
 
-/// Honest forms and URLs, with something done to them or added.
+/// All attacks with real forms and URLs that are changed or extended.
 async fn twisted_attacks(ground: &Ground) -> Vec<Attack> {
     let mut attacks = Vec::new();
     let mut add = |name: String, request, outcome| attacks.push(Attack { name, request, outcome });
@@ -290,7 +291,7 @@ async fn twisted_attacks(ground: &Ground) -> Vec<Attack> {
     for method in [Method::GET, Method::HEAD, Method::DELETE, Method::POST] {
         add(format!("the PUT as a {method}"), send(method, &url), Outcome::Refused);
     }
-    // An unsigned copy source would make a copy of the PUT (CVE-2026-97731).
+    // An unsigned copy source would turn the PUT into a copy (CVE-2026-97731).
     for (bucket, source) in
         [(&settings.bucket, LINKED_KEY), (&settings.bucket, VICTIMS_KEY), (&other.settings.bucket, LINKED_KEY)]
     {
@@ -368,7 +369,7 @@ async fn twisted_attacks(ground: &Ground) -> Vec<Attack> {
     attacks
 }
 
-/// Sends the attack; an answer that is not as it should be comes back in words.
+/// Sends the attack. Returns a description if the answer is not the expected one.
 async fn carry_out(ground: &Ground, attack: Attack, before: &BTreeMap<String, Bytes>) -> Option<String> {
     let Attack { name, request, outcome } = attack;
     let answer = request.send().await.unwrap();

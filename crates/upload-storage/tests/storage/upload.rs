@@ -23,12 +23,12 @@ pub struct Upload {
     pub content_type: String,
     /// Sent instead of the parts.
     pub raw_body: Option<Vec<u8>>,
-    /// How many bytes at the end of the body are left out; Content-Length tells the shorter length.
+    /// How many bytes at the end of the body are left out. Content-Length has the shorter length.
     pub cut_off_bytes: usize,
 }
 
 impl Upload {
-    /// The form as it is meant to be sent: every field, then the file.
+    /// The correct form: every field, then the file.
     pub fn new(url: &str, fields: &[(String, String)], file: &[u8]) -> Self {
         let mut parts: Vec<Part> = fields.iter().map(|(name, value)| field(name, value)).collect();
         parts.push(Part {
@@ -64,7 +64,7 @@ impl Upload {
         self.part(name).body = value.as_ref().to_vec();
     }
 
-    /// Changes a field's value; panics when that changes nothing.
+    /// Changes a field's value. Panics if that changes nothing.
     pub fn edit(&mut self, name: &str, change: impl FnOnce(&str) -> String) {
         let old = self.value(name);
         let new = change(&old);

@@ -1,5 +1,5 @@
-//! The real clients of this machine. The boundaries that each of them writes are tested everywhere; the programs
-//! themselves only where they are installed, and the test says when one is not.
+//! The real clients of this machine. The other tests use a boundary of each client everywhere. Here the programs themselves
+//! run, if they are installed; the test says if one is not.
 
 use std::{io::ErrorKind, path::Path};
 

@@ -1,11 +1,11 @@
-//! A ticket is dated by the database's clock and judged by it, however the server's own differs.
+//! The database's clock sets and checks the end of a ticket, even if the server's clock differs.
 
 use chrono::{DateTime, Utc};
 use upload_sandbox::{Sandbox, Stand, samples::jpeg_of_exactly};
 
 use crate::rig::{Rig, until};
 
-/// A stand whose database's clock is so many seconds ahead: functions of its own come before Postgres's.
+/// A stand whose database's clock is this many seconds ahead: its own functions replace those of Postgres.
 async fn stand_whose_database_is_ahead(seconds: i64) -> Stand {
     let stand = Sandbox::shared().await.stand().await;
     let sql = format!(
@@ -36,7 +36,7 @@ async fn a_ticket_that_only_the_servers_own_clock_takes_for_good_has_expired() {
     let rig = Rig::on(stand_whose_database_is_ahead(20).await, &[("FORM_TTL", "2")]).await;
     let created = rig.create().await;
     let expires_at: DateTime<Utc> = created.form()["expiresAt"].as_str().unwrap().parse().unwrap();
-    // Each try is an upload of its own; those before the end succeed.
+    // Each try is a new upload. Uploads before the end of the ticket succeed.
     until(async || {
         let uploaded = rig.client().upload(created.form(), jpeg_of_exactly(10_000, 1)).await.unwrap();
         uploaded.status != 201 && {

@@ -1,5 +1,5 @@
-//! What an upload leaves when its server dies, or when the store does late what was given up: an object that the trail names, until a
-//! sweep removes both.
+//! What an upload leaves if its server dies, or if the store finishes late a request that was given up: an object whose key is in the
+//! trail, until a sweep removes both.
 
 use upload_sandbox::{
     client::{Answer, Client},
@@ -14,7 +14,7 @@ const DELETE: &str = "DELETE /";
 /// Long enough to be streamed.
 const FILE_BYTES: usize = 300_000;
 
-/// Uploads through the rig's server, which dies when the store holds something back on its way.
+/// Uploads through the rig's server, and kills it when the relay to the store holds something.
 async fn upload_until_death(rig: &mut Rig, created: &Answer, file: Vec<u8>) {
     let (client, form) = (rig.client(), created.form().clone());
     let upload = tokio::spawn(async move { client.upload(&form, file).await });
@@ -85,7 +85,7 @@ async fn an_object_that_the_store_keeps_after_it_was_given_up_is_swept() {
     let answer = rig.client().upload(created.form(), file.clone()).await.unwrap();
     assert_eq!(answer.refusal(), (503, "storage_timeout"));
     rig.assert_nothing_stored().await;
-    // The image was given back, and nobody has to wait for what may come.
+    // The image was released at once. Clients do not wait for the late object.
     let (_server, client) = rig.another().await;
     let form = client.renew_form(created.image_id()).await.unwrap();
     client.upload(form.form(), file.clone()).await.unwrap().expect_status(201).unwrap();

@@ -12,7 +12,7 @@ use crate::rig::{Rig, STREAM, TICKET, until};
 
 const FILE_BYTES: usize = 2_000_000;
 
-/// An upload of which the store has something and the client holds something back.
+/// An upload of which the store has a part, and the client keeps back the rest.
 struct Half {
     upload: RawRequest,
     rest: Vec<u8>,
@@ -49,7 +49,7 @@ async fn a_client_that_vanishes_leaves_no_object_and_a_row_that_can_be_used_agai
         until(async || rig.stand.count("image WHERE attempt IS NOT NULL").await.unwrap() == 1).await;
         // The form's end is never sent.
         drop(upload);
-        // actix tells of a vanished client by the end of its body or by dropping the handler.
+        // When a client disconnects, actix ends the body early or drops the handler.
         let gone = |line: &str| line.contains("incomplete_body") || line.contains("client_disconnected");
         rig.server.wait_for_log(|line| gone(line) && line.contains(created.image_id())).await.unwrap();
         until(async || rig.stand.count("image WHERE attempt IS NOT NULL").await.unwrap() == 0).await;
@@ -110,7 +110,7 @@ async fn a_store_that_breaks_off_fails_the_upload_and_frees_the_row() {
     let rig = Rig::start(&[]).await;
     let half = Half::sent(&rig).await;
     rig.store.set(Mode::Down);
-    // The client is told without having to send the rest.
+    // The client gets the answer before it has sent the rest.
     assert_eq!(half.upload.answer().await.unwrap().refusal(), (503, "storage_unavailable"));
     rig.assert_nothing_stored().await;
     rig.store.set(Mode::Pass);
@@ -119,7 +119,7 @@ async fn a_store_that_breaks_off_fails_the_upload_and_frees_the_row() {
 
 #[tokio::test]
 async fn a_store_that_takes_nothing_is_given_up() {
-    // More than the sockets on the way can hold.
+    // More than all sockets between the client and the store can hold.
     const LONG_FILE_BYTES: usize = 19_000_000;
     let rig = Rig::start(&[("STORAGE_STALL_SECONDS", "1")]).await;
     let file = jpeg_of_exactly(LONG_FILE_BYTES, 6);
@@ -189,7 +189,7 @@ async fn an_upload_without_a_ticket_takes_no_turn() {
     let created = rig.create().await;
     let mut without = RawForm::of_ticket(created.form()).unwrap();
     without.fields.retain(|(name, _value)| name != "x-ticket");
-    // Its head is complete but for the last line end, so the server waits for more of it.
+    // Only the last line end of its head is missing, so the server waits for more of it.
     let (head, tail) = (without.head(), Vec::new());
     let idle = without.begin_with(&rig.server.url, TICKET, &head[..head.len() - 2], tail, FILE_BYTES).await.unwrap();
     let file = jpeg_of_exactly(300_000, 8);
@@ -225,7 +225,7 @@ async fn nobody_waits_for_room_with_a_turn_in_hand() {
     let file = jpeg_of_exactly(900_000, 10);
     let begin =
         async |form: &RawForm| form.begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await.unwrap();
-    // One upload has nearly all room there is. That it has its turn shows in that it has a row.
+    // One upload uses nearly all of the buffer budget. Once it has a row, it has its turn.
     let mut held = begin(&RawForm::of_profile_image().with_boundary("nobody-knows-this-one")).await;
     held.send(&file[..1000]).await;
     until(async || rig.stand.count("image").await.unwrap() == 1).await;
@@ -236,7 +236,7 @@ async fn nobody_waits_for_room_with_a_turn_in_hand() {
     let answer = otherwise_named.finish().await.unwrap();
     assert_eq!((answer.status, rig.uploads("streamed").await), (201, 1), "{answer:?}");
 
-    // Three parts whose headers come to more than is looked through for the file.
+    // Three parts with long headers: the file begins after the bytes in which the server looks for it.
     let mut late = RawForm { padding_bytes: 7_000, ..RawForm::of_profile_image() };
     late.fields.push(("byteSize".to_owned(), file.len().to_string()));
     let mut late = begin(&late).await;

@@ -14,7 +14,7 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_upload-v1-streaming");
 pub const STREAM: &str = "/user/images/upload";
 pub const TICKET: &str = "/uploads";
 
-/// A server, its stand, and a user of it.
+/// A server, its stand, and one of its users.
 pub struct Rig {
     pub server: Server,
     pub stand: Stand,
@@ -24,7 +24,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A server with these settings whose ways to the store and to the database lead through relays.
+    /// A server with these settings, which reaches the store and the database through relays.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
         Self::on(Sandbox::shared().await.stand().await, settings).await
     }
@@ -41,7 +41,7 @@ impl Rig {
         Self { server, stand, person, store, database }
     }
 
-    /// Another server on the stand, that reaches the store and the database without a relay, and the person's client there.
+    /// Another server on the stand, which uses no relay, and the person's client for it.
     pub async fn another(&self) -> (Server, Client) {
         let server = Program::new(BINARY, &self.stand).serve().await.unwrap();
         let client = self.client().at(&server.url);
@@ -70,20 +70,20 @@ impl Rig {
         self.stand.storage.read(&keys[0]).await.unwrap().unwrap().to_vec()
     }
 
-    /// What `/metrics` says.
+    /// The text of `/metrics`.
     pub async fn metrics(&self) -> String {
         let metrics = self.client().get("/metrics").await.unwrap();
         String::from_utf8(metrics.body.to_vec()).unwrap()
     }
 
-    /// The counter of uploads that took this way.
+    /// The count of uploads with this `way`.
     pub async fn uploads(&self, way: &str) -> u64 {
         let text = self.metrics().await;
         let name = format!("uploads_total{{way=\"{way}\"}} ");
         text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
     }
 
-    /// Nothing is stored, and no row says otherwise or is held.
+    /// Asserts that the bucket is empty, and that no row has an object or is held by an attempt.
     pub async fn assert_nothing_stored(&self) {
         assert_eq!(self.keys().await, Vec::<String>::new());
         let held = "image WHERE media_key IS NOT NULL OR attempt_until > now() OR linked_at IS NOT NULL";
@@ -91,7 +91,7 @@ impl Rig {
     }
 }
 
-/// Looks again and again, each look a request of its own, until it finds what the test waits for.
+/// Repeats the check until it is true. Each check is a new request.
 pub async fn until(mut found: impl AsyncFnMut() -> bool) {
     let looked = tokio::time::timeout(Duration::from_secs(60), async { while !found().await {} });
     looked.await.expect("what the test waits for does not come");

@@ -1,4 +1,4 @@
-//! What V1 never logs. (What is said of a setting that cannot be used is the contract suite's.)
+//! What V1 never logs. (The contract suite tests the messages about wrong settings.)
 
 use upload_domain::{ImageFormat, ImagePath};
 use upload_sandbox::samples::jpeg_of_exactly;

@@ -1,4 +1,4 @@
-//! SIGTERM while bytes are on their way.
+//! SIGTERM during an upload.
 
 use upload_sandbox::{raw::RawForm, relay::Mode, samples::jpeg_of_exactly};
 
@@ -34,7 +34,7 @@ async fn a_stop_between_put_and_commit_loses_nothing() {
     rig.database.set(Mode::HoldRequests);
     upload.send(&file[FILE_BYTES / 2..]).await;
     let answer = tokio::spawn(upload.finish());
-    // The object appears at once or not at all; each look is a request of its own.
+    // Ask again and again until the object is there. The store never shows a part of it.
     until(async || !rig.keys().await.is_empty()).await;
     rig.server.ask_to_stop();
     rig.server.wait_for_log(|line| line.contains("SIGTERM")).await.unwrap();

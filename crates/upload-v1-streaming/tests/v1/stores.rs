@@ -1,4 +1,4 @@
-//! The store as settings have it: buckets as hosts, checksums of the SDK's own, and a key that is temporary.
+//! The store with other settings: buckets as hosts, checksums by the SDK, and temporary keys.
 
 use chrono::{SubsecRound as _, TimeDelta, Utc};
 use upload_domain::{ImageFormat, ImagePath, Role};
@@ -45,7 +45,7 @@ async fn uploads_go_on_with_renewed_credentials_and_end_with_the_last() {
     let stand = Sandbox::shared().await.stand().await;
     let issuer = Issuer::start(&stand).await.unwrap();
     issuer.set_end("server", Utc::now() + TimeDelta::minutes(4));
-    // Several workers, each with connections of its own, and one key for them all.
+    // Several workers share one key. Each has its own connections.
     let server =
         issuer.program(BINARY, &stand).env("HTTP_WORKERS", "3").without("S3_SIGNER_PROFILE").serve().await.unwrap();
     let client = Client::new(&server.url, &stand.add_person(Role::User).await.unwrap().token).unwrap();

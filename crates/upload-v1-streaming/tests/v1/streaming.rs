@@ -1,4 +1,4 @@
-//! Bytes flow through: what the store has while the client still sends, and what the server holds meanwhile.
+//! Bytes flow through the server: what the store has while the client still sends, and how much memory the server uses.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ const MIB: u64 = 1024 * 1024;
 /// The default of `UPLOADS_ACTIVE`.
 const ACTIVE_UPLOADS: u64 = 32;
 
-/// The embedded store is slow where many tests share two cores; how long it may be silent is another test's.
+/// The embedded store is slow when many tests share two cores. Another test checks how long it may be silent.
 const PATIENT: (&str, &str) = ("STORAGE_STALL_SECONDS", "120");
 
-/// A boundary as each client writes it.
+/// An example of each client's boundary.
 const BOUNDARIES: [(&str, &str); 6] = [
     ("Chrome", "----WebKitFormBoundaryRv8Zs0kCq1nTtYp3"),
     ("Firefox", "----geckoformboundary2c9f8a6e1b7d4f30a5c2e8d1b6f47a93"),
@@ -32,7 +32,7 @@ async fn the_store_has_the_first_half_while_the_client_holds_back_the_second() {
         let mut upload = form.begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await.unwrap();
         let (first, second) = file.split_at(file.len() / 2);
         upload.send(first).await;
-        // What the earlier uploads sent, and a part of this one.
+        // All bytes of the earlier uploads, and a part of this one.
         rig.store.requested(number as u64 * file.len() as u64 + MIB).await;
         upload.send(second).await;
         let answer = upload.finish().await.unwrap();
@@ -45,14 +45,14 @@ async fn the_store_has_the_first_half_while_the_client_holds_back_the_second() {
     }
 }
 
-/// 32 are active, as is the default, the others wait, and all have sent what the sockets take.
+/// 32 uploads are active (the default), the others wait, and all have sent as much as the sockets take.
 #[tokio::test]
 async fn sixty_four_uploads_at_once_cost_less_than_their_windows() {
     const UPLOADS: u64 = 64;
     const FILE_BYTES: u64 = 4_800 * 1024;
     let rig = Arc::new(Rig::start(&[PATIENT]).await);
     let file: Arc<Vec<u8>> = jpeg_of_exactly(FILE_BYTES as usize, 2).into();
-    // The first upload brings up what is there only once: connections, statements, code.
+    // The first upload sets up everything that is needed only once: connections, statements, code.
     let warm_up = send(&rig, &RawForm::of_profile_image(), &file).await;
     assert_eq!(warm_up.status, 201);
     rig.server.reset_peak_resident_bytes().unwrap();
@@ -66,7 +66,7 @@ async fn sixty_four_uploads_at_once_cost_less_than_their_windows() {
                 let mut upload = form.begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await.unwrap();
                 let (first, second) = file.split_at(file.len() / 2);
                 upload.send(first).await;
-                // As many as are active hold their second half back until the store has something of each.
+                // The active uploads keep back their second half until the store has a part of each.
                 rig.store.requested(FILE_BYTES + ACTIVE_UPLOADS * MIB).await;
                 upload.send(second).await;
                 upload.finish().await.unwrap().status
@@ -154,7 +154,7 @@ async fn a_declared_body_over_the_limit_is_refused_before_it_is_read() {
 async fn a_wrong_prediction_stores_nothing_and_a_declared_size_mends_it() {
     let rig = Rig::start(&[]).await;
     let file = jpeg_of_exactly(600_000, 5);
-    // An undici from before the line end.
+    // An older undici, which does not send the last line end.
     let form =
         RawForm { line_end: false, ..RawForm::of_profile_image() }.with_boundary("----formdata-undici-046389017425");
     let answer = send(&rig, &form, &file).await;

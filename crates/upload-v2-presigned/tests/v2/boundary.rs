@@ -1,4 +1,4 @@
-//! What every request meets: its id, its size, its encoding, CORS, and errors of one shape.
+//! What applies to every request: its id, its size, its encoding, CORS, and one format for errors.
 
 use reqwest::Method;
 use serde_json::json;

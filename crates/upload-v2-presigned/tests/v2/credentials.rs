@@ -1,5 +1,5 @@
-//! Where the three keys come from, and what becomes of forms and reads when temporary credentials end: a container's endpoint and an STS
-//! on this machine hand out the stand's own keys, and the tests say when they end.
+//! The sources of the three keys, and what happens to forms and reads when temporary credentials end. A container's endpoint and an STS
+//! on this machine give out the stand's own keys, and the tests set when these end.
 
 use std::{
     fs,
@@ -16,10 +16,10 @@ use url::Url;
 
 use crate::BINARY;
 
-/// How long a change of credentials may take to be seen.
+/// How long a server may take to use changed credentials.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is logged, once, when credentials are not refreshed while the old ones live.
+/// The server logs this once, if it cannot refresh credentials before the old ones end.
 const WARNING: &str = "the old ones are used until they expire";
 
 fn wish(method: &str) -> Value {
@@ -39,7 +39,7 @@ fn parameter(url: &str, name: &str) -> String {
     url.query_pairs().find(|(found, _)| found == name).unwrap_or_else(|| panic!("no {name} in {url}")).1.into_owned()
 }
 
-/// When a form or a URL ends by what is signed in it.
+/// The end of a form or a URL, as it is signed.
 fn ends_by_signature(form: &Value) -> DateTime<Utc> {
     if form["method"] == "PUT" {
         return ends_by_query(form["url"].as_str().unwrap());
@@ -73,7 +73,7 @@ async fn a_form_ends_with_the_credentials_that_signed_it_and_later_when_they_are
 
     let (asked_before, later) = (issuer.asked("signer"), Utc::now() + TimeDelta::hours(1));
     issuer.set_end("signer", later);
-    // Many at once, again and again, until the pause after the last question is over.
+    // Many requests at once, again and again, until the pause between two refreshes is over.
     repeat(async || {
         let wish = wish("POST");
         let round = join_all((0..16).map(|_| client.post("/user/images", &wish))).await;
@@ -110,14 +110,14 @@ async fn forms_and_reads_go_on_with_the_old_credentials_until_they_end_and_then_
     let pending = client.post("/user/images", &wish("POST")).await.unwrap().expect_status(201).unwrap();
     client.upload(pending.form(), png()).await.unwrap();
 
-    // A redirect and what may be kept of it end before the credentials do.
+    // A redirect, and the time for which it may be cached, end before the credentials do.
     let read = client.get(&format!("/images/{id}")).await.unwrap().expect_status(302).unwrap();
     let asked = Utc::now();
     assert!(ends_by_query(read.header("location")) <= in_minutes);
     let kept: i64 = read.header("cache-control").strip_prefix("private, max-age=").unwrap().parse().unwrap();
     assert!(kept > 0 && asked + TimeDelta::seconds(kept) < in_minutes, "{kept}");
 
-    // All three keys get shorter lives, and then none.
+    // All three keys end sooner, and then are not renewed.
     let soon = (Utc::now() + TimeDelta::seconds(30)).trunc_subsecs(0);
     for role in ["server", "signer", "reader"] {
         issuer.set_end(role, soon);
@@ -317,13 +317,13 @@ async fn sources_that_never_answer_are_asked_at_once_and_given_up_together() {
     let ended = issuer.program(BINARY, &stand).run().await.unwrap();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{}", ended.stderr);
     assert!(ended.stderr.lines().count() == 1 && ended.stderr.contains("gives no credentials"), "{}", ended.stderr);
-    // One after another, the first would have ended the process before the next was asked.
+    // If the server asked one after the other, the first failure would end the process before the next question.
     for role in ["server", "signer", "reader"] {
         assert!(issuer.asked(role) > 0, "{role}: {}", ended.stderr);
     }
 }
 
-/// Takes the keys away that a stand's environment has, and names profiles instead.
+/// Removes the keys of the stand's environment, and names profiles instead.
 fn with_profiles(mut program: Program) -> Program {
     for prefix in ["S3_", "S3_SIGNER_", "S3_READER_"] {
         for suffix in ["ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"] {
@@ -334,7 +334,7 @@ fn with_profiles(mut program: Program) -> Program {
     program.env("S3_SIGNER_PROFILE", "upload-signer").env("S3_READER_PROFILE", "upload-reader")
 }
 
-/// Does something again and again until it says that it is done: nothing tells from outside when credentials change.
+/// Repeats something until it is done, because a change of credentials is not visible from outside.
 async fn repeat(mut done: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !done().await {

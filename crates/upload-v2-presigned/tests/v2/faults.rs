@@ -13,12 +13,12 @@ async fn uploaded(setup: &Setup) -> String {
     setup.client.create_and_upload(ImagePath::UserProfile, ImageFormat::Jpeg, image).await.unwrap()
 }
 
-/// The way to the store through a relay. What the keys may do is not asked, since that would be in the words that the relay listens for.
+/// Settings that lead to the store through a relay. The check of the keys is off, because its requests contain the relay's word, too.
 fn through<'a>(relay: &'a str, public: &'a str) -> [(&'static str, &'a str); 3] {
     [("S3_ENDPOINT", relay), ("S3_PUBLIC_ENDPOINT", public), ("S3_KEY_CHECK", "off")]
 }
 
-/// A relay before what a URL names that loses the answers to what has the word in it, and the URL that leads through it.
+/// A relay in front of a URL, and its own URL. It loses the answers to all requests that contain the word.
 async fn losing_answers_to(word: &'static str, url: &str) -> (String, Relay) {
     let (url, relay) = Relay::before(url).await.unwrap();
     relay.set(Mode::BreakAnswersTo(word));
@@ -29,7 +29,7 @@ async fn losing_answers_to(word: &'static str, url: &str) -> (String, Relay) {
 async fn a_commit_whose_answer_is_lost_is_found_again() {
     let setup = Setup::start(&[]).await;
     let id = uploaded(&setup).await;
-    // Of what a link says to the database, the path is in the commit alone.
+    // Of all statements of a link, only the commit contains the path.
     let (url, relay) = losing_answers_to("user-profile", &setup.stand.database_url).await;
     let (server, client) = setup.another(&[("DATABASE_URL", &url)]).await;
     let linked = client.link_profile(&id).await.unwrap();
@@ -38,7 +38,7 @@ async fn a_commit_whose_answer_is_lost_is_found_again() {
     server.wait_for_log(|line| line.contains("the answer to a commit was lost")).await.unwrap();
     assert_eq!(setup.client.download(&id).await.unwrap().body, samples::of_format(ImageFormat::Jpeg, 5));
 
-    // A post, likewise; it is known by its title.
+    // The same with a post. Its commit contains its title.
     let image = samples::of_format(ImageFormat::Jpeg, 6);
     let id = setup.client.create_and_upload(ImagePath::Post, ImageFormat::Jpeg, image).await.unwrap();
     let (url, relay) = losing_answers_to("A title", &setup.stand.database_url).await;
@@ -71,7 +71,7 @@ async fn a_copy_whose_answer_is_lost_is_found_again() {
 async fn a_copy_that_may_be_left_is_named_until_a_sweep_and_in_nobodys_way() {
     let setup = Setup::start(&[]).await;
     let id = uploaded(&setup).await;
-    // Of the copy, of the look whether it is there, and of its deletion.
+    // The lost answers are those to the copy, to the check whether it exists, and to its deletion.
     let endpoint = setup.stand.storage_settings.endpoint.clone();
     let (relayed, _relay) = losing_answers_to("/media/", endpoint.as_str()).await;
     let (server, client) = setup.another(&through(&relayed, endpoint.as_str())).await;
@@ -80,7 +80,7 @@ async fn a_copy_that_may_be_left_is_named_until_a_sweep_and_in_nobodys_way() {
     assert_eq!(failed.status, 503, "{}", failed.json);
     server.wait_for_log(|line| line.contains("a sweep will delete it")).await.unwrap();
     let named = setup.stand.sql("SELECT key FROM image_attempt").await.unwrap();
-    // Whether or not its deletion was carried out, another link goes on with a copy of its own.
+    // Whether or not the copy was deleted, another link makes its own copy.
     setup.client.link_profile(&id).await.unwrap().expect_status(201).unwrap();
     assert_eq!(setup.stand.sql("SELECT key FROM image_attempt").await.unwrap(), named);
     assert_eq!(named.len(), 1);

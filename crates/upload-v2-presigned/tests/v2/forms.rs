@@ -1,4 +1,4 @@
-//! The forms that this server signs: POST by default, PUT as a wish.
+//! The forms that this server signs: POST by default, PUT on request.
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};

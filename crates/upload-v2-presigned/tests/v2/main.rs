@@ -1,5 +1,5 @@
-//! The real binary on a stand of its own: starting and stopping, settings, what a request meets at the boundary, the form
-//! by PUT, and what fails when Postgres or the store does. What both servers promise is the contract suite's.
+//! The real binary on its own stand: starting and stopping, settings, the rules for every request, the PUT form, and failures
+//! of Postgres or the store. The contract suite tests what both servers promise.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -21,7 +21,7 @@ use upload_sandbox::{Person, Sandbox, Stand, client::Client, process::Server};
 /// The server under test.
 const BINARY: &str = env!("CARGO_BIN_EXE_upload-v2-presigned");
 
-/// What only a request to copy says.
+/// A text that only a request to copy contains.
 const COPY: &str = "x-amz-copy-source-if-match";
 
 /// A server on its own stand, with a member and their client.
@@ -45,7 +45,7 @@ impl Setup {
         Self { server, member, client, stand }
     }
 
-    /// Another server on the same stand, and the member's client there.
+    /// Another server on the same stand, and the member's client for it.
     async fn another(&self, extra_environment: &[(&str, &str)]) -> (Server, Client) {
         let server = Server::start(BINARY, &self.stand, extra_environment).await.unwrap();
         let client = self.client.at(&server.url);

@@ -1,4 +1,4 @@
-//! What this server says of its interface.
+//! The OpenAPI document of this server.
 
 #[tokio::test]
 async fn the_document_is_the_one_checked_in_and_its_routes_and_page_are_served() {

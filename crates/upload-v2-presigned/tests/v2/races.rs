@@ -13,7 +13,7 @@ use upload_sandbox::{
 
 use crate::{COPY, Setup};
 
-/// A link that stands still after it has verified the image and before it copies it.
+/// A link that is stopped after it has verified the image and before it copies it.
 struct Verified {
     setup: Setup,
     id: String,
@@ -37,7 +37,7 @@ impl Verified {
         let direct = setup.stand.storage_settings.endpoint.to_string();
         let (relayed, relay) = Relay::before(&direct).await.unwrap();
         relay.set(Mode::HoldRequestsWith(COPY));
-        // What the keys may do is asked in the same words.
+        // The check of the keys is off, because the relay would hold its requests, too.
         let through_the_relay =
             [("S3_ENDPOINT", relayed.as_str()), ("S3_PUBLIC_ENDPOINT", &direct), ("S3_KEY_CHECK", "off")];
         let (server, client) = setup.another(&[&through_the_relay, extra_environment].concat()).await;
@@ -47,7 +47,7 @@ impl Verified {
         Self { setup, id, form, relay, link, _server: server, client }
     }
 
-    /// Lets the link go on; returns its answer and the stand.
+    /// Lets the link continue. Returns its answer and the stand.
     async fn go_on(self) -> (Setup, String, Answer) {
         self.relay.set(Mode::Pass);
         (self.setup, self.id, self.link.await.unwrap())
@@ -63,12 +63,12 @@ async fn bytes_that_change_after_they_were_verified_are_not_linked() {
     assert_eq!(answer.refusal(), (409, "upload_changed"), "{}", answer.json);
     assert_eq!(answer.json["retryable"], true);
     assert_eq!(setup.keys("media/").await, Vec::<String>::new());
-    // The last upload wins, and is verified anew.
+    // The last upload wins, and is verified again.
     setup.client.link_profile(&id).await.unwrap().expect_status(201).unwrap();
     assert_eq!(setup.client.download(&id).await.unwrap().body, replay);
 }
 
-/// As after an upload through V1, whose tickets leave nothing there, where one of this server's forms was used as well.
+/// The state after an upload through V1, if a form of this server was used as well. V1's tickets leave no object in `incoming/`.
 #[tokio::test]
 async fn what_a_form_left_goes_with_a_link_that_copies_nothing() {
     let mut setup = Setup::start(&[]).await;
@@ -80,7 +80,7 @@ async fn what_a_form_left_goes_with_a_link_that_copies_nothing() {
     setup.stand.sql(&stored).await.unwrap();
     setup.client.link_profile(&id).await.unwrap().expect_status(201).unwrap();
     assert_eq!(setup.client.download(&id).await.unwrap().body, image);
-    // A stop waits for what goes on after the answer.
+    // Stopping waits for the work that continues after the answer.
     assert_eq!(setup.server.terminate().await.unwrap(), Some(0));
     assert_eq!(setup.keys("").await, [key]);
 }
@@ -101,8 +101,8 @@ async fn a_second_link_is_told_of_the_first() {
     assert_eq!(setup.client.link_profile(&id).await.unwrap().status, 200);
 }
 
-/// A link whose copy stands still keeps its turn for ten seconds, and then fails; a turn is waited for for twenty. So of the four here one
-/// gets none, or two.
+/// A link whose copy is stopped keeps its turn for ten seconds, and then fails. A link waits for a turn for twenty seconds. So of the
+/// four links here, one or two get no turn.
 #[tokio::test]
 async fn a_link_that_gets_no_turn_is_told_to_come_back() {
     let Verified { setup, id, link, client, relay: _relay, _server, .. } =
@@ -118,7 +118,7 @@ async fn a_link_that_gets_no_turn_is_told_to_come_back() {
         answers.iter().map(Answer::refusal).partition(|refusal| *refusal == (503, "overloaded"));
     assert!(!without_turn.is_empty(), "{failed:?}");
     assert!(failed.iter().all(|refusal| *refusal == (503, "storage_timeout")), "{failed:?}");
-    // All were given back, so a server whose store goes on links them at once.
+    // All images were released, so a server with a working store links them at once.
     for image in others.iter().chain([&id]) {
         setup.client.link_profile(image).await.unwrap().expect_status(201).unwrap();
     }

@@ -22,7 +22,7 @@ async fn nothing_secret_is_logged_at_the_finest_level() {
         client.with_token(format!("{}x", setup.member.token)).me().await.unwrap();
         client.get("/nowhere?token=query-secret&X-Amz-Signature=query-secret").await.unwrap();
 
-        // What the server itself cannot do is logged with its cause.
+        // The server logs its own failures with their cause.
         let (mut refused, refusing) = setup.another(&[("LOG_LEVEL", "trace"), ("LOG_FORMAT", format)]).await;
         bucket::empty_and_remove(&setup.stand.admin).await.unwrap();
         let failed = refusing.create_post("title", "", &[renewed.image_id()]).await.unwrap();

@@ -1,4 +1,4 @@
-//! What `--help` says. (What is said of a setting that cannot be used is the contract suite's.)
+//! The text of `--help`. (The contract suite tests the messages about wrong settings.)
 
 use upload_sandbox::{Sandbox, process::Program};
 

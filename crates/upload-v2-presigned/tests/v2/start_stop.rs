@@ -1,4 +1,4 @@
-//! Exit codes and what a stop finishes.
+//! Exit codes, and the work that a server finishes before it stops.
 
 use nix::sys::signal::Signal;
 use tokio::task::JoinHandle;
@@ -81,7 +81,7 @@ async fn link_up_to_the_commit(setup: &Setup) -> (JoinHandle<Answer>, UserLock) 
     (link, lock)
 }
 
-/// A lock on a user's row: a link waits for it after the copy, and nothing before does.
+/// A lock on a user's row. A link waits for it after the copy; no earlier step does.
 struct UserLock {
     stand_url: String,
     client: tokio_postgres::Client,
@@ -96,7 +96,7 @@ impl UserLock {
         Self { stand_url: stand.database_url.clone(), client, driver }
     }
 
-    /// Asks Postgres again and again: it has no way to tell of a waiter by itself.
+    /// Asks Postgres again and again, because Postgres cannot report a waiter by itself.
     async fn wait_until_someone_waits(&self) {
         let (client, driver) = tokio_postgres::connect(&self.stand_url, tokio_postgres::NoTls).await.unwrap();
         let driver = tokio::spawn(driver);
