@@ -106,7 +106,7 @@ impl Answers {
         self.0.iter().filter_map(move |(said, cases)| Some((said, *cases.get(case)?)))
     }
 
-    /// What the case should have heard and did not, and what it should not have heard.
+    /// The answers that the case should have heard and did not, and those that it should not have heard.
     fn difference(&self, case: &str, strategy: Strategy, heard: &BTreeSet<Said>) -> String {
         let known: BTreeMap<&Said, Mark> = self.of(case).collect();
         let missing = known.iter().filter(|(said, mark)| mark.is_said_by(strategy) && !heard.contains(*said));

@@ -196,10 +196,10 @@ impl Wilderness {
         })
     }
 
-    /// What may be wrong with the database.
+    /// Wrong settings of the database.
     ///
     /// # Errors
-    /// Where the stand's database has no URL that can be changed.
+    /// If the URL of the stand's database cannot be changed.
     pub fn databases(&self, stand: &Stand) -> Result<Vec<Wrong>> {
         let url = |change: &dyn Fn(&mut Url)| -> Result<String> {
             let mut url = Url::parse(&stand.database_url).context("the stand's DATABASE_URL")?;
@@ -237,14 +237,14 @@ impl Wilderness {
     /// Databases without the tables, where the program does not make them itself.
     ///
     /// # Errors
-    /// Where the stand's database has no URL that can be changed.
+    /// If the URL of the stand's database cannot be changed.
     pub fn empty_database(&self, stand: &Stand) -> Result<Wrong> {
         let mut url = Url::parse(&stand.database_url).context("the stand's DATABASE_URL")?;
         url.set_path("/postgres");
         Ok(wrong("DATABASE_URL", url, &["lacks migrations", "upload-ops migrate"]))
     }
 
-    /// What may be wrong with the store and its key.
+    /// Wrong settings of the store and its key.
     pub fn stores(&self, stand: &Stand) -> Vec<Wrong> {
         let environment = stand.environment();
         let [_server, _signer, (_, reader)] = stand.keys();
@@ -284,7 +284,7 @@ impl Wilderness {
         stores
     }
 
-    /// What may be wrong with the settings that both servers have.
+    /// Wrong values of the other settings that both servers have.
     pub fn servers(&self, stand: &Stand) -> Vec<Wrong> {
         let environment = stand.environment();
         let key = environment["S3_READER_ACCESS_KEY_ID"].clone();

@@ -71,7 +71,7 @@ impl EmbeddedS3 {
     /// Starts a store with no buckets and three random keys, in [`REGION`].
     ///
     /// # Errors
-    /// When no thread or no port can be had.
+    /// If there is no free port, or no thread can start.
     pub async fn start() -> anyhow::Result<Self> {
         Self::start_in(REGION).await
     }
@@ -79,7 +79,7 @@ impl EmbeddedS3 {
     /// The same in another region.
     ///
     /// # Errors
-    /// When no thread or no port can be had.
+    /// If there is no free port, or no thread can start.
     pub async fn start_in(region: &'static str) -> anyhow::Result<Self> {
         // The listener must belong to the store's own runtime, and `block_on` may not be called on a thread of the caller's.
         let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -157,7 +157,7 @@ impl EmbeddedS3 {
         self.endpoint().replace("127.0.0.1", host::DOMAIN)
     }
 
-    /// What has reached `bucket` so far, also while a body is still on its way: wait with
+    /// The traffic that has reached `bucket` so far, also while a body is still on its way: wait with
     /// `traffic(bucket).wait_for(|traffic| traffic.received_bytes >= 1 << 20)` instead of sleeping.
     /// The bucket need not exist yet.
     pub fn traffic(&self, bucket: &str) -> watch::Receiver<Traffic> {
