@@ -1,4 +1,4 @@
-//! Whose image it is, and that nothing is read for someone who is nobody.
+//! Only the owner may use an image, and the server reads no body for a caller without a valid token.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -12,14 +12,14 @@ use super::{
     wire::{self, Then},
 };
 
-/// A refusal without what may differ: the request's id and the image's own.
+/// A refusal without the parts that may differ: the request's id and the image's id.
 fn comparable(answer: &Answer, id: &str) -> (u16, Value) {
     let mut json = answer.json.clone();
     json["requestId"] = Value::Null;
     (answer.status, serde_json::from_str(&json.to_string().replace(id, "<id>")).unwrap_or_default())
 }
 
-/// On every route that takes an image: the answer to another's is the answer to one that is not there.
+/// Every route that takes an image answers the same for another user's image as for an image that does not exist.
 pub(super) async fn another_users_image_is_as_if_missing(subject: &mut Subject) -> Result<()> {
     let (owner, other) = (subject.member(Role::Admin).await?, subject.member(Role::Admin).await?);
     let competition = other.competition_of_ones_own().await?;
@@ -54,7 +54,7 @@ pub(super) async fn another_users_image_is_as_if_missing(subject: &mut Subject) 
     Ok(())
 }
 
-/// A gigabyte is announced and nothing of it is sent: the answer comes all the same.
+/// The request announces a gigabyte and sends none of it. The answer comes all the same.
 pub(super) async fn the_token_is_judged_before_the_body(subject: &mut Subject) -> Result<()> {
     let mut routes = 0;
     for route in documented(subject.strategy) {

@@ -1,5 +1,5 @@
-//! What must be true after every case, whatever it did: the server stops cleanly when told to, has logged neither an error that
-//! nobody expected nor a secret, and rows and objects belong together.
+//! What must be true after every case: the server stops cleanly when told to, its log has no unexpected error and no secret, and
+//! rows and objects belong together.
 
 use std::collections::BTreeSet;
 
@@ -9,14 +9,14 @@ use upload_sandbox::Stand;
 
 use super::subject::Subject;
 
-/// Beginnings and names by which a token, a policy or a signature would be seen in a log. `eyJ` is the base64 of `{"`, with which
-/// every JWT, V1's tickets and S3's policies begin.
+/// Beginnings and names that would show a token, a policy or a signature in a log. `eyJ` is the base64 of `{"`: every JWT, V1's
+/// tickets and S3's policies begin with it.
 const TELL_TALES: [&str; 4] = ["eyJ", "x-amz-signature", "x-amz-credential", "bearer ey"];
 
 /// Stops the servers and checks what they leave.
 pub(super) async fn check(subject: &mut Subject) -> Result<()> {
     for server in subject.servers() {
-        // What runs in the background is waited for by a stop, so from here on nothing moves.
+        // A stop waits for the work in the background, so nothing moves from here on.
         let code = server.terminate().await?;
         ensure!(code == Some(0), "the server's exit code is {code:?}");
     }
@@ -82,7 +82,7 @@ async fn check_rows_and_objects(subject: &Subject) -> Result<()> {
         let known = media.contains(key) || incoming.contains(key) || trail.contains(key);
         ensure!(known, "an object that no row names: {key}");
     }
-    // When no attempt can write any more, what they left goes; then media/ holds what images name and nothing else.
+    // When no attempt can write any more, the sweep removes what attempts left. Then media/ holds only the objects that images name.
     stand.sweep_attempts().await?;
     let left: BTreeSet<String> = stand.storage.list(MEDIA_PREFIX).await?.into_iter().collect();
     ensure!(left == media, "media/ holds {left:?}, images name {media:?}");

@@ -1,8 +1,8 @@
-//! `answers.txt`: what each case hears from either server. One file for both, so that a server that answers a case otherwise than
-//! the other, or otherwise than before, fails that case; and so that what the suite covers is known without running it.
+//! `answers.txt`: what each case hears from either server. Both servers share the file, so a case fails if its answers differ from
+//! the other server's or from earlier ones. The file also shows what the suite covers, without a run.
 //!
-//! A case that hears something else fails with the difference. `UPDATE_CONTRACT=1` writes it down instead: then it is in the
-//! commit's diff, and the other server's suite must agree with it.
+//! A case that hears something else fails with the difference. `UPDATE_CONTRACT=1` writes the difference into the file instead: then
+//! the commit's diff shows it, and the other server's suite must agree with it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +18,10 @@ use super::{Strategy, hearing::Said};
 /// Where the file is.
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/answers.txt");
 
-/// V1's own routes, of which V2 has nothing to say.
+/// V1's own routes. V2 does not have them.
 pub(super) const V1S_OWN: [&str; 2] = ["/uploads", "/user/images/upload"];
 
-/// What stands above the answers.
+/// The text above the answers.
 const PREFACE: &str = "\
 # What the servers answer to each case of the contract. A route, what it answers (a status with a problem's code, or with a body's
 # names: a name alone is a text), and the cases that hear it: all of them from both servers, except where it says otherwise.
@@ -30,7 +30,7 @@ const PREFACE: &str = "\
 # The words in brackets behind a case are written by hand, and kept.
 ";
 
-/// Which server says it, and whether always.
+/// Which server gives the answer, and whether always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mark {
     /// Both, always.
@@ -41,13 +41,13 @@ pub(super) enum Mark {
     Only(Strategy),
 }
 
-/// All that is written down: what is said, by which case, with which mark.
+/// The whole file: each answer, the cases that hear it, and their marks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Answers(BTreeMap<Said, BTreeMap<String, Mark>>);
 
-/// Compares what a case heard from a server with the file, or writes it down.
+/// Compares the answers that a case heard from a server with the file, or writes them into it.
 pub(super) fn check(case: &str, strategy: Strategy, heard: &BTreeSet<Said>) -> Result<()> {
-    // Cases run at once, and may write.
+    // Cases run at the same time, and any of them may write.
     if std::env::var_os("UPDATE_CONTRACT").is_some() {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(PATH)?;
         file.lock()?;
@@ -66,7 +66,7 @@ pub(super) fn check(case: &str, strategy: Strategy, heard: &BTreeSet<Said>) -> R
     Ok(())
 }
 
-/// All that is written down.
+/// Reads the file.
 pub(super) fn read() -> Result<Answers> {
     let mut file = File::open(PATH).with_context(|| format!("{PATH} cannot be read"))?;
     file.lock_shared()?;
@@ -83,7 +83,7 @@ impl Mark {
         if is_v1s_own(route) { Self::Only(strategy) } else { Self::Both }
     }
 
-    /// Whether a server says it always.
+    /// Whether a server always gives the answer.
     pub(super) fn is_said_by(self, strategy: Strategy) -> bool {
         self == Self::Both || self == Self::Only(strategy)
     }
@@ -106,7 +106,7 @@ impl Answers {
         self.0.iter().filter_map(move |(said, cases)| Some((said, *cases.get(case)?)))
     }
 
-    /// What the case should have heard and did not, and what it should not have heard.
+    /// The answers that the case should have heard and did not, and those that it should not have heard.
     fn difference(&self, case: &str, strategy: Strategy, heard: &BTreeSet<Said>) -> String {
         let known: BTreeMap<&Said, Mark> = self.of(case).collect();
         let missing = known.iter().filter(|(said, mark)| mark.is_said_by(strategy) && !heard.contains(*said));
@@ -117,7 +117,7 @@ impl Answers {
         missing.chain(unexpected.map(|said| format!("+ {} {}\n", said.route, said.answer))).collect()
     }
 
-    /// With what a server said now in the place of what it said before. What was marked by hand stays marked.
+    /// Replaces the server's earlier answers with its present ones. Marks made by hand stay.
     fn renewed(mut self, case: &str, strategy: Strategy, heard: &BTreeSet<Said>) -> Self {
         for (said, cases) in &mut self.0 {
             if cases.get(case).is_some_and(|mark| mark.is_said_by(strategy)) && !heard.contains(said) {

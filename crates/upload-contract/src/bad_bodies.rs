@@ -1,7 +1,7 @@
-//! Forms that are none, or lie, or are far too much: sent to whatever takes the forms, byte by byte.
+//! Malformed, misleading and far too large forms, sent byte by byte to the server that takes them.
 //!
-//! In V2 that is the store, and stores differ. So what is promised of it is the outcome: it refuses and has nothing, or it takes the
-//! file and the link judges it. What V1 answers is exact.
+//! In V2 the store takes them, and stores differ. So the suite checks only the outcome: the store refuses the form and has nothing, or
+//! it takes the file and the link judges it. For V1 the suite checks the exact answer.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -15,21 +15,21 @@ use super::{
     wire::{self, BOUNDARY, FormBody, Then},
 };
 
-/// What becomes of a form.
+/// What the servers do with a form.
 #[derive(Clone, Copy)]
 enum Expected {
-    /// V1 refuses with this; the store refuses too.
+    /// V1 refuses with this status and code; the store refuses too.
     Refused(u16, &'static str),
-    /// V1 refuses with this; the store may take it, and then has exactly the good file.
+    /// V1 refuses with this status and code; the store may take the form, and then has exactly the good file.
     RefusedByV1(u16, &'static str),
-    /// V1 takes it; the store may.
+    /// V1 takes the form; the store may.
     TakenByV1,
 }
 
 /// Makes a request from a form's URL and the form.
 type MakeRequest = Box<dyn Fn(&str, &Value) -> Result<Vec<u8>>>;
 
-/// One form: what it is called, what is sent, what comes of it.
+/// One form: its name in messages, the request, and the expected outcome.
 struct Case {
     what: &'static str,
     request: MakeRequest,
@@ -41,7 +41,7 @@ fn case(what: &'static str, expected: Expected, request: impl Fn(&str, &Value) -
     Case { what, request: Box::new(request), then: Then::Wait, expected }
 }
 
-/// A form that is sent as what it is, with its true length.
+/// A form that is sent with its true type and length.
 fn form(what: &'static str, expected: Expected, body: impl Fn(&Value) -> Result<Vec<u8>> + 'static) -> Case {
     case(what, expected, move |url, form| {
         let body = body(form)?;
@@ -49,14 +49,14 @@ fn form(what: &'static str, expected: Expected, body: impl Fn(&Value) -> Result<
     })
 }
 
-/// A POST of a form's bytes that claims to be so long.
+/// A POST of a form's bytes that claims this length.
 fn posted(url: &str, more_headers: &[(&str, &str)], body: &[u8], content_length: usize) -> Result<Vec<u8>> {
     let own = wire::form_headers(content_length);
     let own = own.iter().map(|(name, value)| (*name, value.as_str()));
     wire::request("POST", url, &own.chain(more_headers.iter().copied()).collect::<Vec<_>>(), body)
 }
 
-/// Sends every form, each for an image of its own, and checks what the server says and what there is afterwards.
+/// Sends every form, each for its own image. Checks the answer, and the rows and objects afterwards.
 async fn send_all(subject: &mut Subject, cases: Vec<Case>) -> Result<()> {
     let mut user = subject.user().await?;
     let mut before = subject.server()?.peak_resident_bytes()?;
@@ -90,12 +90,12 @@ async fn send_all(subject: &mut Subject, cases: Vec<Case>) -> Result<()> {
     Ok(())
 }
 
-/// Whether the form was taken, after the answer has been found to be one of those allowed.
+/// Checks that the answer is allowed, and returns whether the form was taken.
 fn judge(subject: &Subject, what: &str, expected: Expected, answer: Option<&Answer>) -> Result<bool> {
     let taken = answer.is_some_and(|answer| (200..300).contains(&answer.status));
     match (subject.strategy, expected) {
         (Strategy::Streaming, Expected::Refused(status, code) | Expected::RefusedByV1(status, code)) => {
-            // Whoever ends the connection early may get no answer.
+            // A client that ends the connection early may get no answer.
             if let Some(answer) = answer {
                 assert_refused(what, answer, (status, code));
             } else {
@@ -232,7 +232,7 @@ pub(super) async fn a_form_that_is_none_stores_nothing(subject: &mut Subject) ->
 
 pub(super) async fn a_form_that_lies_about_its_length_stores_nothing(subject: &mut Subject) -> Result<()> {
     use Expected::{Refused, RefusedByV1};
-    // Whoever sends nothing any more is given a second.
+    // A client that stops sending has one second.
     subject.add_server(&[("CLIENT_RATE_WINDOW_SECONDS", "1")]).await?;
     let ended = |mut case: Case| {
         case.then = Then::EndOfInput;
@@ -282,7 +282,7 @@ pub(super) async fn a_form_that_lies_about_its_length_stores_nothing(subject: &m
     Ok(())
 }
 
-/// V1 alone: the client waits, and so the server does not.
+/// Only for V1: the client sends no more and waits, so the server gives up.
 async fn a_stalled_form_is_given_up(subject: &Subject, user: &Member) -> Result<()> {
     let (id, form) = new_form(&user.client).await?;
     let url = text(&form["url"]);
@@ -291,7 +291,7 @@ async fn a_stalled_form_is_given_up(subject: &Subject, user: &Member) -> Result<
     let answer = wire::exchange(url, request, Then::Wait).await?.context("an answer")?;
     assert_refused("stalled", &answer, (408, "upload_timeout"));
     assert_refused("stalled", &user.link_profile(&id).await?, (409, "not_uploaded"));
-    // By the other route.
+    // The same by the stream route.
     let url = format!("{}/user/images/upload", subject.url());
     let body = FormBody::default().field("path", "user-profile").file(&picture(1)).unfinished();
     let bearer = format!("Bearer {}", user.token);
@@ -302,10 +302,10 @@ async fn a_stalled_form_is_given_up(subject: &Subject, user: &Member) -> Result<
     Ok(())
 }
 
-/// V1 foresees a file's length by how the known clients end their forms. One that ends otherwise is found out, and a declared length
-/// is believed over what was foreseen; V2's store takes either.
+/// V1 foresees a file's length, because it knows how common clients end their forms. It detects a form that ends otherwise. If the
+/// image has a declared length, V1 uses that one instead. V2's store takes both forms.
 pub(super) async fn a_form_that_ends_otherwise_than_foreseen_needs_the_length(subject: &mut Subject) -> Result<()> {
-    // As Node wrote it before it wrote a last line end.
+    // Node's boundary, from before Node ended its forms with a line end.
     const NODES: &str = "----formdata-undici-046389017425";
     let user = subject.user().await?;
     let file = upload_sandbox::samples::jpeg_of_exactly(600_000, 5);
@@ -343,7 +343,7 @@ pub(super) async fn a_form_that_ends_otherwise_than_foreseen_needs_the_length(su
     Ok(())
 }
 
-/// V1's other route, which V2 does not have: the same bounds, the codes of an API in place of S3's.
+/// V1's stream route, which V2 does not have: the same limits, with an API's codes in place of S3's.
 pub(super) async fn a_streamed_form_that_is_none_stores_nothing(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let url = format!("{}/user/images/upload", subject.url());
@@ -422,11 +422,11 @@ pub(super) async fn a_streamed_form_that_is_none_stores_nothing(subject: &mut Su
     subject.assert_goes_on().await
 }
 
-/// Whatever a client calls its file: it is taken, or the header is refused as a whole; the name is nowhere afterwards.
+/// A client may give its file any name. The form is taken, or its header is refused as a whole. The name is kept nowhere.
 pub(super) async fn a_file_name_is_never_kept(subject: &mut Subject) -> Result<()> {
     const MARK: &str = "c0ffee";
     let user = subject.user().await?;
-    // Whether V1 must take it; a store may refuse any of them, and then has nothing.
+    // `Ok` means that V1 must take the form. A store may refuse any of them, and then has nothing.
     let names: Vec<(&str, Vec<u8>, Result<(), &str>)> = vec![
         ("plain", b"c0ffee.png".to_vec(), Ok(())),
         ("path traversal", b"../../../../etc/c0ffee.png".to_vec(), Ok(())),

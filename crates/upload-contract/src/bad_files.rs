@@ -1,4 +1,4 @@
-//! Files that are not what they say. V1 refuses them as they come in, V2 when they are linked: in the same words.
+//! Files that are not what they claim to be. V1 refuses them during the upload, V2 at the link, both in the same words.
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -26,7 +26,7 @@ pub(super) fn jpeg_with_long_header() -> Vec<u8> {
     jpeg
 }
 
-/// Uploads each file as this format, and links; asserts that it is refused with this code, for good, and that nothing is kept.
+/// Uploads each file as this format and links it. Asserts that it is refused for good with this code, and that nothing is kept.
 async fn refuse_all(subject: &Subject, files: Vec<(&str, ImageFormat, Vec<u8>)>, code: &str) -> Result<()> {
     let user = subject.user().await?;
     let before = subject.server()?.peak_resident_bytes()?;
@@ -108,7 +108,7 @@ pub(super) async fn what_is_no_image_is_refused_with_the_same_words_by_both(subj
     refuse_all(subject, files, "content_mismatch").await
 }
 
-/// A PNG with this size in its header, whatever follows.
+/// A PNG with this size in its header. Its image data is not of that size.
 fn png_of(width: u32, height: u32) -> Vec<u8> {
     let mut png = samples::png(8, 8, 1);
     png[16..20].copy_from_slice(&width.to_be_bytes());
@@ -136,7 +136,7 @@ pub(super) async fn a_header_that_is_too_long_or_promises_too_much_is_refused(su
     refuse_all(subject, vec![("a long header", Jpeg, jpeg_with_long_header())], "header_too_long").await
 }
 
-/// Whatever leads a reader of headers astray: within the head, and where the head is the beginning of more.
+/// Files that mislead a reader of headers: files that fit into the inspected head, and longer ones.
 pub(super) async fn a_disputed_size_is_the_true_one_or_refused(subject: &mut Subject) -> Result<()> {
     let files = disputed::files().into_iter().flat_map(|file| {
         let mut longer = file.clone();
@@ -160,7 +160,7 @@ pub(super) async fn a_disputed_size_is_the_true_one_or_refused(subject: &mut Sub
     Ok(())
 }
 
-/// Nothing is no image: refused before there is an object, so that another try by the same form may succeed.
+/// An empty file is no image. It is refused before there is an object, so another try with the same form may succeed.
 pub(super) async fn an_empty_file_is_not_stored(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let created = user.create_image(ImagePath::UserProfile, ImageFormat::Png).await?.expect_status(201)?;
@@ -193,7 +193,7 @@ pub(super) async fn one_byte_over_the_limit_is_not_stored(subject: &mut Subject)
 
     let created = user.create_image(ImagePath::UserProfile, ImageFormat::Jpeg).await?.expect_status(201)?;
     let id = created.image_id();
-    // S3 says 400 (EntityTooLarge); a request that cannot be a form within the limit is 413 before it is read.
+    // S3 answers 400 (EntityTooLarge). If the request is too long for any form within the limit, V1 answers 413 before it reads it.
     for (size, status) in [(LIMIT + 1, 400), (LIMIT + 100, 400), (2 * LIMIT, 413), (8 * LIMIT, 413)] {
         let what = size.to_string();
         let uploaded = user.upload(created.form(), samples::jpeg_of_exactly(size, 1)).await?;
@@ -209,7 +209,7 @@ pub(super) async fn one_byte_over_the_limit_is_not_stored(subject: &mut Subject)
             assert_refused(&what, &streamed, (413, "payload_too_large"));
         }
     }
-    // Without a length nobody knows before it is too much.
+    // Without a length, the server learns only while it reads that the file is too large.
     if subject.strategy == Strategy::Streaming {
         for size in [LIMIT + 1, 4 * LIMIT] {
             let form = FormBody::of(created.form())?.file(&samples::jpeg_of_exactly(size, 1)).end();

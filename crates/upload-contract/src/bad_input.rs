@@ -1,5 +1,5 @@
-//! What no program may start with, written once and run against each binary: settings that are missing or contradict each other, a
-//! database or a store that is away, or is another one, or does not let the program in.
+//! Input with which no program may start, written once and run against each binary. Settings are missing or contradict each other. A
+//! database or a store is away, is the wrong one, or does not let the program in.
 //!
 //! Each must end the program before it does anything: exit code 2, one line on stderr that names the setting and says what to do,
 //! nothing on stdout, and no secret of the environment anywhere.
@@ -35,7 +35,7 @@ pub const READER: KeyVariables = ["S3_READER_ACCESS_KEY_ID", "S3_READER_SECRET_A
 /// The signer's, which V2 alone has.
 pub const SIGNER: KeyVariables = ["S3_SIGNER_ACCESS_KEY_ID", "S3_SIGNER_SECRET_ACCESS_KEY", "S3_SIGNER_SESSION_TOKEN"];
 
-/// One thing that is wrong, and what must be said about it.
+/// One wrong setting, and what the program must say about it.
 #[derive(Debug, Clone)]
 pub struct Wrong {
     variables: BTreeMap<&'static str, Option<String>>,
@@ -47,13 +47,13 @@ pub fn missing(variable: &'static str) -> Wrong {
     Wrong { variables: BTreeMap::from([(variable, None)]), says: vec![variable] }
 }
 
-/// A variable with a wrong value; its name must be said, and these words.
+/// A variable with a wrong value. The message must have its name and these words.
 pub fn wrong(variable: &'static str, value: impl Into<String>, says: &[&'static str]) -> Wrong {
     let says = [&[variable], says].concat();
     Wrong { variables: BTreeMap::from([(variable, Some(value.into()))]), says }
 }
 
-/// A URL with a password in it, rightly or wrongly written.
+/// A URL with a password in it; some of them are malformed.
 pub fn with_password(variable: &'static str) -> Vec<Wrong> {
     let urls = [
         "http://user:secret-word@127.0.0.1:9000",
@@ -68,23 +68,23 @@ pub fn with_password(variable: &'static str) -> Vec<Wrong> {
     urls.map(|url| wrong(variable, url, &["such as http"])).into()
 }
 
-/// A key in a role for which it may too much; `None` with a given store that has no such key.
+/// A key that may do too much for its role; `None` with a given store that has no such key.
 pub fn may_too_much(stand: &Stand, variables: KeyVariables) -> Option<Wrong> {
     let [(_, server), ..] = stand.keys();
     let admin = stand.admin_key();
     (*admin != server).then(|| with_key(variables, admin, &["has the right to ", "which it must not have"]))
 }
 
-/// A server's key that may do all that it must but delete; `None` with a given store, where nobody can make one.
+/// A server's key that may do all that it must, except delete; `None` with a given store, where the suite can make no key.
 ///
 /// # Errors
-/// Where the policy is none.
+/// If the policy cannot be parsed.
 pub fn may_not_delete(stand: &Stand) -> Result<Option<Wrong>> {
     let key = stand.further_key(&SERVER_POLICY.replace("s3:DeleteObject", "s3:GetObject"))?;
     Ok(key.map(|key| with_key(SERVER, &key, &["lacks the right to delete incoming/* and delete media/*"])))
 }
 
-/// Another key in a role: its id, its secret and its session token have these variables. What it may do is asked about.
+/// Puts another key into a role: these variables hold its id, its secret and its session token. The case tests its rights.
 pub fn with_key(variables: KeyVariables, key: &Key, says: &[&'static str]) -> Wrong {
     let [id, secret, token] = variables;
     let wrong = wrong(id, &key.id, says).with(secret, &key.secret).with("S3_KEY_CHECK", "enforce");
@@ -94,12 +94,12 @@ pub fn with_key(variables: KeyVariables, key: &Key, says: &[&'static str]) -> Wr
     }
 }
 
-/// A session token that does not belong to the key, and one that has expired; nothing with a store whose keys have none, which may not
-/// look at them.
+/// A session token that does not belong to the key, and one that has expired. Empty for a store whose keys have no token: such a store
+/// may ignore tokens.
 pub fn with_token(stand: &Stand, variables: KeyVariables) -> Vec<Wrong> {
     let [id, _secret, token] = variables;
     let unknown = wrong(token, "secret-word", &["does not accept the session token"]).naming(id);
-    // A MinIO has no other words for one that has expired.
+    // MinIO uses the same words for an expired token.
     let expired = wrong(token, EXPIRED_TOKEN, &["session token", "has expired"]).naming(id);
     match stand.has_embedded_store() {
         true => vec![unknown, expired],
@@ -108,7 +108,7 @@ pub fn with_token(stand: &Stand, variables: KeyVariables) -> Vec<Wrong> {
 }
 
 impl Wrong {
-    /// Another variable is the one that must be named.
+    /// The message must name this variable instead.
     #[must_use]
     pub fn naming(mut self, variable: &'static str) -> Self {
         self.says.retain(|word| !self.variables.contains_key(word));
@@ -123,7 +123,7 @@ impl Wrong {
         self
     }
 
-    /// Takes another variable away.
+    /// Removes another variable.
     #[must_use]
     pub fn without(mut self, variable: &'static str) -> Self {
         self.variables.insert(variable, None);
@@ -131,10 +131,10 @@ impl Wrong {
     }
 }
 
-/// Starts the program once for each, all at once.
+/// Starts the program once for each wrong setting, all at the same time.
 ///
 /// # Panics
-/// Where the program does not end as it should; the message lists all that went wrong.
+/// If the program does not end as it should; the message lists all faults.
 pub async fn assert_each_is_refused(program: &Program, table: impl IntoIterator<Item = Wrong>) {
     let runs = table.into_iter().map(|wrong| async move {
         let changed = wrong.variables.iter().fold(program.clone(), |program, (name, value)| match value {
@@ -161,7 +161,7 @@ async fn fault(program: &Program, wrong: &Wrong) -> Result<()> {
     Ok(())
 }
 
-/// Places where nothing of use is. They end with this value.
+/// Addresses where no usable database or store is. They end with this value.
 #[derive(Debug)]
 pub struct Wilderness {
     refusing: SocketAddr,
@@ -175,13 +175,13 @@ pub struct Wilderness {
 
 impl Wilderness {
     /// # Errors
-    /// Where there is no port left, or no Postgres.
+    /// If there is no free port, or no Postgres.
     pub async fn new(stand: &Stand) -> Result<Self> {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        // Bound and never listened on: nobody else gets the port, and it refuses.
+        // Bound, but it does not listen: nobody else gets the port, and it refuses connections.
         let refusing = TcpSocket::new_v4()?;
         refusing.bind(nowhere)?;
-        // Listened on and never accepted from: connections are made, and nothing comes.
+        // It listens, but never accepts: clients can connect, and then hear nothing.
         let silent = TcpListener::bind(nowhere).await?;
         let no_store = TcpListener::bind(nowhere).await?;
         let encrypted = tokio::task::spawn_blocking(|| Cluster::start_with_tls(Certificate::Good)).await??;
@@ -196,10 +196,10 @@ impl Wilderness {
         })
     }
 
-    /// What may be wrong with the database.
+    /// Wrong settings of the database.
     ///
     /// # Errors
-    /// Where the stand's database has no URL that can be changed.
+    /// If the URL of the stand's database cannot be changed.
     pub fn databases(&self, stand: &Stand) -> Result<Vec<Wrong>> {
         let url = |change: &dyn Fn(&mut Url)| -> Result<String> {
             let mut url = Url::parse(&stand.database_url).context("the stand's DATABASE_URL")?;
@@ -237,14 +237,14 @@ impl Wilderness {
     /// Databases without the tables, where the program does not make them itself.
     ///
     /// # Errors
-    /// Where the stand's database has no URL that can be changed.
+    /// If the URL of the stand's database cannot be changed.
     pub fn empty_database(&self, stand: &Stand) -> Result<Wrong> {
         let mut url = Url::parse(&stand.database_url).context("the stand's DATABASE_URL")?;
         url.set_path("/postgres");
         Ok(wrong("DATABASE_URL", url, &["lacks migrations", "upload-ops migrate"]))
     }
 
-    /// What may be wrong with the store and the key to it.
+    /// Wrong settings of the store and its key.
     pub fn stores(&self, stand: &Stand) -> Vec<Wrong> {
         let environment = stand.environment();
         let [_server, _signer, (_, reader)] = stand.keys();
@@ -263,7 +263,7 @@ impl Wilderness {
             wrong("S3_SECRET_ACCESS_KEY", "secret-word", &["correct"]).naming("S3_ACCESS_KEY_ID"),
             wrong("S3_ACCESS_KEY_ID", nobody, &["correct"]),
             missing("S3_SECRET_ACCESS_KEY"),
-            // May do too little: it can only read.
+            // Has too few rights: it can only read.
             with_key(SERVER, &reader, &["lacks the right to"]).with("S3_ALLOW_ONE_KEY", "true"),
             wrong("S3_PROFILE", "default", &["S3_ACCESS_KEY_ID"]),
             SERVER
@@ -277,14 +277,14 @@ impl Wilderness {
         stores
             .extend(["S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "MEDIA_PUBLIC_BASE_URL"].into_iter().flat_map(with_password));
         stores.extend(with_token(stand, SERVER));
-        // A MinIO takes signatures for any region, unless it is told its own.
+        // MinIO accepts signatures for any region, unless its own is set.
         if stand.has_embedded_store() {
             stores.push(wrong("S3_REGION", "eu-west-1", &["another region"]));
         }
         stores
     }
 
-    /// What may be wrong with the settings that both servers have.
+    /// Wrong values of the other settings that both servers have.
     pub fn servers(&self, stand: &Stand) -> Vec<Wrong> {
         let environment = stand.environment();
         let key = environment["S3_READER_ACCESS_KEY_ID"].clone();
@@ -317,7 +317,7 @@ impl Wilderness {
     }
 }
 
-/// A web server that is no store: it has nothing of what it is asked for.
+/// A web server that is not a store: it has nothing that a client asks for.
 async fn serve_nothing(listener: TcpListener) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _peer)) = listener.accept().await {

@@ -1,4 +1,4 @@
-//! JSON that does not fit: unknown fields, wrong types, wrong lengths, no JSON at all.
+//! JSON that does not fit: unknown fields, wrong types, wrong lengths, or not JSON at all.
 
 use anyhow::Result;
 use reqwest::Method;
@@ -10,7 +10,7 @@ use super::subject::{Member, NOTHING, Subject, assert_refused};
 
 const INVALID: (u16, &str) = (400, "invalid_request");
 
-/// A body that each route takes, with the refusal that it gets for a reason of its own: nothing is there.
+/// A body that each route accepts, with the refusal that follows: what it names does not exist.
 fn good_bodies(competition: &str) -> Vec<(String, Value, (u16, &'static str))> {
     let link = json!({ "imageEntityId": Uuid::now_v7() });
     vec![
@@ -64,7 +64,7 @@ pub(super) async fn every_body_that_does_not_fit_is_refused(subject: &mut Subjec
             without.as_object_mut().map(|body| body.remove(name));
             assert_refused(&format!("{path} without {name}"), &admin.post(&path, &without).await?, INVALID);
             for wrong in &wrong {
-                // A text stands where a text belongs, and a list where a list does.
+                // Here the type is right: a text for a text, or a list for a list.
                 let fits = (name == "title" || name == "content" || name == "format") && wrong.is_string()
                     || right.is_array() && *wrong == json!([]);
                 if !fits {
@@ -117,7 +117,7 @@ pub(super) async fn a_text_of_the_wrong_length_is_refused(subject: &mut Subject)
         assert_refused("content", &admin.create_post("Title", content, &[""; 0]).await?, INVALID);
     }
     unchanged(subject).await?;
-    // Everything else is text, and comes back as it went.
+    // All other characters are text, and come back unchanged.
     let kept =
         ["x".repeat(200), "가".repeat(200), "'; DROP TABLE image; --".into(), "\u{202e}gnp.exe\r\n\u{1b}[31m".into()];
     for title in kept {

@@ -1,4 +1,4 @@
-//! Requests that lie about their length or are hardly requests at all, to the servers themselves.
+//! Requests with a wrong length and malformed requests, sent to the servers themselves.
 
 use anyhow::{Context as _, Result};
 
@@ -22,10 +22,10 @@ pub(super) async fn a_json_body_whose_length_lies_changes_nothing(subject: &mut 
     let length = BODY.len().to_string();
     let (shorter, longer) = ((BODY.len() - 5).to_string(), (BODY.len() + 50).to_string());
 
-    // Longer than its length: what was announced is no JSON, and the rest is no request.
+    // Longer than its Content-Length: the announced part is not JSON, and the rest is not a request.
     let answer = send(&[("Content-Length", &shorter)], BODY, Then::Wait).await?.context("an answer")?;
     assert_refused("longer", &answer, (400, "invalid_request"));
-    // Shorter, and the client is gone: there may be nobody to answer.
+    // Shorter, and the client is gone: the server may have nobody to answer.
     if let Some(answer) = send(&[("Content-Length", &longer)], BODY, Then::EndOfInput).await? {
         assert_refused("shorter", &answer, (400, "invalid_request"));
     }
@@ -44,7 +44,7 @@ pub(super) async fn a_json_body_whose_length_lies_changes_nothing(subject: &mut 
     assert_refused("a megabyte", &answer.context("an answer")?, (413, "payload_too_large"));
     let answer = send(&[in_chunks], &wire::chunked(&large, 10_000), Then::Wait).await?;
     assert_refused("a megabyte in chunks", &answer.context("an answer")?, (413, "payload_too_large"));
-    // Two ways to read a request are one too many: each of them would be a way past a proxy.
+    // Each of these requests can be read in two ways, which could lead it past a proxy.
     let smuggled: [&[(&str, &str)]; 6] = [
         &[("Content-Length", &length), in_chunks],
         &[("Content-Length", &length), ("Content-Length", &shorter)],
@@ -60,7 +60,7 @@ pub(super) async fn a_json_body_whose_length_lies_changes_nothing(subject: &mut 
     }
     assert_eq!(subject.kept().await?, NOTHING);
 
-    // No length is no lie.
+    // A request without a length is correct.
     let answer = send(&[in_chunks], &chunks, Then::Wait).await?.context("an answer")?.expect_status(201)?;
     assert!(!answer.image_id().is_empty());
     send(&[("Content-Length", &length)], BODY, Then::Wait).await?.context("an answer")?.expect_status(201)?;

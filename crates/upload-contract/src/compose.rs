@@ -1,7 +1,7 @@
-//! Keeps `compose/compose.yaml` true, without an engine to run it: what it tells a program is fed to that program's own parser.
+//! Keeps `compose/compose.yaml` true, without an engine to run it: the tests pass its settings to each program's own parser.
 //!
-//! Read is the part of the Compose specification that the file uses: merge keys, the short forms, and `${NAME:-default}` as on a
-//! machine where nothing is set. Another form fails to parse, instead of being passed over.
+//! The reader knows only the part of the Compose specification that the file uses: merge keys, the short forms, and
+//! `${NAME:-default}` as on a machine where nothing is set. It does not skip any other form: that fails to parse.
 #![expect(clippy::unwrap_used, reason = "tests alone call this, and a test may fail by panicking")]
 
 use std::{
@@ -15,20 +15,20 @@ use serde::Deserialize;
 use tempfile::TempDir;
 use yaml_serde::Value;
 
-/// Read by the AWS SDK itself, so that no program declares it.
+/// The AWS SDK itself reads it, so no program declares it.
 const CREDENTIALS: &str = "AWS_SHARED_CREDENTIALS_FILE";
-/// What a server does after SHUTDOWN_TIMEOUT (its last answers, work in the background) takes less than this.
+/// After SHUTDOWN_TIMEOUT a server still gives its last answers and finishes work in the background. That takes less than this.
 const AFTER_SHUTDOWN_SECONDS: u64 = 20;
 
-/// URLs, which no program repeats either: one may have a password in it by mistake, and is refused then. They need no files.
+/// URLs. No program repeats them either, since one may have a password in it by mistake, and is refused then. They need no files.
 const NO_SECRETS: [&str; 5] =
     ["PUBLIC_API_URL", "CORS_ORIGINS", "S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "MEDIA_PUBLIC_BASE_URL"];
 
-/// Asserts that each service which runs `program` sets variables that it declares and no others, has its secrets in files, and
-/// sets all that `read` wants: `read` makes the program's settings of the matches, and checks them as at a start.
+/// Asserts three things of each service that runs `program`: it sets only variables that the program declares, has its secrets in
+/// files, and sets all that `read` wants. `read` makes the program's settings from the matches, and checks them as at a start.
 ///
 /// # Panics
-/// Where a service does not fit, or none runs the program; the message lists everything.
+/// If a service does not fit, or no service runs the program; the message lists all faults.
 pub fn assert_fits(program: &Command, read: impl Fn(&ArgMatches) -> Result<(), String>) {
     let file = File::read();
     let secrets = Secrets::make(&file);
@@ -42,7 +42,7 @@ pub fn assert_fits(program: &Command, read: impl Fn(&ArgMatches) -> Result<(), S
     assert!(faults.is_empty(), "compose/compose.yaml and {} do not fit:\n{}", program.get_name(), faults.join("\n"));
 }
 
-/// A secret that the entry point does not know could not come from a file.
+/// The entry point must know each secret, or the secret could not come from a file.
 fn faults_of_entry_point(program: &Command) -> Vec<String> {
     let script = text("entrypoint");
     let known: Vec<_> = script.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').collect();
@@ -62,12 +62,12 @@ fn variables(command: &Command) -> impl Iterator<Item = (String, &Arg)> {
     command.get_arguments().filter_map(|argument| Some((argument.get_env()?.to_string_lossy().into_owned(), argument)))
 }
 
-/// What a program must not repeat is a secret.
+/// A variable is a secret if its program must not repeat its value.
 fn is_secret(variable: &str, argument: &Arg) -> bool {
     argument.is_hide_env_values_set() && !NO_SECRETS.contains(&variable)
 }
 
-/// The command without a look at this process's own environment, which is not the container's.
+/// The command, made to ignore the environment of this process, which is not the container's.
 fn without_environment(command: Command) -> Command {
     command.mut_args(|argument| argument.env(None::<&'static str>)).mut_subcommands(without_environment)
 }
@@ -77,7 +77,7 @@ struct File {
     services: BTreeMap<String, Service>,
 }
 
-/// What there is to check of a service that runs one of our programs; compose_tests.rs reads the rest.
+/// The checked part of a service that runs one of our programs; compose_tests.rs reads the rest.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Service {
@@ -135,19 +135,19 @@ impl Service {
         faults
     }
 
-    /// The health check's command, where it is one of the program's own.
+    /// The health check's command, if it runs the program itself.
     fn own_check(&self, program: &Command) -> Option<Vec<String>> {
         let words = self.check();
         let own = words.strip_prefix(&["CMD".to_owned(), "entrypoint".to_owned()])?;
         own.first().is_some_and(|word| word == program.get_name()).then(|| own.to_vec())
     }
 
-    /// The health check's words, as Compose has them; none where there is no check.
+    /// The health check's words, as in the Compose file; empty without a check.
     fn check(&self) -> Vec<String> {
         yaml_serde::from_value(self.healthcheck["test"].clone()).unwrap_or_default()
     }
 
-    /// A profile is a role that compose/minio/set-up makes a key for, in the file that the service reads.
+    /// A profile is a role. compose/minio/set-up makes a key for it, in the file that the service reads.
     fn faults_of_profiles(&self, file: &File) -> Vec<String> {
         let keys = &file.services["minio-keys"];
         let mut faults = Vec::new();
@@ -186,10 +186,10 @@ impl Service {
     }
 }
 
-/// What compose/secrets makes, as at the first start.
+/// The files that compose/secrets makes at the first start.
 struct Secrets {
     folder: TempDir,
-    /// The folder of each volume, where compose/secrets has it.
+    /// For each volume, the folder in which compose/secrets puts it.
     volumes: BTreeMap<String, String>,
 }
 
@@ -212,7 +212,7 @@ impl Secrets {
         assert!(done.status.success(), "compose/secrets: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// What stands at `path` in the container of `service`.
+    /// The content of `path` in the container of `service`.
     fn read(&self, service: &Service, path: &str) -> Option<String> {
         let (volume, rest) = service.volume_at(path)?;
         let content = fs::read_to_string(self.folder.path().join(self.volumes.get(volume)?).join(rest)).ok()?;
@@ -233,7 +233,7 @@ fn text(file: &str) -> String {
 /// The whole of compose.yaml, merged and with every variable replaced.
 fn document() -> Value {
     let mut document: Value = yaml_serde::from_str(&text("compose.yaml")).unwrap();
-    // What is merged may have been merged itself; once does not go down.
+    // A merged mapping may contain merge keys of its own, so one pass is not enough.
     loop {
         let before = document.clone();
         document.apply_merge().unwrap();
@@ -243,7 +243,7 @@ fn document() -> Value {
     }
 }
 
-/// The value with every `${NAME:-default}` in it as its default.
+/// The value, with every `${NAME:-default}` replaced by its default.
 fn interpolated(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(with_defaults(&text)),

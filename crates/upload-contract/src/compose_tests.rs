@@ -1,8 +1,8 @@
-//! What must hold of the whole of compose.yaml, and of the scripts beside it.
+//! Rules for compose.yaml as a whole, and for the scripts beside it.
 
 use super::*;
 
-/// The clients that the other images have for their health checks, each for what it serves. (nginx's and redis's are Alpine's.)
+/// The clients with which the other images' health checks ask their own servers. (nginx's and redis's are Alpine's.)
 const CLIENTS: [(&str, &str); 4] = [
     ("postgres", "pg_isready"),
     ("quay.io/minio/minio", "mc"),
@@ -10,7 +10,7 @@ const CLIENTS: [(&str, &str); 4] = [
     ("redis", "redis-cli"),
 ];
 
-/// What each part of the original's test machine had; the store was not limited there.
+/// The limits of each part on the original's test machine; the store had no limit there.
 const MACHINE: [(&str, &str, &str); 4] =
     [("v1", "1", "1g"), ("v2", "1", "1g"), ("postgres", "1", "1g"), ("redis", "1", "555m")];
 
@@ -117,7 +117,7 @@ fn every_health_check_runs_a_program_that_its_image_has_and_ends_before_it_is_en
     }
 }
 
-/// What the last stage of our Dockerfile puts on PATH, as far as it says so: a package has a program of its name.
+/// The programs that the last stage of our Dockerfile puts on PATH, as far as it shows them. A package has a program of its own name.
 fn programs_of_our_image() -> Vec<String> {
     let dockerfile = text("Dockerfile").replace("\\\n", " ");
     let (build, last) = dockerfile.rsplit_once("\nFROM ").unwrap();
@@ -141,7 +141,7 @@ fn every_health_check_asks_for_what_tells_whether_its_service_can_work() {
             "{name}: {words:?} lacks {wanted:?}"
         );
     };
-    // curl alone takes a 503 for a success, unless told otherwise.
+    // Without an option for it, curl counts a 503 as a success.
     for (name, listens, path, more) in [
         ("v1", "BIND_ADDRESS", "/health/ready", &["--fail"][..]),
         ("v2", "BIND_ADDRESS", "/health/ready", &["--fail"]),
@@ -155,7 +155,7 @@ fn every_health_check_asks_for_what_tells_whether_its_service_can_work() {
             assert!(!document["paths"][path]["get"].is_null(), "{path} is no route");
         }
     }
-    // What compose/postgres makes, by TCP.
+    // The database and user that compose/postgres makes, over TCP.
     let made = text("postgres/uploads.sh");
     assert!(made.contains("CREATE ROLE uploads ") && made.contains("CREATE DATABASE uploads "));
     has("postgres", &["--host=127.0.0.1", "--username=uploads", "--dbname=uploads"]);
@@ -268,7 +268,7 @@ fn redis_alone_needs_a_profile() {
 #[test]
 fn nothing_runs_as_root_but_what_gives_volumes_away_and_nothing_may_write_its_image() {
     for (name, service) in &whole().services {
-        // Only our own image says itself who runs it.
+        // Only our own image names its user itself.
         let user = service.user.clone().unwrap_or_else(image_user);
         assert_eq!(is_root(&user), name == "secrets", "{name} runs as {user}");
         assert!(service.read_only, "{name} may write its image");
@@ -348,7 +348,7 @@ fn the_entry_point_takes_a_secret_from_its_file_and_refuses_what_it_cannot_read(
     }
 }
 
-/// Runs a shell's script through the entry point, with these variables: exit code, stdout, stderr.
+/// Runs a shell script through the entry point with these variables. Returns exit code, stdout and stderr.
 fn enter(variables: &[(&str, &str)], script: [&str; 1]) -> (Option<i32>, String, String) {
     let mut shell = std::process::Command::new("sh");
     shell.arg(folder().join("entrypoint")).args(["sh", "-c"]).args(script).env_remove("JWT_SECRET");

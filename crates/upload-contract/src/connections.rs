@@ -1,5 +1,5 @@
-//! Connections that keep still, at every point where a client could: each is ended after its time, and meanwhile nobody else
-//! notices. None of them needs a token, except where a body is waited for.
+//! Connections on which the client stops sending, at every point where it can. The server ends each after its time, and other clients
+//! notice nothing. Only a client whose body the server waits for needs a token.
 
 use std::{io, time::Duration};
 
@@ -23,15 +23,15 @@ use super::{
     wire::{self, Then},
 };
 
-/// How long a server may take to end what is over after ten seconds at most: much longer than any of its limits, so that a slow machine
-/// does not matter, and much shorter than for ever. (An idle connection may stay for 75 s, and an unread answer for 30.)
+/// How long the test waits for the end of a connection whose time is ten seconds at most. It is long enough for a slow machine. (An
+/// idle connection may stay for 75 s, and an unread answer for 30.)
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What may be on its way besides what a server reads: both kernels' buffers.
+/// More than both kernels' buffers can hold: if a client can send that much, the server reads without end.
 const FOR_EVER_BYTES: usize = 64 << 20;
-/// How many connections keep still at once.
+/// How many connections are still at the same time.
 const MANY: usize = 2_000;
 
-/// The beginning of a body of which more is to come.
+/// The beginning of a body that is not complete.
 const FIRST_CHUNK: &[u8] = b"10\r\n0123456789abcdef\r\n";
 const CHUNKED: (&str, &str) = ("Transfer-Encoding", "chunked");
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -53,10 +53,10 @@ impl Raw {
         answer.context("the server closes without an answer")
     }
 
-    /// Waits for the server to end it; what came until then.
+    /// Waits until the server ends the connection, and returns all bytes that came until then.
     async fn until_closed(mut self) -> Result<Vec<u8>> {
         let mut rest = Vec::new();
-        // However it ends.
+        // An error is an end, too.
         let ended = timeout(PATIENCE, async { while self.0.read_buf(&mut rest).await.is_ok_and(|bytes| bytes > 0) {} });
         ended.await.context("the connection is still open after a minute")?;
         Ok(rest)
@@ -71,7 +71,7 @@ pub(super) async fn a_head_that_does_not_end_is_given_up(subject: &mut Subject) 
         ensure!(rest.is_empty(), "nobody asked: {}", String::from_utf8_lossy(&rest));
         anyhow::Ok(())
     };
-    // Of the first request, and of one after an answer: no timer of actix's runs there.
+    // The first request's head, and a head after an answer, for which actix runs no timer.
     let halves = [false, true].map(async |after_an_answer| {
         let mut raw = Raw::connect(url).await?;
         if after_an_answer {
@@ -93,7 +93,7 @@ pub(super) async fn a_json_body_that_does_not_come_is_given_up(subject: &mut Sub
     let household = Household::new(subject).await?;
     let bearer = format!("Bearer {}", household.admin.token);
     let calls = household.calls().into_iter().filter(|call| call.body.is_some());
-    // One length that lies, and chunks without an end.
+    // A Content-Length that is too long, and chunks without an end.
     let calls = calls
         .flat_map(|call| [(call.clone(), ("Content-Length", "100"), b"{".as_slice()), (call, CHUNKED, FIRST_CHUNK)]);
     let calls: Vec<_> = calls.collect();
@@ -115,7 +115,7 @@ pub(super) async fn a_json_body_that_does_not_come_is_given_up(subject: &mut Sub
     subject.assert_goes_on().await
 }
 
-/// Whatever the refusal, the client hears it while it still sends; then little more is read, and not for long.
+/// A client hears every refusal while it still sends. After that the server reads only a little more, and only for a short time.
 pub(super) async fn what_follows_a_refusal_is_not_read_for_ever(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let url = subject.url().to_owned();
@@ -148,10 +148,10 @@ pub(super) async fn what_follows_a_refusal_is_not_read_for_ever(subject: &mut Su
             request(&url, "/user/images/upload", &[form[0], json[1], CHUNKED], FIRST_CHUNK)?,
         ));
     }
-    // V1 has one turn, and it is taken; V2 has none.
+    // V1 has one turn, and it is taken. V2 has no turns.
     until_uploads_are_active(subject, usize::from(holder.is_some())).await?;
     try_join_all(refused.iter().map(|(what, status, request)| async move {
-        // To whom the request says.
+        // To the server that the request's Host names.
         let text = String::from_utf8_lossy(request);
         let host = text.lines().find_map(|line| line.strip_prefix("Host: ")).context("a host")?;
         let url = format!("http://{host}");
@@ -165,7 +165,7 @@ pub(super) async fn what_follows_a_refusal_is_not_read_for_ever(subject: &mut Su
     }))
     .await?;
     drop(holder);
-    // A client that is made for HTTP hears it too, with a length and in chunks.
+    // A proper HTTP client hears the refusal, too, with a length and in chunks.
     let anybody = subject.anybody()?;
     let large = Bytes::from(vec![b' '; 8 << 20]);
     try_join_all((0..10).map(|place| {
@@ -181,7 +181,7 @@ pub(super) async fn what_follows_a_refusal_is_not_read_for_ever(subject: &mut Su
     subject.assert_goes_on().await
 }
 
-/// Sends `request`, and then `more` again and again until the server takes no more; the answer is there meanwhile.
+/// Sends `request`, and then `more` again and again until the server takes no more. The answer must come in the meantime.
 async fn sends_on(raw: Raw, request: &[u8], status: u16, more: &[u8]) -> Result<()> {
     let (mut reader, mut writer) = raw.0.into_split();
     let more = more.repeat(1_000);
@@ -201,7 +201,7 @@ async fn sends_on(raw: Raw, request: &[u8], status: u16, more: &[u8]) -> Result<
     Ok(())
 }
 
-/// A client that asks and asks and never reads; the kernel takes some answers for it.
+/// A client that sends requests and never reads; the kernel takes some of the answers.
 pub(super) async fn a_client_that_never_reads_is_given_up(subject: &mut Subject) -> Result<()> {
     let url = Url::parse(subject.url())?;
     let address = lookup_host(wire::authority(&url)?).await?.next().context("an address")?;
@@ -215,13 +215,13 @@ pub(super) async fn a_client_that_never_reads_is_given_up(subject: &mut Subject)
     subject.assert_goes_on().await
 }
 
-/// They may stay as long as nobody else needs their place.
+/// Idle connections may stay until another client needs their place.
 pub(super) async fn idle_connections_make_room(subject: &mut Subject) -> Result<()> {
     const MOST: usize = 8;
     let most = MOST.to_string();
     let url = subject.add_server(&[("MAX_CONNECTIONS", &most), ("HTTP_WORKERS", "2")]).await?;
     let live = wire::request("GET", &format!("{url}/health/live"), &[], b"")?;
-    // Whoever asks ahead is not idle in between: each answer is out before the next request is begun.
+    // A client that sends requests ahead is never idle in between: the server sends each answer before it begins the next request.
     let large = wire::request("GET", &format!("{url}/openapi.json"), &[], b"")?;
     let last = wire::request("GET", &format!("{url}/health/live"), &[("Connection", "close")], b"")?;
     try_join_all((0..MOST / 2).map(async |_| {
@@ -237,14 +237,14 @@ pub(super) async fn idle_connections_make_room(subject: &mut Subject) -> Result<
         raw.answer().await?.expect_status(200)?;
         idle.push(raw);
     }
-    // Those that came last are still there.
+    // The newest connections are still open.
     let last = idle.last_mut().context("a connection")?;
     last.send(&live).await?;
     last.answer().await?.expect_status(200)?;
     subject.assert_goes_on().await
 }
 
-/// The server has room for these and a few more, so whatever stays of one kind is missed by the next.
+/// The server has room for these connections and a few more. So if connections of one kind stay, the next kind finds no room.
 pub(super) async fn two_thousand_that_keep_still_hurt_nobody(subject: &mut Subject) -> Result<()> {
     let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     ensure!(hard > 3 * MANY as u64, "{hard} file descriptors are not enough for {MANY} connections: ulimit -Hn");
@@ -259,7 +259,7 @@ pub(super) async fn two_thousand_that_keep_still_hurt_nobody(subject: &mut Subje
     let body = request(&url, "/user/images", &[JSON, ("Authorization", &bearer), ("Content-Length", "100")], b"")?;
     let refused = request(&url, "/user/images", &[JSON, CHUNKED], FIRST_CHUNK)?;
     let nothing: &[u8] = b"";
-    // What is sent, what is answered, what is sent after the answer.
+    // The name, the bytes to send, the answer's status, and the bytes to send after the answer.
     let kinds = [
         ("nothing at all", nothing, None, nothing),
         ("half of a head", b"GET /limits HTTP/1.1\r\n", None, nothing),
@@ -284,7 +284,7 @@ pub(super) async fn two_thousand_that_keep_still_hurt_nobody(subject: &mut Subje
     Ok(())
 }
 
-/// `/health/live`, a read and an upload, each by a connection of its own.
+/// `/health/live`, a read and an upload, through a new client.
 async fn nobody_notices(user: &Member, read: &str) -> Result<()> {
     let fresh = Client::new(user.server(), &user.token)?;
     let all = async {
@@ -300,7 +300,7 @@ fn request(url: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Resu
     wire::request("POST", &format!("{url}{path}"), headers, body)
 }
 
-/// Asks again and again, each time a request of its own.
+/// Asks again and again, until this many uploads are active.
 async fn until_uploads_are_active(subject: &Subject, wanted: usize) -> Result<()> {
     let anybody = subject.anybody()?;
     let line = format!("uploads_active {wanted}\n");

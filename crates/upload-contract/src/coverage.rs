@@ -1,6 +1,6 @@
-//! Whether `answers.txt` and the two documents of the interface in docs/ say the same: what a document promises is heard by a case
-//! that always hears it, and what a case hears is in the document. Neither needs a server: a case that hears something else than
-//! the file says fails by itself.
+//! Checks that `answers.txt` and the two interface documents in docs/ say the same. For each answer that a document promises, there is a
+//! case that always hears it. Each answer that a case hears is in the document. These tests need no server: if a case hears an answer
+//! that is not in the file, that case fails.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use super::{
 
 const BOTH: [(Strategy, &str); 2] = [(Strategy::Streaming, "v1"), (Strategy::Presigned, "v2")];
 
-/// The cases in which the servers differ on a route that both have, each with its reason.
+/// The cases in which the servers differ on a route that both have, each with the reason.
 const STATED_DIFFERENCES: [(&str, &str); 4] = [
     ("bad_bodies::a_streamed_form_that_is_none_stores_nothing", "what V1's own route has taken is linked and read"),
     ("bad_bodies::a_form_that_ends_otherwise_than_foreseen_needs_the_length", "V2's store takes the form"),
@@ -52,7 +52,7 @@ impl Document {
         })
     }
 
-    /// What it promises: a status, with a problem's code where it is a problem.
+    /// The answers that the document promises: a status and, for a problem, its code.
     fn promises(&self) -> BTreeSet<(String, String)> {
         let mut promises = BTreeSet::new();
         for (route, status, response) in self.responses().filter(|(_route, status, _response)| *status != "default") {
@@ -69,7 +69,7 @@ impl Document {
         promises
     }
 
-    /// What the cases always hear from this server. What HTTP itself refuses has no route yet, and says nothing.
+    /// The answers that the cases always hear from this server. A request that is not valid HTTP has no route, and its answer no body.
     fn heard(&self) -> BTreeSet<(String, String)> {
         let answers = answers::read().unwrap_or_else(|error| panic!("{error:#}"));
         let always = answers.iter().filter(|(_said, _case, mark)| mark.is_said_by(self.strategy));
@@ -78,7 +78,7 @@ impl Document {
     }
 }
 
-/// A status, with a problem's code where it is a problem.
+/// A status and, for a problem, its code.
 fn in_short(said: &Said) -> String {
     let (status, rest) = said.answer.split_once(' ').unwrap_or((&said.answer, ""));
     let code = rest.strip_suffix(" of an image").unwrap_or(rest);
@@ -109,7 +109,7 @@ fn every_answer_that_a_case_hears_is_promised_by_a_document() {
     for document in Document::both() {
         let promises = document.promises();
         let routes: BTreeSet<&String> = promises.iter().map(|(route, _answer)| route).collect();
-        // What is asked of no operation is no operation's to promise.
+        // A document promises nothing for requests that no operation takes.
         let heard: Vec<_> = document.heard().into_iter().filter(|(route, _answer)| routes.contains(route)).collect();
         let more: Vec<_> = heard.iter().filter(|answer| !promises.contains(*answer)).collect();
         assert!(more.is_empty(), "{} does not say what is answered:{}", document.name, list(more));

@@ -1,5 +1,5 @@
-//! What a server leaves that dies, or that gives up a copy which the store makes after all: nothing for ever. The check after each case
-//! lets the time of all attempts be over, sweeps, and compares `media/` with what images name.
+//! A server may die, or give up a copy that the store makes after all. It leaves nothing that stays for ever: the check after each case
+//! ends the time of all attempts, sweeps, and compares `media/` with the keys that images name.
 
 use anyhow::{Context as _, Result};
 use upload_domain::{INCOMING_PREFIX, MEDIA_PREFIX, incoming_key};
@@ -27,11 +27,11 @@ pub(super) async fn a_server_that_dies_after_its_copy_leaves_nothing_behind(subj
     anyhow::ensure!(links.is_err(), "a server that is dead has answered");
     subject.retire_server().await?;
     assert_eq!(subject.stand.storage.list(MEDIA_PREFIX).await?.len(), 3, "the copies are made");
-    // The leases end, and the next link makes copies of its own.
+    // The attempts' time ends, and the next link makes its own copies.
     images.assert_linkable(subject, &household).await
 }
 
-/// The store makes the copy when the server has given it up, has seen that there is none, and has linked another.
+/// The server gives up a copy, finds that there is none, and links another copy. Only then does the store make the first one.
 pub(super) async fn a_copy_that_comes_late_leaves_nothing_behind(subject: &mut Subject) -> Result<()> {
     subject.errors_expected = true;
     let household = Household::new(subject).await?;
@@ -44,11 +44,11 @@ pub(super) async fn a_copy_that_comes_late_leaves_nothing_behind(subject: &mut S
     images.assert_given_back(subject).await?;
     let storage = &subject.stand.storage;
     assert_eq!(storage.list(MEDIA_PREFIX).await?, [""; 0]);
-    // Through a server that reaches its store.
+    // Through the other server, which reaches its store.
     for (what, answer) in images.link(&household, &household.admin).await? {
         answer.expect_status(201).context(what)?;
     }
-    // What was uploaded goes after the link; a form that is replayed brings it back.
+    // The object under the incoming key goes after the link. A client that replays its form brings it back.
     while !storage.list(INCOMING_PREFIX).await?.is_empty() {}
     for id in images.ids() {
         storage.put(&incoming_key(id.parse()?), "image/png", picture(1).into()).await?;

@@ -1,24 +1,24 @@
-//! Files whose size one reader sees otherwise than another, each with what must be said of it.
+//! Files whose size two readers see differently, each with the right verdict.
 //!
-//! Every decoder sees what stands in the true place. A careless reader of headers is led to a false one.
+//! Every decoder reads the size in the true place. The file leads a careless reader of headers to a false place.
 
 use upload_domain::{Dimensions, ImageFormat, Refusal};
 use upload_sandbox::samples::{self, chunk, segment};
 
-/// What is promised where it would do harm: far more than is allowed.
+/// A harmful size: far larger than the limits allow.
 const HUGE: (u16, u16) = (65_500, 65_500);
-/// The largest that a WebP frame can be.
+/// The largest size of a WebP frame.
 const HUGE_WEBP: (u16, u16) = (16_383, 16_383);
 const SMALL: (u16, u16) = (64, 48);
 /// The header of a JPEG's scan of one component.
 const SCAN: [u8; 10] = [0xff, 0xda, 0, 8, 1, 1, 0, 0, 63, 0];
 
-/// A file, and what must be said of it under the default limits.
+/// A file, and the right verdict on it under the default limits.
 #[derive(Debug, Clone)]
 pub struct Disputed {
-    /// What is odd about it.
+    /// The unusual part of the file.
     pub what: &'static str,
-    /// What it is declared as.
+    /// The declared format.
     pub format: ImageFormat,
     /// The file.
     pub bytes: Vec<u8>,
@@ -140,7 +140,7 @@ pub fn files() -> Vec<Disputed> {
     .collect()
 }
 
-/// A JPEG of this size, with more before and behind its frame.
+/// A JPEG of this size, with these bytes before and behind its frame header.
 fn jpeg(before: &[u8], size: (u16, u16), behind: &[u8]) -> Vec<u8> {
     let whole = samples::jpeg(SMALL.0, SMALL.1);
     let old = frame(SMALL);
@@ -161,19 +161,20 @@ fn hidden(marker: u8, size: (u16, u16)) -> Vec<u8> {
     bytes
 }
 
-/// A comment behind a fill byte: whoever takes the fill byte for the marker, and the marker for a length, goes on in the comment.
+/// A comment behind a fill byte. A reader that takes the fill byte for the marker, and the marker for a length, continues inside the
+/// comment.
 fn filled_comment(size: (u16, u16)) -> Vec<u8> {
     let text = [vec![b' '; 0xfefc], frame(size)].concat();
     [vec![0xff], comment(&text, 0xffee)].concat()
 }
 
-/// A marker without a length: whoever takes the next marker for its length goes on in the second comment.
+/// A marker without a length. A reader that takes the next marker for its length continues inside the second comment.
 fn without_length(marker: u8) -> Vec<u8> {
     let text = [vec![b' '; 0x10_000 - 0xff08], frame(SMALL)].concat();
     [vec![0xff, marker], comment(b"", 0xff00 - 2), comment(&text, 0x200)].concat()
 }
 
-/// A comment that begins with this text and is so long.
+/// A comment of this length that begins with this text.
 fn comment(text: &[u8], length: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     let filled = std::iter::repeat_n(b' ', length - text.len());
@@ -181,7 +182,7 @@ fn comment(text: &[u8], length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Whoever reads five bytes of four misses the marker of the comment, and goes on within it.
+/// A segment of four bytes, then a comment. A reader that reads five bytes misses the comment's marker and continues inside it.
 fn overread() -> Vec<u8> {
     let mut bytes = Vec::new();
     segment(&mut bytes, 0xe0, |body| body.extend(b"JFIF"));
@@ -189,7 +190,7 @@ fn overread() -> Vec<u8> {
     [bytes, comment(&headers, 100)].concat()
 }
 
-/// A table of quantization with something behind its values.
+/// A quantization table with a frame header behind its values.
 fn table_with_more(size: (u16, u16)) -> Vec<u8> {
     let mut bytes = Vec::new();
     segment(&mut bytes, 0xdb, |table| {
@@ -218,7 +219,7 @@ fn header((width, height): (u16, u16)) -> Chunk {
     (*b"IHDR", [&size[..], &[8, 2, 0, 0, 0]].concat())
 }
 
-/// A header with a colour type that there is not.
+/// A header with a colour type that does not exist.
 fn odd(size: (u16, u16)) -> Chunk {
     let (kind, mut data) = header(size);
     data[9] = 0x36;
@@ -229,7 +230,7 @@ fn webp(chunks: &[Chunk]) -> Vec<u8> {
     webp_of(4 + riff(chunks).len() as u32, chunks)
 }
 
-/// A WebP that says that it is so long.
+/// A WebP whose header claims this length.
 fn webp_of(length: u32, chunks: &[Chunk]) -> Vec<u8> {
     [b"RIFF", &length.to_le_bytes()[..], b"WEBP", &riff(chunks)].concat()
 }
@@ -249,7 +250,7 @@ fn canvas((width, height): (u16, u16), flags: u8) -> Chunk {
     (*b"VP8X", [&[flags, 0, 0, 0][..], &less_one(width), &less_one(height)].concat())
 }
 
-/// An animation on a small canvas, of one frame that says that it is so large, and is so large.
+/// An animation on a small canvas. Its one frame claims the size `said` and has the size `size`.
 fn animation(said: (u16, u16), size: (u16, u16)) -> Vec<u8> {
     webp(&[canvas(SMALL, 2), (*b"ANIM", vec![0; 6]), animation_frame(said, lossless(size))])
 }
@@ -264,7 +265,7 @@ fn less_one(value: u16) -> [u8; 3] {
     [low, high, 0]
 }
 
-/// The start of a key frame (RFC 6386, section 9.1), and next to nothing behind it.
+/// The start of a key frame (RFC 6386, section 9.1), with only a few zero bytes behind it.
 fn lossy((width, height): (u16, u16)) -> Vec<u8> {
     let [[width, more_width], [height, more_height]] = [width.to_le_bytes(), height.to_le_bytes()];
     let start = [0x10, 2, 0, 0x9d, 1, 0x2a, width, more_width, height, more_height];

@@ -1,14 +1,14 @@
-//! Keeps `.env.example` complete: every variable that a program reads stands there, explained, with its true default.
+//! Keeps `.env.example` complete: it has every variable that a program reads, with a comment and the true default.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use clap::{Arg, Command};
 
-/// Asserts that each variable of a program, its subcommands' included, stands in `.env.example`: under a comment; as
-/// `NAME=value` where it must be set, else commented out as `#NAME=value` with its default, if it has one.
+/// Asserts that `.env.example` has each variable of a program and its subcommands, under a comment. A variable that must be set
+/// appears as `NAME=value`. Any other is commented out as `#NAME=value`, with its default, if it has one.
 ///
 /// # Panics
-/// Where one is missing or differs; the message lists them all.
+/// If a variable is missing or differs; the message lists all of them.
 pub fn assert_complete(program: &Command) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.env.example");
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -1,4 +1,4 @@
-//! What is the same on every route: who is asked for a token, what cannot be read, how an image stands.
+//! Rules that are the same on every route: which ones want a token, which bodies are unreadable, and how they report an image's state.
 
 use anyhow::{Context as _, Result};
 use reqwest::Method;
@@ -13,7 +13,7 @@ use super::{
     subject::{Kept, NOTHING, Strategy, Subject, assert_refused, picture},
 };
 
-/// Longer than any JSON body may be.
+/// Longer than the limit for JSON bodies.
 const TOO_LONG: usize = 64 * 1024 + 1;
 
 pub(super) async fn a_token_is_asked_for_wherever_there_is_a_caller(subject: &mut Subject) -> Result<()> {
@@ -102,7 +102,7 @@ pub(super) async fn what_is_not_there_is_missing_everywhere(subject: &mut Subjec
     Ok(())
 }
 
-/// An image of every path, each with the request that uses it, and V1's own form.
+/// An image of every path, each with the requests that use it, and V1's own form.
 pub(super) async fn how_an_image_stands_is_told_wherever_it_is_used(subject: &mut Subject) -> Result<()> {
     let household = Household::new(subject).await?;
     let attempt = |kind: &str| {
@@ -124,7 +124,7 @@ pub(super) async fn how_an_image_stands_is_told_wherever_it_is_used(subject: &mu
         let images = Images::new(&household).await?;
         subject.stand.sql(&format!("UPDATE image SET {change}")).await?;
         for (what, answer) in images.used(&household).await? {
-            // Whoever holds an image holds nobody back from having a form, while there is time for one.
+            // An image that an attempt holds can still have a new form, while there is time for one.
             let free = what == "form" && refusal.0 == 409 && !change.contains(old);
             if free {
                 assert_eq!(answer.status, 201, "{change}: {what}: {}", answer.json);
@@ -139,7 +139,7 @@ pub(super) async fn how_an_image_stands_is_told_wherever_it_is_used(subject: &mu
     }
     assert_eq!(subject.objects().await?, [""; 0]);
 
-    // What is linked, and what was made for another use.
+    // Images that are linked, and images that were made for another use.
     let admin = &household.admin;
     let images = Images::new(&household).await?;
     let other = admin.competition_of_ones_own().await?;
@@ -163,7 +163,7 @@ struct Images {
     profile: String,
     poster: String,
     in_post: String,
-    /// Of the first.
+    /// The form of the first image.
     form: Value,
 }
 

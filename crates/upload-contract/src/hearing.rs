@@ -1,7 +1,7 @@
-//! What a case hears from the server under test: every answer, noted where the suite's clients read it, so that no case can
-//! forget to. The sandbox's client tells it, and knows nothing of the suite.
+//! Records every answer that a case hears from the server under test. The suite's clients pass each answer on when they read it, so no
+//! case can forget one. The sandbox's client calls an observer, and knows nothing of the suite.
 //!
-//! A case runs on one thread, its tasks too, and so its notes are that thread's. Outside of a case nothing is noted.
+//! A case and its tasks run on one thread, so the records belong to that thread. Outside of a case nothing is recorded.
 
 use std::{cell::RefCell, collections::BTreeSet, sync::LazyLock};
 
@@ -11,29 +11,29 @@ use url::Url;
 
 use super::{Strategy, routes::documented};
 
-/// Every route of both servers, in URL order: V1's document has V2's too, but neither itself nor its page.
+/// Every route of both servers, in URL order. V1's document has V2's routes, too. Both lack the document's own route and its page.
 static ROUTES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
     let documented = documented(Strategy::Streaming).into_iter().map(|route| route.path);
     documented.chain(["/docs", "/openapi.json"].map(str::to_owned)).collect()
 });
 
-/// What is asked for where there is nothing.
+/// Stands for a path that no route takes.
 pub(super) const NO_ROUTE: &str = "(no route)";
 
-/// What is asked where nobody could say, or in a word that is no method.
+/// Stands for bytes that have no readable request line, or whose method does not exist.
 pub(super) const NO_REQUEST: &str = "(no request)";
 
-/// The longest method that there is, in bytes.
+/// The length of the longest method, in bytes.
 const LONGEST_METHOD: usize = 7;
 
-/// Names of objects whose own names are the store's or the strategy's, which the one client hands on without reading.
+/// Objects whose members depend on the store or the strategy. The client passes them on without reading them.
 const HANDED_ON: [&str; 2] = ["fields", "headers"];
 
 thread_local! {
     static HEARD: RefCell<Option<Vec<Heard>>> = const { RefCell::new(None) };
 }
 
-/// One answer, and what it answers.
+/// One answer, and the request that it answers.
 #[derive(Debug, Clone)]
 struct Heard {
     authority: String,
@@ -43,29 +43,29 @@ struct Heard {
     said: String,
 }
 
-/// One kind of answer: to what, with which status, saying what.
+/// One kind of answer: its route, its status, and its code or shape.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Said {
     /// The method and the route, such as `GET /posts/{id}`.
     pub(super) route: String,
-    /// The status and, of a problem, its code, or else the body's shape.
+    /// The status and, for a problem, its code; otherwise the body's shape.
     pub(super) answer: String,
 }
 
-/// Begins to note what this thread hears.
+/// Begins to record the answers that this thread hears.
 pub(super) fn begin() {
     client::observe(note);
     HEARD.set(Some(Vec::new()));
 }
 
-/// Ends it: what the servers at these URLs said. (A form may lead to a store, which is not under test.)
+/// Ends the recording and returns the answers of the servers at these URLs. (A form may lead to a store, which is not under test.)
 pub(super) fn end(servers: &[String]) -> BTreeSet<Said> {
     let servers: Vec<String> = servers.iter().filter_map(|url| Some(authority(&Url::parse(url).ok()?))).collect();
     let heard = HEARD.take().unwrap_or_default();
     heard.into_iter().filter(|heard| servers.contains(&heard.authority)).map(Said::from).collect()
 }
 
-/// Notes an answer to a request.
+/// Records an answer to a request.
 fn note(method: &str, url: &Url, answer: &Answer) {
     HEARD.with_borrow_mut(|heard| {
         let Some(heard) = heard else { return };
@@ -79,7 +79,7 @@ fn note(method: &str, url: &Url, answer: &Answer) {
     });
 }
 
-/// Notes an answer to bytes that may be no request.
+/// Records an answer to bytes that may not be a request.
 pub(super) fn note_bytes(bytes: &[u8], url: &Url, answer: &Answer) {
     let line = bytes.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok());
     let words: Vec<&str> = line.unwrap_or_default().split(' ').collect();
@@ -107,7 +107,7 @@ impl From<Heard> for Said {
     }
 }
 
-/// The route that takes a path; one that is written out comes before one with a parameter.
+/// The route that takes a path. A literal route comes before one with a parameter.
 fn route_of(path: &str) -> &'static str {
     let parts: Vec<&str> = path.split('/').collect();
     let takes = |route: &&str| {
@@ -118,7 +118,7 @@ fn route_of(path: &str) -> &'static str {
     ROUTES.iter().map(String::as_str).find(takes).unwrap_or(NO_ROUTE)
 }
 
-/// What an answer says, without what differs from one request to the next.
+/// An answer's content, without the parts that differ from one request to the next.
 fn said(answer: &Answer) -> String {
     let media_type = answer.header("content-type").split(';').next().unwrap_or_default().trim();
     match media_type {
@@ -135,7 +135,7 @@ fn said(answer: &Answer) -> String {
     }
 }
 
-/// The names in a value, sorted, and the types of what is no text.
+/// The names in a value, sorted, and the types of all values except texts.
 fn shape(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),

@@ -9,7 +9,7 @@ use upload_sandbox::samples;
 
 use super::subject::{Kept, NOTHING, Strategy, Subject, assert_refused, names, picture, text};
 
-/// Every role that may, for every path and format; a competition's poster is for those who run competitions.
+/// Every role may create an image for every path and format, except posters: they are for roles that run competitions.
 pub(super) async fn an_image_is_created_for_every_path_and_format(subject: &mut Subject) -> Result<()> {
     let mut rows = 0;
     for role in [Role::Admin, Role::Host, Role::User] {
@@ -81,11 +81,11 @@ pub(super) async fn a_form_has_one_shape_on_both_servers(subject: &mut Subject) 
         }
     };
     assert_eq!(text(&form["url"]).trim_end_matches('/'), url);
-    // Temporary keys add their token.
+    // Temporary credentials add their token.
     let own: Vec<&str> = own.into_iter().filter(|name| *name != "x-amz-security-token").collect();
     assert_eq!(own, expected);
 
-    // In the JSON's own order the key comes before the proof, as some stores want it.
+    // In the JSON's order the key comes before the ticket or policy, as some stores require.
     let body = std::str::from_utf8(&created.body)?;
     let proof = if subject.strategy == Strategy::Streaming { "\"x-ticket\"" } else { "\"policy\"" };
     assert!(body.find("\"key\"") < body.find(proof), "{body}");
@@ -108,7 +108,7 @@ pub(super) async fn a_declared_size_and_checksum_are_kept(subject: &mut Subject)
     let stored = subject.column(id, "encode(checksum_sha256, 'hex')").await?;
     assert_eq!(stored, Some(hex(checksum.as_bytes())));
 
-    // Another length or another content never gets in; the declared one does, by the same form.
+    // The form takes no other length and no other content than declared. It takes the declared file.
     for (what, wrong) in [("longer", [file.clone(), vec![0]].concat()), ("shorter", file[..file.len() - 1].to_vec())] {
         let answer = user.upload(created.form(), wrong).await?;
         assert!((400..500).contains(&answer.status), "{what}: {}", answer.status);
@@ -150,7 +150,7 @@ pub(super) async fn a_size_that_cannot_be_is_refused_before_there_is_a_row(subje
     Ok(())
 }
 
-/// The answer's own method rules, and the one client follows it.
+/// The answer's method decides, and the client follows it.
 pub(super) async fn put_is_a_wish(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let file = samples::jpeg_of_exactly(5_000, 3);
@@ -216,7 +216,7 @@ pub(super) async fn a_form_is_renewed_while_the_image_is_pending(subject: &mut S
     Ok(())
 }
 
-/// Too old, or taken by the sweep: gone for the link, for a new form, for a post and for a form that is still around.
+/// An image that is too old, or that the sweep has taken, is gone for a link, a new form, a post and an earlier form.
 pub(super) async fn an_image_out_of_time_is_gone(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let gone = (410, "image_expired");

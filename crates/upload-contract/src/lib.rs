@@ -42,14 +42,14 @@ mod web;
 
 pub use subject::Strategy;
 
-/// Names every case once: here it becomes a function to call by name and, in a server's test crate, a `#[test]`. A case that is
-/// not named here is dead code, which does not pass the gate.
+/// Names every case once. Each becomes a function that is called by name and, in a server's test crate, a `#[test]`. A case that this
+/// list lacks is dead code, which does not pass the gate.
 macro_rules! suite {
     ($dollar:tt $($module:ident: $($case:ident),+;)+) => {
         /// Runs one case against a server's binary.
         ///
         /// # Panics
-        /// Where the server does not keep the promise, and where there is no such case.
+        /// If the server breaks the promise, or if there is no such case.
         pub fn run(binary: &str, strategy: Strategy, module: &str, case: &str) {
             match (module, case) {
                 $($((stringify!($module), stringify!($case)) => {

@@ -1,4 +1,4 @@
-//! What the servers say of their interface: the document is the one that is checked in, its routes are the ones that are served, and its
+//! The servers' description of their interface: the server serves the document in docs/ and exactly the routes in it, and the document's
 //! page loads nothing from elsewhere.
 
 use std::{fs, path::Path};
@@ -10,7 +10,7 @@ use upload_sandbox::{Sandbox, client::Client, process::Server};
 /// The HTTP methods that a route may have.
 const METHODS: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
-/// Asserts all of it of a server; `file` is the document's name in `docs/`. With `UPDATE_OPENAPI=1` the file is written anew.
+/// Asserts all of this of a server; `file` is the document's name in `docs/`. `UPDATE_OPENAPI=1` makes it write the file anew.
 pub async fn check(binary: &str, file: &str) -> Result<()> {
     let stand = Sandbox::shared().await.try_stand().await?;
     let server = Server::start(binary, &stand, &[]).await?;
@@ -35,7 +35,7 @@ async fn document_is_current(client: &Client, file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Any method that is not in the document is 405, and those that are, are not.
+/// The server answers 405 to every method that is not in the document, and to no other.
 async fn routes_are_the_documented_ones(client: &Client) -> Result<()> {
     let document = client.get("/openapi.json").await?.json;
     let paths = document["paths"].as_object().context("the document has no paths")?;
@@ -56,7 +56,7 @@ async fn page_loads_nothing_from_elsewhere(client: &Client) -> Result<()> {
     ensure!(redirect.header("location") == "docs/");
     let page = client.get("/docs/").await?.expect_status(200)?;
     ensure!(page.header("content-type").starts_with("text/html"));
-    // The browser holds the page and its scripts to this.
+    // The browser enforces this policy for the page and its scripts.
     for directive in page.header("content-security-policy").split(';') {
         let mut words = directive.split_whitespace();
         let name = words.next().unwrap_or_default();
@@ -92,7 +92,7 @@ async fn page_loads_nothing_from_elsewhere(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// What the page refers to.
+/// The URLs to which the page refers.
 fn attributes(html: &str) -> Vec<&str> {
     let values = ["src=\"", "href=\""].into_iter().flat_map(|attribute| html.split(attribute).skip(1));
     values.filter_map(|rest| rest.split('"').next()).collect()

@@ -1,5 +1,5 @@
-//! Postgres or the store is away, silent, or busy, or the server itself is about to go: what clients are told, on every route that
-//! it touches, and that nothing is lost by it.
+//! Postgres or the store is away, silent or busy, or the server itself stops. Every affected route tells its clients so, and nothing
+//! is lost.
 
 use anyhow::{Context as _, Result};
 use upload_domain::{ImageFormat, ImagePath, MEDIA_PREFIX, incoming_key};
@@ -14,7 +14,7 @@ use super::{
     subject::{Kept, Strategy, Subject, assert_refused, picture},
 };
 
-/// What only a request to copy says.
+/// A header that only requests to copy have.
 pub(super) const COPY: &str = "x-amz-copy-source-if-match";
 
 pub(super) async fn without_a_database_clients_are_told_to_come_back(subject: &mut Subject) -> Result<()> {
@@ -27,7 +27,7 @@ pub(super) async fn without_a_database_clients_are_told_to_come_back(subject: &m
         assert_refused(&what, &answer, (503, "database_unavailable"));
     }
     assert_eq!(subject.objects().await?, [""; 0]);
-    // Nothing of it stands in the way of a server that has its database, and so has this one when it is back.
+    // This does not disturb a server that has its database, nor this server when its database is back.
     let Household { admin, form, image, .. } = &household;
     admin.upload(form, picture(1)).await?.expect_status(201)?;
     database.set(Mode::Pass);
@@ -66,7 +66,7 @@ pub(super) async fn a_request_that_outlasts_the_stop_is_told_so(subject: &mut Su
     let stopping = subject.add_server(&set).await?;
     let anybody = subject.anybody()?;
     database.set(Mode::HoldRequests);
-    // What was found before is told again for a second.
+    // For a second the server repeats its last result.
     let readiness = async {
         loop {
             let ready = anybody.get("/health/ready").await?;
@@ -77,7 +77,7 @@ pub(super) async fn a_request_that_outlasts_the_stop_is_told_so(subject: &mut Su
     };
     let own = if subject.strategy == Strategy::Streaming { 2 } else { 0 };
     let stop = async {
-        // Each has a connection of its own, and waits for it; so does readiness.
+        // Each request has its own connection and waits for it; so does readiness.
         database.holds(household.calls().len() + own + 1).await;
         subject.server()?.ask_to_stop();
         anyhow::Ok(())
@@ -88,10 +88,10 @@ pub(super) async fn a_request_that_outlasts_the_stop_is_told_so(subject: &mut Su
         assert_refused(&what, &answer, (503, "shutting_down"));
     }
     assert_refused("readiness", &ready, (503, "shutting_down"));
-    // What was begun in the background is ended there.
+    // Work that began in the background ends there.
     database.set(Mode::Pass);
     let code = subject.retire_server().await?;
-    // Uploads that were cut off are told to whoever stopped it.
+    // The exit code reports the uploads that were cut off.
     let expected = if subject.strategy == Strategy::Streaming { 3 } else { 0 };
     assert_eq!(code, Some(expected));
     assert_eq!(subject.objects().await?, [""; 0]);
@@ -112,7 +112,7 @@ pub(super) async fn without_a_store_an_image_stays_linkable(subject: &mut Subjec
         assert_refused(&what, &answer, (503, "storage_unavailable"));
     }
     images.assert_given_back(subject).await?;
-    // A read needs a signature and nothing of the store; what it leads to is the store's own.
+    // For a read the server only signs a URL, and does not ask the store. Only the URL leads to the store.
     let read = cut_off.read(&linked).await?.expect_status(302)?;
     assert!(read.header("location").contains(&linked), "{}", read.header("location"));
     images.assert_linkable(subject, &household).await
@@ -139,19 +139,19 @@ pub(super) async fn a_store_that_says_nothing_is_not_waited_for(subject: &mut Su
         assert_refused(&what, &answer, (503, "storage_timeout"));
     }
     images.assert_given_back(subject).await?;
-    // What was kept back must never arrive.
+    // The held requests must never arrive.
     store.set(Mode::Down);
     images.assert_linkable(subject, &household).await
 }
 
-/// Temporary credentials that end and are not renewed: what is signed with them is refused, and nothing else is.
+/// Temporary credentials expire and are not renewed. The server refuses requests that need their signature, and no others.
 pub(super) async fn without_credentials_nothing_is_signed(subject: &mut Subject) -> Result<()> {
     subject.errors_expected = true;
     let household = Household::new(subject).await?;
     let Household { admin, image, .. } = &household;
     let linked = admin.with_profile_image(picture(9)).await?;
     let issuer = Issuer::start(&subject.stand).await?;
-    // The servers take them for ended ten seconds before they are.
+    // The servers treat them as expired ten seconds early.
     for role in ["signer", "reader"] {
         issuer.set_end(role, chrono::Utc::now() + chrono::TimeDelta::seconds(20));
     }
@@ -184,7 +184,7 @@ pub(super) async fn without_credentials_nothing_is_signed(subject: &mut Subject)
     Ok(())
 }
 
-/// What was verified is what is copied, or nothing is.
+/// The server copies the bytes that it verified, or nothing.
 pub(super) async fn an_upload_that_changes_while_it_is_linked_is_not_linked(subject: &mut Subject) -> Result<()> {
     let household = Household::new(subject).await?;
     let (store, server) = without_its_store(subject, &[]).await?;
@@ -210,12 +210,12 @@ pub(super) async fn an_upload_that_changes_while_it_is_linked_is_not_linked(subj
     images.assert_linkable(subject, &household).await
 }
 
-/// As where a store copies other bytes than the ETag names: it is an MD5, and two files can have the same.
+/// The store copies other bytes than the ETag names. That can happen: an ETag is an MD5, and two files can have the same.
 pub(super) async fn a_copy_that_is_not_what_was_verified_is_not_linked(subject: &mut Subject) -> Result<()> {
     let household = Household::new(subject).await?;
     let (store, server) = without_its_store(subject, &[]).await?;
     let images = Uploaded::new(subject, &household).await?;
-    // The look at the copy waits until the copy is another.
+    // The server's look at the copy waits until the test has replaced the copy.
     let look = format!("GET /{}/{MEDIA_PREFIX}", subject.stand.bucket()).leak();
     store.set(Mode::HoldRequestsWith(look));
     let change = async {
@@ -237,7 +237,7 @@ pub(super) async fn a_copy_that_is_not_what_was_verified_is_not_linked(subject: 
     images.assert_linkable(subject, &household).await
 }
 
-/// A server with a relay before its store, and the household's way to it.
+/// Adds a server with a relay before its store. Returns the relay, and a client of that server.
 pub(super) async fn without_its_store(subject: &mut Subject, set: &[(&str, &str)]) -> Result<(Relay, Client)> {
     let public = subject.stand.environment()["S3_ENDPOINT"].clone();
     let (endpoint, store) = Relay::before(&public).await?;
@@ -246,7 +246,7 @@ pub(super) async fn without_its_store(subject: &mut Subject, set: &[(&str, &str)
     Ok((store, subject.anybody()?))
 }
 
-/// Three images, one for each use, that have been uploaded past the server, as V2's are.
+/// Three images, one for each use. They are uploaded past the server, as V2's are.
 pub(super) struct Uploaded {
     profile: String,
     poster: String,
@@ -289,7 +289,7 @@ impl Uploaded {
         Ok(())
     }
 
-    /// With a server that has its store. Whatever V1 could not learn about its own uploads is forgotten: their time is over.
+    /// With a server that has its store. The attempts whose outcome V1 could not learn no longer count: this ends their time.
     pub(super) async fn assert_linkable(&self, subject: &Subject, household: &Household) -> Result<()> {
         let over = "UPDATE image SET attempt_until = now() - interval '1 s' WHERE attempt IS NOT NULL";
         subject.stand.sql(over).await?;

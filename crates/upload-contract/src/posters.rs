@@ -38,7 +38,7 @@ pub(super) async fn an_admin_gives_any_competition_a_poster(subject: &mut Subjec
     let competition = host.competition_of_ones_own().await?;
     let image = admin.upload_for(ImagePath::Competition).await?;
     admin.link_poster(&competition, &image).await?.expect_status(201)?;
-    // Any competition, but their own images only.
+    // They may use any competition, but only their own images.
     let hosts = host.upload_for(ImagePath::Competition).await?;
     assert_refused("the host's image", &admin.link_poster(&competition, &hosts).await?, (404, "image_not_found"));
     host.link_poster(&competition, &hosts).await?.expect_status(201)?;
@@ -64,7 +64,7 @@ pub(super) async fn a_host_may_not_touch_anothers_competition(subject: &mut Subj
     assert_refused("no id", &anybody.competition("1").await?, (404, "not_found"));
     assert_eq!(subject.kept().await?.linked, 0);
     assert_eq!(subject.stand.count("competition_poster_image").await?, 0);
-    // Nothing of that took the image from its owner.
+    // After all that the owner can still use the image.
     let own = other.competition_of_ones_own().await?;
     other.link_poster(&own, &image).await?.expect_status(201)?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Posts and their images: all of them, or no post.
+//! Posts and their images: a post gets all of its images, or is not created.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::subject::{Kept, Member, Subject, assert_refused, names, picture, text};
 
-/// So many uploaded images, each with bytes of its own.
+/// Uploads this many images, each with different bytes.
 async fn uploaded(member: &Member, count: u64) -> Result<Vec<String>> {
     let mut ids = Vec::new();
     for seed in 0..count {
@@ -26,7 +26,7 @@ pub(super) async fn a_post_has_none_to_ten_images_in_order(subject: &mut Subject
     let mut linked = 0;
     for count in [0, 1, 3, 10] {
         let mut ids = uploaded(&user, count).await?;
-        // Not the order of their ids, in which they are claimed.
+        // Not in the order of their ids, in which the server claims them.
         ids.reverse();
         if count > 2 {
             ids.swap(0, 1);
@@ -72,7 +72,7 @@ pub(super) async fn eleven_images_or_one_twice_are_refused(subject: &mut Subject
     Ok(())
 }
 
-/// One image that cannot be had, in any place: the answer names it, no post is there, and the others are free at once.
+/// One image in the list cannot be used, at any position. The answer names it, there is no post, and the other images are free at once.
 pub(super) async fn one_bad_image_and_there_is_no_post(subject: &mut Subject) -> Result<()> {
     let (user, other) = (subject.user().await?, subject.user().await?);
     let pending = user.create_image(ImagePath::Post, ImageFormat::Png).await?.expect_status(201)?.image_id().to_owned();

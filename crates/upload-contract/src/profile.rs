@@ -128,7 +128,7 @@ pub(super) async fn an_image_that_was_not_uploaded_can_be_linked_later(subject: 
     Ok(())
 }
 
-/// Held by another attempt, as a row says; and free again when that attempt's time is over.
+/// The row says that another attempt holds the image. The image is free again when that attempt's time is over.
 pub(super) async fn an_image_in_other_hands_is_answered_with_a_conflict(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let id = user.upload_for(ImagePath::UserProfile).await?;

@@ -1,4 +1,4 @@
-//! Many at once: exactly one wins, and nobody is told anything that is not so.
+//! Many clients at the same time: exactly one wins, and no client gets a false answer.
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -9,10 +9,10 @@ use upload_sandbox::client::{Answer, Client};
 
 use super::subject::{Kept, Strategy, Subject, assert_refused, picture, text};
 
-/// How many at once.
+/// How many requests run at the same time.
 const MANY: usize = 16;
 
-/// Asserts that one of the links made it and the others were told so, and returns what was made.
+/// Asserts that one link succeeded and the others were refused for it. Returns the answer of the one that succeeded.
 fn assert_one_winner(answers: &[Answer]) -> Value {
     let winners: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 201).collect();
     let statuses: Vec<_> = answers.iter().map(Answer::refusal).collect();
@@ -118,7 +118,7 @@ pub(super) async fn sixteen_posts_share_one_image_with_one(subject: &mut Subject
         assert_eq!(text(&answer.json["imageEntityId"]), shared);
     }
     assert_eq!(subject.stand.count("post").await?, 1);
-    // V1 has the others' bytes in place already; V2's copies of them were taken back.
+    // V1 already has the losers' bytes under media/. V2 has removed its copies of them.
     let media = if subject.strategy == Strategy::Streaming { 17 } else { 3 };
     assert_eq!(subject.kept().await?, Kept { rows: 17, linked: 3, media });
     // The losers' own images are free.
@@ -130,7 +130,7 @@ pub(super) async fn sixteen_posts_share_one_image_with_one(subject: &mut Subject
     Ok(())
 }
 
-/// A form works until its time is over; what was linked does not change for that.
+/// A form works until its time is over, but it cannot change a linked image.
 pub(super) async fn a_replayed_form_does_not_change_what_is_served(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let created = user.create_image(ImagePath::UserProfile, ImageFormat::Png).await?.expect_status(201)?;
@@ -156,12 +156,12 @@ pub(super) async fn a_replayed_form_does_not_change_what_is_served(subject: &mut
     assert_eq!(user.download(id).await?.body, picture(1));
     assert_eq!(subject.column(id, "media_key").await?, key);
     assert_eq!(subject.kept().await?, Kept { rows: 1, linked: 1, media: 1 });
-    // What V2's store took since the link is for the sweep.
+    // The sweep removes what V2's store has taken since the link.
     subject.stand.storage.delete(&incoming_key(id.parse()?)).await?;
     Ok(())
 }
 
-/// Whatever a link verified is what is served: the one file or the other, and the same at every read.
+/// Every read serves the file that the link verified: one of the two, and always the same one.
 pub(super) async fn uploads_during_the_link_do_not_mix(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let files: [Bytes; 2] = [picture(1).into(), picture(2).into()];

@@ -48,7 +48,7 @@ pub(super) async fn what_is_served_says_what_it_is(subject: &mut Subject) -> Res
     Ok(())
 }
 
-/// What a client sees signs reads of one object, for a while, and nothing else.
+/// The signature that a client sees allows reads of one object for a limited time, and nothing else.
 pub(super) async fn the_reader_key_alone_is_visible(subject: &mut Subject) -> Result<()> {
     let (user, anybody) = (subject.user().await?, subject.anybody()?);
     let (id, other) = (user.with_profile_image(picture(1)).await?, user.upload_for(ImagePath::UserProfile).await?);

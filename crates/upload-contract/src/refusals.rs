@@ -1,4 +1,4 @@
-//! A body refused for its content stays refused, whoever found out and when.
+//! If a body is refused for its content, the image stays refused. It does not matter which server found the fault, and when.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use upload_sandbox::samples;
 
 use super::subject::{NOTHING, Strategy, Subject, assert_refused, picture};
 
-/// V1 refuses while it receives, V2 when it links; from then on both answer every request for this image alike.
+/// V1 refuses during the upload, V2 at the link. From then on both give the same answer to every request for this image.
 pub(super) async fn a_refused_body_is_recorded_on_the_row(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let refusal = (422, "content_mismatch");
@@ -28,7 +28,7 @@ pub(super) async fn a_refused_body_is_recorded_on_the_row(subject: &mut Subject)
     assert_refused("another form", &user.renew_form(id).await?, refusal);
     assert_refused("read", &user.read(id).await?, (404, "image_not_found"));
 
-    // A good body comes too late, also where the store still takes it.
+    // A good body is too late now, even if the store still takes it.
     let uploaded = user.upload(created.form(), picture(1)).await?;
     match subject.strategy {
         Strategy::Streaming => assert_refused("upload again", &uploaded, refusal),
@@ -40,7 +40,7 @@ pub(super) async fn a_refused_body_is_recorded_on_the_row(subject: &mut Subject)
     Ok(())
 }
 
-/// As if the store enforced nothing: everything is put with the server's own key, past every form and ticket.
+/// The test acts as if the store enforced nothing: it puts each file with the server's own key, without any form or ticket.
 pub(super) async fn what_the_store_let_through_is_refused_at_link(subject: &mut Subject) -> Result<()> {
     subject.add_server(&[("MAX_IMAGE_BYTES", "400000")]).await?;
     let user = subject.user().await?;
@@ -77,7 +77,7 @@ pub(super) async fn what_the_store_let_through_is_refused_at_link(subject: &mut 
         assert_eq!(subject.objects().await?, [""; 0], "{what}");
     }
     assert_eq!(subject.kept().await?.linked, NOTHING.linked);
-    // What fits is linked, by declared size, checksum and type.
+    // A file with the declared size, checksum and type is linked.
     let body = json!({
         "path": "user-profile", "format": "image/png", "byteSize": good.len(), "checksumSha256": of_good,
     });

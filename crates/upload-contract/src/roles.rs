@@ -1,4 +1,4 @@
-//! Who may do what: role and status are the row's, never the token's.
+//! Who may do what. The user's row decides role and status, never the token.
 
 use anyhow::Result;
 use upload_domain::{ImageFormat, ImagePath, Role, UserId};
@@ -9,7 +9,7 @@ use super::subject::{Kept, Member, Strategy, Subject, assert_refused, picture, t
 
 const FORBIDDEN: (u16, &str) = (403, "forbidden");
 
-/// Someone who has one of everything.
+/// A user who has one of everything.
 struct Prepared {
     member: Member,
     competition: String,
@@ -34,7 +34,7 @@ impl Prepared {
         })
     }
 
-    /// Every route that acts for a caller, on what is their own.
+    /// Every route that acts for a caller, used on the caller's own things.
     async fn everything(&self) -> Result<Vec<(&'static str, Answer)>> {
         let Self { member, competition, post, pending, poster, in_post } = self;
         Ok(vec![
@@ -80,7 +80,7 @@ pub(super) async fn role_and_status_are_read_from_the_row(subject: &mut Subject)
             }
         }
     }
-    // Nobody has this id, though the token is good.
+    // The token is valid, but no user has this id.
     let nobody = UserId::from(Uuid::now_v7());
     let token = subject.stand.token(nobody, Role::Admin)?;
     let ghost = subject.anybody()?.with_token(token);
@@ -94,7 +94,7 @@ pub(super) async fn role_and_status_are_read_from_the_row(subject: &mut Subject)
 
 pub(super) async fn only_admins_and_hosts_have_competitions(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
-    // What the token claims does not count, in either direction.
+    // The role in the token does not count, whether it is higher or lower than the row's.
     let boasting = subject.anybody()?.with_token(subject.stand.token(user.id, Role::Admin)?);
     for client in [&user.client, &boasting] {
         assert_refused("a user", &client.create_competition("Open").await?, FORBIDDEN);
@@ -107,7 +107,7 @@ pub(super) async fn only_admins_and_hosts_have_competitions(subject: &mut Subjec
     modest.create_image(ImagePath::Competition, ImageFormat::Png).await?.expect_status(201)?;
     assert_eq!(subject.stand.count("competition").await?, 1);
     assert_eq!(subject.kept().await?, Kept { rows: 1, linked: 0, media: 0 });
-    // A host who is one no longer keeps the competition, and may do nothing with it.
+    // A user who is no longer a host keeps the competition, but may not do anything with it.
     let competition = host.competition_of_ones_own().await?;
     let poster = host.upload_for(ImagePath::Competition).await?;
     set(subject, host.id, "role = 'USER'").await?;

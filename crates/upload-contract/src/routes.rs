@@ -1,4 +1,4 @@
-//! The routes as a table, for what is the same on all of them.
+//! The routes as a table, for rules that are the same on all of them.
 
 use std::fs;
 
@@ -14,17 +14,17 @@ use super::{
     uploads,
 };
 
-/// A route as a server's document has it.
+/// A route, as a server's document describes it.
 pub(super) struct Documented {
     /// In capitals.
     pub(super) method: String,
-    /// With `{id}` where an id stands.
+    /// With `{id}` in place of an id.
     pub(super) path: String,
-    /// What the document says of it.
+    /// The document's description of the operation.
     pub(super) operation: Value,
 }
 
-/// Someone who may do everything, and one of each of their things.
+/// A user who may do everything, with one thing of each kind.
 pub(super) struct Household {
     pub(super) admin: Member,
     pub(super) competition: String,
@@ -34,7 +34,7 @@ pub(super) struct Household {
     pub(super) form: Value,
 }
 
-/// One request that would be served.
+/// One request that the server would serve.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub(super) method: Method,
@@ -77,7 +77,7 @@ impl Household {
         Ok(Self { admin, competition, post, image, form })
     }
 
-    /// Every route that asks the database, in URL order, as a request that would be served.
+    /// A request that the server would serve for every route that asks the database, in URL order.
     pub(super) fn calls(&self) -> Vec<Call> {
         let Self { competition, post, image, .. } = self;
         let link = json!({ "imageEntityId": image });
@@ -106,7 +106,7 @@ impl Household {
         ]
     }
 
-    /// All of that at once to one server, and V1's own uploads where it is V1; what was asked, and what came.
+    /// Sends all of these at the same time to one server and, for V1, also its own uploads. Returns each request's name and its answer.
     pub(super) async fn all_at_once(&self, subject: &Subject, url: &str) -> Result<Vec<(String, Answer)>> {
         let client = self.admin.client.at(url);
         let calls = self.calls();
@@ -117,7 +117,7 @@ impl Household {
         Ok(named.chain(own).collect())
     }
 
-    /// The file by V1's two routes; nothing with V2.
+    /// Uploads the file by V1's two routes; does nothing for V2.
     pub(super) async fn own_uploads(
         &self,
         subject: &Subject,

@@ -1,4 +1,4 @@
-//! What a server tells its clients and its operators about itself.
+//! What a server reports about itself to its clients and its operators.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use upload_storage::bucket;
 
 use super::subject::{Kept, Strategy, Subject, assert_refused, names, picture, text};
 
-/// How long a server may take to find out how its world is.
+/// How long a server may take to notice the state of its database and store.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) async fn limits_are_what_was_set(subject: &mut Subject) -> Result<()> {
@@ -83,7 +83,7 @@ pub(super) async fn health_says_what_fails(subject: &mut Subject) -> Result<()> 
     until_ready_says(&healthy, 200).await.context("it recovers by itself")?;
 
     let environment = subject.stand.environment();
-    // Of a database that is away, neither schema nor clock is known.
+    // Without the database, neither schema nor clock is known.
     let parts = [("DATABASE_URL", &["clocks", "postgres", "schema"][..]), ("S3_ENDPOINT", &["clocks", "store"])];
     for (variable, expected) in parts {
         let (url, relay) = Relay::before(&environment[variable]).await?;
@@ -101,7 +101,7 @@ pub(super) async fn health_says_what_fails(subject: &mut Subject) -> Result<()> 
     Ok(())
 }
 
-/// Anybody may ask, as often as they like: the store is looked at once a second, and once at a time.
+/// Anyone may ask as often as they like. The server looks at the store once a second, with one look at a time.
 pub(super) async fn asking_for_readiness_often_costs_the_store_nothing(subject: &mut Subject) -> Result<()> {
     // The traffic of a real store cannot be watched.
     let traffic = subject.stand.traffic();
@@ -135,7 +135,7 @@ pub(super) async fn a_running_server_whose_schema_moves_is_not_ready(subject: &m
     Ok(())
 }
 
-/// What was found is told again for a second: asks again and again, each time a request of its own.
+/// The server repeats its last result for a second, so this asks again and again, each time with a new request.
 pub(super) async fn until_ready_says(client: &Client, status: u16) -> Result<Answer> {
     loop_until(client, |ready| ready.status == status).await
 }
@@ -152,7 +152,7 @@ pub(super) async fn loop_until(client: &Client, mut found: impl FnMut(&Answer) -
     tokio::time::timeout(PATIENCE, asking).await.context("readiness does not say what is waited for")?
 }
 
-/// The parts that are not well.
+/// The checks that are not ok.
 pub(super) fn not_ok(ready: &Answer) -> Vec<&str> {
     let checks = ready.json["checks"].as_object();
     let mut ill: Vec<&str> = checks
@@ -187,7 +187,7 @@ pub(super) async fn metrics_count_without_what_clients_chose(subject: &mut Subje
     Ok(())
 }
 
-/// One line for each upload that the server carries, one for each link; they say which image and how large.
+/// The server logs one line for each upload that it carries, and one for each link, with the image's id and size.
 pub(super) async fn a_link_and_an_upload_have_one_log_line_each(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let id = user.with_profile_image(picture(1)).await?;

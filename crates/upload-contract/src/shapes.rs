@@ -1,16 +1,16 @@
-//! Whether a shape, as `answers.txt` has it, is one that a schema allows: the names, all of them known and none missing, and the
-//! kinds of values. As much of JSON Schema as the documents use; what a text may say is not a shape's matter.
+//! Whether a schema allows a shape of `answers.txt`. All names must be known, no required name may be missing, and the kinds of values
+//! must fit. This covers the part of JSON Schema that the documents use, without rules for the content of texts.
 
 use serde_json::Value;
 
-/// A value without what it says.
+/// The shape of a value, without its content.
 #[derive(Debug, PartialEq, Eq)]
 enum Shape {
     /// `string`, `number`, `boolean` or `null`.
     Plain(&'static str),
     List(Vec<Shape>),
     Object(Vec<(String, Shape)>),
-    /// An object whose names are not the interface's.
+    /// An object whose names the interface does not define.
     HandedOn,
 }
 

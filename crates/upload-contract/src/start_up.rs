@@ -1,6 +1,7 @@
-//! What a server wants to find before it takes a request, and what it says where it does not. And the clocks, which may go wrong later.
+//! The conditions that a server checks before it takes a request, and its messages if one does not hold. Also the clocks, which may go
+//! wrong later.
 //!
-//! A store's clock is set wrong by a relay that changes its answers' `Date`, the database's by functions of the same names that come
+//! To set a store's clock wrong, a relay changes the `Date` of its answers. For the database's clock, functions of the same names come
 //! first on its search path.
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,7 +16,7 @@ use super::{
     subject::{Strategy, Subject, text},
 };
 
-/// Lets a new session's `clock_timestamp()` and `now()` be ahead by what the table says, and the time of a new image too.
+/// Sets `clock_timestamp()`, `now()` and the time of a new image ahead by the interval in the table, in every new session.
 const CLOCK: &str = "
     CREATE TABLE clock (ahead interval NOT NULL);
     INSERT INTO clock VALUES ('0 s');
@@ -67,7 +68,7 @@ fn of_v2(stand: &Stand) -> Vec<Wrong> {
         wrong("S3_SIGNER_ACCESS_KEY_ID", "nobody0123456789abcdef", &["does not know the signer's key"]),
         wrong("S3_ACCESS_KEY_ID", &signer.id, &["S3_SIGNER_ACCESS_KEY_ID", "different"]),
         wrong("S3_READER_ACCESS_KEY_ID", &signer.id, &["S3_SIGNER_ACCESS_KEY_ID", "different"]),
-        // May do too little.
+        // Has too few rights.
         with_key(SIGNER, &reader, &["lacks the right to put incoming/*"]).with("S3_ALLOW_ONE_KEY", "true"),
     ];
     own.extend(with_token(stand, SIGNER));
@@ -77,7 +78,7 @@ fn of_v2(stand: &Stand) -> Vec<Wrong> {
 
 pub(super) async fn an_address_that_cannot_be_had_is_a_failure(subject: &mut Subject) -> Result<()> {
     let in_use = subject.url().strip_prefix("http://").context("a URL")?.to_owned();
-    // The second one is nobody's (RFC 5737).
+    // The second address belongs to no machine (RFC 5737).
     for (address, says) in
         [(in_use.as_str(), "stop the program that listens there"), ("192.0.2.1:80", "an address of this machine")]
     {
@@ -115,7 +116,7 @@ pub(super) async fn a_stores_clock_that_is_off_is_noticed(subject: &mut Subject)
     relay.shift_dates(10);
     subject.add_server(&[("S3_ENDPOINT", &endpoint)]).await?;
     let ahead = "the store's clock is";
-    // A Date has whole seconds: what is certain is between nine and ten.
+    // A Date has whole seconds, so the certain difference is between nine and ten.
     let warned =
         |line: &str| line.contains("WARN") && line.contains(ahead) && line.contains(" s ahead of the application's");
     subject.server()?.wait_for_log(warned).await?;
@@ -165,7 +166,7 @@ impl Subject {
         Ok(())
     }
 
-    /// Another server does not start, and says why in one line.
+    /// Asserts that another server does not start, and says why in one line.
     async fn refused_at_start(&self, variables: &[(&str, &str)], says: &[&str]) -> Result<()> {
         let program = variables.iter().fold(self.program(), |program, (name, value)| program.env(*name, *value));
         let ended = program.run().await?;

@@ -1,4 +1,4 @@
-//! The server under test with all that it stands on, and the people who call it.
+//! The server under test, with its database and store, and the users who call it.
 
 use std::{
     ops::Deref,
@@ -27,7 +27,7 @@ pub(super) const ORIGIN: &str = "https://app.example";
 /// How long a case may take before it fails; a slow machine needs a tenth of it.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How the bytes travel: the one thing in which the servers differ.
+/// How the bytes travel: the one difference between the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Strategy {
     /// V1: through the server.
@@ -46,13 +46,13 @@ pub(super) struct Subject {
     pub(super) stand: Stand,
     pub(super) strategy: Strategy,
     binary: PathBuf,
-    /// What the newest server was started with beyond the stand's environment.
+    /// The variables of the newest server, beyond the stand's environment.
     variables: Vec<(String, String)>,
     /// Whether the case makes the server log errors.
     pub(super) errors_expected: bool,
 }
 
-/// Someone who calls the server.
+/// A user who calls the server.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
     pub(super) id: UserId,
@@ -60,7 +60,7 @@ pub(super) struct Member {
     pub(super) client: Client,
 }
 
-/// What is in the database and in the bucket, in numbers.
+/// The numbers of rows in the database and of objects in the bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kept {
     /// Rows in `image`.
@@ -71,10 +71,10 @@ pub(super) struct Kept {
     pub(super) media: usize,
 }
 
-/// Nothing at all.
+/// No rows and no objects.
 pub(super) const NOTHING: Kept = Kept { rows: 0, linked: 0, media: 0 };
 
-/// Runs one case, and checks what is left.
+/// Runs one case, and checks what it leaves behind.
 pub(super) fn drive(name: &str, binary: &str, strategy: Strategy, case: impl AsyncFnOnce(&mut Subject) -> Result<()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap_or_else(|error| panic!("no runtime can be had: {error}"));
@@ -120,15 +120,15 @@ impl Subject {
         Ok(subject)
     }
 
-    /// Starts one more server on the same stand, with further variables; from here on [`Subject::url`] is its.
+    /// Starts one more server on the same stand, with further variables. From here on [`Subject::url`] is its URL.
     pub(super) async fn add_server(&mut self, variables: &[(&str, &str)]) -> Result<String> {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         self.variables = variables.iter().map(owned).collect();
         self.start_server().await
     }
 
-    /// Stops the newest server and starts another like it. A client that is gone learns of nothing; this is how a case waits until
-    /// whatever the server began for it has ended.
+    /// Stops the newest server and starts another like it. A case uses this when its client is gone: so it waits until all that the
+    /// server began for that client has ended.
     pub(super) async fn renew_server(&mut self) -> Result<String> {
         let server = self.servers.last_mut().context("no server runs")?;
         let code = server.terminate().await?;
@@ -136,7 +136,7 @@ impl Subject {
         self.start_server().await
     }
 
-    /// Waits for the end of the newest server, which has been told to stop; from here on [`Subject::url`] is the one before.
+    /// Waits for the end of the newest server, which has been told to stop. From here on [`Subject::url`] is the URL of the one before.
     pub(super) async fn retire_server(&mut self) -> Result<Option<i32>> {
         let mut server = self.servers.pop().context("no server runs")?;
         Ok(server.wait().await?.code())
@@ -146,7 +146,7 @@ impl Subject {
         &self.binary
     }
 
-    /// The server's program on the stand, to be started otherwise.
+    /// The server's program on the stand, for cases that start it in their own way.
     pub(super) fn program(&self) -> Program {
         Program::new(&self.binary, &self.stand)
     }
@@ -156,7 +156,7 @@ impl Subject {
         self.add_program(program.env("CORS_ORIGINS", ORIGIN)).await
     }
 
-    /// Starts one more server, of a program that is prepared as far as a case wants it to be.
+    /// Starts one more server, from a program that the case has prepared.
     pub(super) async fn add_program(&mut self, program: Program) -> Result<String> {
         let server = program.serve().await?;
         let url = server.url.clone();
@@ -198,12 +198,12 @@ impl Subject {
         self.member(Role::User).await
     }
 
-    /// Someone without a token.
+    /// A caller without a token.
     pub(super) fn anybody(&self) -> Result<Client> {
         Client::anonymous(self.url())
     }
 
-    /// What is kept now.
+    /// The present numbers of rows and objects.
     pub(super) async fn kept(&self) -> Result<Kept> {
         Ok(Kept {
             rows: self.stand.count("image").await?,
@@ -238,19 +238,19 @@ impl Subject {
 }
 
 impl Member {
-    /// An image of this path that has been created and uploaded; its id.
+    /// Creates and uploads an image of this path; returns its id.
     pub(super) async fn upload_for(&self, path: ImagePath) -> Result<String> {
         self.create_and_upload(path, ImageFormat::Png, picture(1)).await
     }
 
-    /// A linked profile image; its id.
+    /// Links a new profile image; returns its id.
     pub(super) async fn with_profile_image(&self, file: Vec<u8>) -> Result<String> {
         let id = self.create_and_upload(ImagePath::UserProfile, ImageFormat::Png, file).await?;
         self.link_profile(&id).await?.expect_status(201)?;
         Ok(id)
     }
 
-    /// A competition of which this member is the host; its id.
+    /// Creates a competition of which this member is the host; returns its id.
     pub(super) async fn competition_of_ones_own(&self) -> Result<String> {
         let answer = self.create_competition("Open").await?.expect_status(201)?;
         Ok(text(&answer.json["competition"]["id"]).to_owned())
@@ -270,7 +270,7 @@ pub(super) fn picture(seed: u64) -> Vec<u8> {
     samples::png(8, 8, seed)
 }
 
-/// A JSON text, empty where it is none.
+/// A JSON value's text; empty if the value is not a text.
 pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Tokens that must not be believed (RFC 8725).
+//! Tokens that the servers must not accept (RFC 8725).
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use super::{
 
 const REFUSED: (u16, &str) = (401, "invalid_token");
 
-/// A token with any header and any claims, and an HMAC-SHA256 that is right for them.
+/// A token with any header and any claims, and the right HMAC-SHA256 for them.
 fn forge(header: &Value, claims: &Value, secret: &str) -> Result<String> {
     let message = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
     let key = EncodingKey::from_secret(secret.as_bytes());
@@ -91,7 +91,7 @@ pub(super) async fn every_other_token_is_refused(subject: &mut Subject) -> Resul
         add(what, format!("Bearer {}", forge(&plain, &claims, &secret)?));
     }
 
-    // Signed with HS256 and the right secret, whatever they say of themselves.
+    // Signed with HS256 and the right secret, whatever algorithm their headers name.
     for algorithm in ["none", "None", "NONE", "nOnE", "HS384", "HS512", "RS256", "PS256", "ES256", "EdDSA", "hs256", ""]
     {
         let header = json!({ "alg": algorithm, "typ": "JWT" });
@@ -180,12 +180,13 @@ pub(super) async fn every_other_token_is_refused(subject: &mut Subject) -> Resul
     Ok(())
 }
 
-/// With a public key, nothing that its text could sign as a secret is believed. The keys are those of RFC 8037, appendix A.
+/// With a public key, the server accepts no token that was signed with the key's text as a secret. The keys are those of RFC 8037,
+/// appendix A.
 pub(super) async fn a_token_of_another_key_is_refused(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let private = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A")?;
     let public = URL_SAFE_NO_PAD.decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")?;
-    // RFC 8410: what stands before the bare key in PKCS #8 and in SubjectPublicKeyInfo.
+    // RFC 8410: the bytes before the bare key in PKCS #8 and in SubjectPublicKeyInfo.
     let pkcs8 = [b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20".as_slice(), &private].concat();
     let spki = [b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00".as_slice(), &public].concat();
     let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(spki));

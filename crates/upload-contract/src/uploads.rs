@@ -1,4 +1,4 @@
-//! From the form to the bytes that are read back.
+//! Uploads, from the form to the bytes that a client reads back.
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -47,7 +47,7 @@ pub(super) async fn an_upload_is_answered_as_s3_does(subject: &mut Subject) -> R
     Ok(())
 }
 
-/// Around the sizes at which the servers do something else: the inspected head, the window, one request's buffers.
+/// Sizes around the points at which the servers change their method: the inspected head, the window, one request's buffers.
 pub(super) async fn every_size_comes_back_as_it_went(subject: &mut Subject) -> Result<()> {
     const HEAD: usize = upload_domain::HEAD_BYTES;
     let user = subject.user().await?;
@@ -79,12 +79,12 @@ pub(super) async fn the_last_upload_before_the_link_counts(subject: &mut Subject
     user.link_profile(id).await?.expect_status(201)?;
     assert_eq!(user.download(id).await?.body, samples::png(32, 32, 4));
     assert_eq!(subject.column(id, "width || 'x' || height").await?.as_deref(), Some("32x32"));
-    // The earlier ones are not left behind.
+    // The earlier objects are gone.
     assert_eq!(subject.kept().await?, Kept { rows: 1, linked: 1, media: 1 });
     Ok(())
 }
 
-/// A form changed in any place stores nothing, whoever judges it.
+/// A form that was changed in any place stores nothing, whether V1 or the store judges it.
 pub(super) async fn a_form_works_only_as_it_was_given_out(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let create =
@@ -125,7 +125,7 @@ pub(super) async fn a_form_works_only_as_it_was_given_out(subject: &mut Subject)
         change("another bucket", "bucket", Some("another".to_owned()));
     }
     for (what, changed) in forms {
-        // A store may take a bucket's name that is not there from the URL.
+        // If the form has no valid bucket name, a store may take the name from the URL.
         let harmless = what == "without bucket" || what == "empty bucket" || what == "another bucket";
         let body = FormBody::of(&changed)?.file(&picture(1)).end();
         let answer = by_hand(&changed, &body).await?.with_context(|| format!("{what}: an answer"))?;
@@ -138,21 +138,21 @@ pub(super) async fn a_form_works_only_as_it_was_given_out(subject: &mut Subject)
             Strategy::Presigned if harmless && answer.status == 201 => {
                 subject.stand.storage.delete(&incoming_key(created.image_id().parse()?)).await?;
             }
-            // An algorithm that the store does not know is 501.
+            // The store answers 501 to an algorithm that it does not know.
             Strategy::Presigned => assert!((400..=501).contains(&answer.status), "{what}: {}", answer.status),
         }
         assert_eq!(subject.objects().await?, [""; 0], "{what}");
         assert_refused(&what, &user.link_profile(created.image_id()).await?, (409, "not_uploaded"));
     }
-    // All that did not spoil the form.
+    // The unchanged form still works.
     user.upload(form, picture(1)).await?.expect_status(201)?;
     user.link_profile(created.image_id()).await?.expect_status(201)?;
     assert_eq!(user.download(created.image_id()).await?.body, picture(1));
     Ok(())
 }
 
-/// The rows say where the bytes are, so a server need not know which strategy brought them. (The two servers themselves meet in
-/// the tests of upload-demo, which may know both.)
+/// The rows say where the bytes are, so a server need not know which strategy brought them. (The tests of upload-demo, which may know
+/// both servers, let the two servers themselves meet.)
 pub(super) async fn what_the_other_server_leaves_behind_is_linked(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     // As V2 leaves it: an object under the incoming key.
@@ -176,12 +176,12 @@ pub(super) async fn what_the_other_server_leaves_behind_is_linked(subject: &mut 
     Ok(())
 }
 
-/// After its time nobody takes it, and another one goes on where it ended.
+/// When a form's time is over, it is refused. A new form for the same image then works.
 pub(super) async fn a_form_ends_with_its_time(subject: &mut Subject) -> Result<()> {
     subject.add_server(&[("FORM_TTL", "2")]).await?;
     let user = subject.user().await?;
     let (id, form) = new_form(&user.client).await?;
-    // Each try is an upload of its own; those before the end succeed.
+    // Each try is a separate upload; those before the end succeed.
     let refused = loop {
         let uploaded = user.upload(&form, picture(1)).await?;
         if uploaded.status != 201 {
@@ -200,7 +200,7 @@ pub(super) async fn a_form_ends_with_its_time(subject: &mut Subject) -> Result<(
     Ok(())
 }
 
-/// A picture with a web page behind it is a picture: it is kept whole and is never served as anything else.
+/// An image with a web page behind its end is an image: it is kept whole, and never served as anything else.
 pub(super) async fn bytes_after_the_image_are_kept_and_served_as_its_type(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     for tail in [samples::HTML, samples::ZIP, b"<?php phpinfo(); ?>"] {
@@ -213,12 +213,12 @@ pub(super) async fn bytes_after_the_image_are_kept_and_served_as_its_type(subjec
     Ok(())
 }
 
-/// Uploads a hand-written form, to whatever takes forms; `None` where it closes without an answer.
+/// Uploads a hand-written form to the server that takes it; `None` if that server closes without an answer.
 pub(super) async fn by_hand(form: &Value, body: &[u8]) -> Result<Option<upload_sandbox::client::Answer>> {
     wire::post_form(text(&form["url"]), body, &[]).await
 }
 
-/// A hand-written form of a good file.
+/// A hand-written form with a good file.
 pub(super) fn good_form(form: &Value) -> Result<FormBody> {
     Ok(FormBody::of(form)?.file(&picture(1)))
 }

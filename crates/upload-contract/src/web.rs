@@ -1,4 +1,4 @@
-//! What browsers and proxies see: CORS, request ids, and the one shape of every refusal.
+//! The parts that browsers and proxies see: CORS, request ids, and the one shape of every refusal.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,7 +16,7 @@ use super::{
 };
 
 async fn preflight(client: &Client, url: &str, origin: &str, method: &str) -> Result<Answer> {
-    // A form's URL is absolute, and may be another server's.
+    // A form's URL is absolute, and may lead to another server.
     let request = client.at("").request(Method::OPTIONS, url);
     let request = request.header("Origin", origin).header("Access-Control-Request-Method", method);
     client.send(request.header("Access-Control-Request-Headers", "authorization,content-type")).await
@@ -45,7 +45,7 @@ pub(super) async fn pages_of_the_set_origins_may_call_and_others_may_not(subject
             assert_eq!(refused.header("access-control-allow-credentials"), "", "{path} from {origin}");
         }
     }
-    // On the answers themselves too, refusals among them, so that a page can read why.
+    // The answers themselves have the headers, too, also refusals, so that a page can read the reason.
     for path in ["/limits", "/user/users/me", "/nothing"] {
         let answer = anybody.send(anybody.request(Method::GET, path).header("Origin", ORIGIN)).await?;
         assert_eq!(answer.header("access-control-allow-origin"), ORIGIN, "{path}");
@@ -58,9 +58,9 @@ pub(super) async fn pages_of_the_set_origins_may_call_and_others_may_not(subject
     Ok(())
 }
 
-/// The page posts its form to wherever the form says.
+/// The page posts its form to the URL in the form.
 pub(super) async fn the_forms_host_takes_uploads_from_pages(subject: &mut Subject) -> Result<()> {
-    // As `upload-ops bucket` does; a store that has CORS for the whole server only says so and has it set already.
+    // As `upload-ops bucket` does. A store with CORS for the whole server only reports that, and has its rules already.
     bucket::set_cors(&subject.stand.admin, &[ORIGIN.to_owned()]).await?;
     let user = subject.user().await?;
     let (id, form) = uploads::new_form(&user.client).await?;
@@ -101,7 +101,7 @@ pub(super) async fn every_answer_has_an_id_of_its_own(subject: &mut Subject) -> 
             assert!(!id.is_empty() && seen.insert(id.to_owned()), "{id}");
         }
     }
-    // Nobody is trusted to choose one, least of all to write into the log with it.
+    // No client may choose its request id, least of all to write into the log with it.
     for chosen in ["chosen", "{\"level\":\"ERROR\"}", &"x".repeat(500)] {
         let answer = anybody.send(anybody.request(Method::GET, "/nothing").header("x-request-id", chosen)).await?;
         assert_ne!(answer.header("x-request-id"), chosen);
@@ -125,7 +125,7 @@ pub(super) async fn a_trusted_proxys_id_is_kept(subject: &mut Subject) -> Result
     Ok(())
 }
 
-/// Routes that are not there, methods that a route does not take, and the rest in passing, by every other case.
+/// Routes that do not exist, and methods that a route does not take. Every other case checks the other refusals in passing.
 pub(super) async fn every_refusal_is_a_problem_document(subject: &mut Subject) -> Result<()> {
     let admin = subject.member(Role::Admin).await?;
     let id = Uuid::now_v7();
@@ -136,7 +136,7 @@ pub(super) async fn every_refusal_is_a_problem_document(subject: &mut Subject) -
         assert_refused(path, &admin.delete(path).await?, (404, "not_found"));
     }
     if subject.strategy == Strategy::Presigned {
-        // V1's own routes are not there.
+        // V1's own routes do not exist there.
         assert_refused("V1's", &admin.post("/uploads", &serde_json::json!({})).await?, (404, "not_found"));
     }
     let mut routes = BTreeMap::<String, Vec<String>>::new();

@@ -1,4 +1,4 @@
-//! The sandbox's raw client, heard as every other, and forms written by hand.
+//! The sandbox's raw client, whose answers are recorded as those of every other client, and forms written by hand.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::hearing;
 /// A boundary as curl writes it.
 pub(super) const BOUNDARY: &str = "------------------------d74496d66958873e";
 
-/// The headers of a form of so many bytes.
+/// The headers of a form of this many bytes.
 pub(super) fn form_headers(content_length: usize) -> [(&'static str, String); 2] {
     [
         ("Content-Type", format!("multipart/form-data; boundary={BOUNDARY}")),
@@ -28,7 +28,7 @@ pub(super) async fn post_form(url: &str, body: &[u8], more_headers: &[(&str, &st
     exchange(url, request("POST", url, &headers, body)?, Then::Wait).await
 }
 
-/// Writes bytes to the server of a URL and reads the first answer; `None` where it closes without one.
+/// Writes bytes to the server of a URL and reads the first answer; `None` if the server closes without one.
 pub(super) async fn exchange(url: &str, bytes: Vec<u8>, then: Then) -> Result<Option<Answer>> {
     let answer = raw::exchange(url, &bytes, then).await?;
     if let Some(answer) = &answer {
@@ -37,7 +37,7 @@ pub(super) async fn exchange(url: &str, bytes: Vec<u8>, then: Then) -> Result<Op
     Ok(answer)
 }
 
-/// A `multipart/form-data` body in the making.
+/// A `multipart/form-data` body that the test builds up.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FormBody {
     bytes: Vec<u8>,

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use upload_domain::{ImageFormat, ImagePath};
 use url::Url;
 
-/// What is told of each answer, on the thread that reads it: the request's method and URL, and the answer.
+/// Is called for each answer, on the thread that reads it, with the request's method and URL, and the answer.
 pub type Observer = fn(method: &str, url: &Url, answer: &Answer);
 
 static OBSERVER: OnceLock<Observer> = OnceLock::new();
@@ -29,20 +29,20 @@ pub struct Client {
     token: Option<String>,
 }
 
-/// What came back, whatever it was.
+/// The answer to a request, whether a success or a refusal.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// Status code.
     pub status: u16,
     /// Headers.
     pub headers: HeaderMap,
-    /// The body as it came.
+    /// The body's bytes.
     pub body: Bytes,
-    /// The body as JSON; null where it is none.
+    /// The body as JSON; null if it is not JSON.
     pub json: Value,
 }
 
-/// Lets every answer that a client of this process reads from now on be told to an observer: there is one, the first that came.
+/// From now on calls the observer for every answer that a client of this process reads. Only the first observer counts.
 pub fn observe(observer: Observer) {
     OBSERVER.get_or_init(|| observer);
 }
@@ -73,7 +73,7 @@ impl Answer {
         (self.status, self.code())
     }
 
-    /// A header's text, empty where it is missing.
+    /// A header's text; empty if the header is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -88,7 +88,7 @@ impl Answer {
         &self.json["presignedPost"]
     }
 
-    /// This answer if it has the status, else an error that shows what came instead.
+    /// Returns this answer if it has the status, else an error that shows the answer.
     pub fn expect_status(self, status: u16) -> Result<Self> {
         if self.status == status {
             return Ok(self);
@@ -97,7 +97,7 @@ impl Answer {
     }
 }
 
-/// Finds the names below `localhost` on this machine (RFC 6761, 6.3), which not every resolver does; all others as ever.
+/// Resolves the names below `localhost` to this machine (RFC 6761, 6.3), since not every resolver does. Resolves other names as usual.
 struct Loopback;
 
 impl Resolve for Loopback {
@@ -118,7 +118,7 @@ impl Client {
 
     /// A caller without a token.
     pub fn anonymous(server: impl Into<String>) -> Result<Self> {
-        // Redirects are answers to look at, and no proxy of the machine's stands between the tests and their servers.
+        // The tests look at redirects, and the machine's proxy must not stand between the tests and their servers.
         let http = reqwest::Client::builder().redirect(redirect::Policy::none()).no_proxy();
         let http = http.dns_resolver(Arc::new(Loopback)).build()?;
         Ok(Self { http, server: server.into(), token: None })
@@ -141,7 +141,7 @@ impl Client {
         Self { token: Some(token.into()), ..self.clone() }
     }
 
-    /// A request to a path of the server, with the token, for whatever has no function here.
+    /// A request to a path of the server, with the token, for calls that have no function here.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.server));
         match &self.token {
@@ -200,7 +200,7 @@ impl Client {
         Answer::to(request).await
     }
 
-    /// Creates an image, uploads the file, and returns the image's id; anything but success is an error.
+    /// Creates an image, uploads the file, and returns the image's id. A refusal is an error.
     pub async fn create_and_upload(
         &self,
         path: ImagePath,
@@ -269,7 +269,7 @@ impl Client {
         self.delete(&format!("/user/posts/{id}")).await
     }
 
-    /// Where an image is to be had: a redirect.
+    /// Asks for an image; the answer is a redirect to its bytes.
     pub async fn read(&self, image_id: &str) -> Result<Answer> {
         self.get(&format!("/images/{image_id}")).await
     }
@@ -280,7 +280,7 @@ impl Client {
         Answer::to(self.http.get(redirect.header(LOCATION.as_str()))).await
     }
 
-    /// What may be uploaded.
+    /// The limits for uploads.
     pub async fn limits(&self) -> Result<Answer> {
         self.get("/limits").await
     }

@@ -1,4 +1,4 @@
-//! TLS before a stand's store, which has none itself: what comes encrypted is handed on as it is.
+//! TLS before a stand's store, which has none itself: decrypts each connection and passes its bytes on unchanged.
 
 use std::{
     net::Ipv4Addr,
@@ -27,7 +27,7 @@ use crate::{
     postgres::{Certificate, Papers},
 };
 
-/// A stand's store by https, as long as this value lives.
+/// A stand's store over https, as long as this value lives.
 #[derive(Debug)]
 pub struct EncryptedStore {
     endpoint: String,
@@ -37,10 +37,10 @@ pub struct EncryptedStore {
 }
 
 impl EncryptedStore {
-    /// Starts it on the runtime of the caller, with a certificate by an authority that nobody knows.
+    /// Starts it on the runtime of the caller, with a certificate from an authority that nobody knows.
     ///
     /// # Errors
-    /// Where no certificate can be made or no port be had.
+    /// If it cannot make a certificate or get a port.
     pub async fn before(stand: &Stand, certificate: Certificate) -> Result<Self> {
         let papers = Papers::make(certificate)?;
         let folder = TempDir::new().context("there is no folder for a certificate")?;
@@ -63,7 +63,7 @@ impl EncryptedStore {
             while let Ok((client, _peer)) = listener.accept().await {
                 let (acceptor, target) = (acceptor.clone(), target.clone());
                 tokio::spawn(async move {
-                    // Whoever does not like the certificate goes away.
+                    // A client that rejects the certificate closes the connection.
                     let Ok(mut client) = acceptor.accept(client).await else { return };
                     if let Ok(mut store) = TcpStream::connect(target).await {
                         let _broken = copy_bidirectional(&mut client, &mut store).await;

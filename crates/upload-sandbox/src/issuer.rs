@@ -1,7 +1,7 @@
-//! Hands out a store's keys as temporary credentials, the two ways that AWS does: a container's endpoint (ECS and EKS), and the AssumeRole
-//! of STS, which a profile with a `role_arn` asks.
+//! Hands out a store's keys as temporary credentials, in the two ways of AWS: a container's endpoint (ECS and EKS), and the AssumeRole of
+//! STS, which a profile with a `role_arn` uses.
 //!
-//! When credentials end is said by the test, as a time; whether and how the issuer fails to answer, too. It proves nothing about who asks.
+//! The test sets when credentials expire, and whether and how the issuer fails to answer. The issuer does not check who asks.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{Stand, process::Program, s3::Key};
 
-/// The signer and the reader are roles that a lasting user takes on.
+/// The signer and the reader are roles that a user with permanent credentials assumes.
 const PROFILES: &str = "[profile base]\n\
     aws_access_key_id = base\n\
     aws_secret_access_key = base-secret\n\n\
@@ -57,7 +57,7 @@ struct Role {
 }
 
 impl Issuer {
-    /// Starts one on the sandbox's runtime. All credentials end in an hour, until something else is said.
+    /// Starts one on the sandbox's runtime. Credentials expire in an hour, unless a test sets another end.
     pub async fn start(stand: &Stand) -> Result<Self> {
         let ends = Utc::now() + TimeDelta::hours(1);
         let role = |(name, key): (&str, Key)| (name.to_owned(), Role { key, ends, asked: 0 });
@@ -81,7 +81,7 @@ impl Issuer {
         Ok(Self { address, roles, folder })
     }
 
-    /// A server whose key comes from the container's endpoint, and whose signer's and reader's are roles of profiles.
+    /// A server whose own key comes from the container's endpoint. Its signer's and reader's keys come from roles of profiles.
     pub fn program(&self, binary: impl Into<PathBuf>, stand: &Stand) -> Program {
         let mut program = Program::new(binary, stand)
             .env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{}/credentials/server", self.address))
@@ -97,10 +97,10 @@ impl Issuer {
         program
     }
 
-    /// Says when the credentials end that a role is given from now on.
+    /// Sets when the credentials expire that a role gets from now on.
     ///
     /// # Panics
-    /// For a role that there is none of.
+    /// If there is no such role.
     pub fn set_end(&self, role: &str, ends: DateTime<Utc>) {
         let mut roles = lock(&self.roles);
         match roles.by_name.get_mut(role) {
@@ -109,17 +109,17 @@ impl Issuer {
         }
     }
 
-    /// Breaks every connection off from now on, or no longer.
+    /// Whether to break every connection from now on.
     pub fn set_silent(&self, silent: bool) {
         lock(&self.roles).silent = silent;
     }
 
-    /// Takes every question from now on, and never answers.
+    /// Accepts every request from now on, and never answers.
     pub fn set_mute(&self) {
         lock(&self.roles).mute = true;
     }
 
-    /// How often it was asked for a role's credentials, other than in silence.
+    /// How often a client asked for a role's credentials; requests while it was silent do not count.
     pub fn asked(&self, role: &str) -> u64 {
         lock(&self.roles).by_name.get(role).map_or(0, |role| role.asked)
     }
@@ -175,7 +175,7 @@ async fn answer(stream: TcpStream, roles: Arc<Mutex<Roles>>) {
             Ok(response)
         }
     });
-    // An error is a connection that was broken off, by either side.
+    // An error means that either side broke the connection.
     let _broken = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 

@@ -1,14 +1,14 @@
-//! A real nginx in front of both servers, with the configuration that compose uses: `compose/nginx/uploads.conf.template`,
-//! its variables put in as the official image puts them in. What is added here is what every nginx has around it
-//! (`nginx.conf`), with a folder of its own, so that root and any other user may run it.
+//! A real nginx in front of both servers, with the configuration that compose uses: `compose/nginx/uploads.conf.template`. Its
+//! variables are replaced as the official image replaces them. This module adds only the usual `nginx.conf` around it, and a
+//! separate folder, so that root and any other user may run it.
 //!
-//! nginx cannot be fetched as Postgres is. Where none is installed, whoever asks for one is told so, on stderr and past the
-//! test harness's capture, and goes without; with `SANDBOX_NGINX=required`, as in CI, that is a failure.
+//! Unlike Postgres, nginx cannot be fetched. If none is installed, the test says so on stderr, past the test harness's capture,
+//! and tests nothing. With `SANDBOX_NGINX=required`, as in CI, it fails.
 //!
-//! It ends with this process however that ends. After a `kill -9` its folder, of a few KiB, stays in the temporary one.
+//! nginx ends with this process, however that ends. After a `kill -9` its folder, of a few KiB, stays in the temporary folder.
 //!
-//! It reaches the servers from an address of its own, so that they can tell it from clients that go past it. On Linux all of
-//! 127.0.0.0/8 is there; macOS needs `ifconfig lo0 alias 127.0.0.9` once.
+//! nginx reaches the servers from a separate address, so that they can tell it from clients that go past it. Linux has all of
+//! 127.0.0.0/8; macOS needs `ifconfig lo0 alias 127.0.0.9` once.
 
 use std::{
     env, fmt, fs,
@@ -29,7 +29,7 @@ use crate::{
     process::{Program, Server},
 };
 
-/// Where the servers see nginx come from.
+/// The address from which nginx reaches the servers.
 pub const ADDRESS: &str = "127.0.0.9";
 
 const TEMPLATE: &str = include_str!("../../../compose/nginx/uploads.conf.template");
@@ -53,12 +53,12 @@ http {
     include uploads.conf;
 }
 ";
-/// Outside of the search path of Debian's ordinary users, built from source, Homebrew.
+/// Other folders: Debian's, which ordinary users lack in their search path, those of builds from source, and Homebrew's.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin", "/opt/homebrew/bin"];
-/// What nginx says of each worker that it starts, followed by the process id.
+/// nginx logs this for each worker that it starts, followed by the process id.
 pub const WORKER_STARTED: &str = "start worker process ";
 
-/// Which server answers what both can answer.
+/// Which server answers the requests that both can answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Active {
     /// V1 alone.
@@ -69,18 +69,18 @@ pub enum Active {
     Split(u8),
 }
 
-/// The template's variables but `LISTEN`.
+/// The template's variables, except `LISTEN`.
 #[derive(Debug, Clone)]
 pub struct Routes {
     /// V1's URL.
     pub v1: String,
     /// V2's URL.
     pub v2: String,
-    /// Who answers.
+    /// Which server answers.
     pub active: Active,
 }
 
-/// An nginx that is there to be started, at an address that servers may be told of before.
+/// An installed nginx, ready to start. Its address is known before, so that servers can have it in their settings.
 #[derive(Debug)]
 pub struct Installed {
     binary: PathBuf,
@@ -98,10 +98,10 @@ pub struct Nginx {
 }
 
 impl Installed {
-    /// The machine's nginx, or `None` with a word on stderr.
+    /// The machine's nginx, or `None` with a message on stderr.
     ///
     /// # Errors
-    /// Where there is none and `SANDBOX_NGINX` is `required`.
+    /// If there is none and `SANDBOX_NGINX` is `required`.
     pub fn find() -> Result<Option<Self>> {
         const MISSING: &str =
             "no nginx is installed; install one with `apt-get install nginx-light` or `brew install nginx`";
@@ -111,7 +111,7 @@ impl Installed {
         }
     }
 
-    /// Where clients will reach it: by a name that nothing inside uses.
+    /// The URL for clients, with a name that nothing behind nginx uses.
     pub fn url(&self) -> String {
         format!("http://localhost:{}", self.port)
     }
@@ -131,13 +131,13 @@ impl Installed {
 }
 
 impl Nginx {
-    /// Where clients reach it.
+    /// The URL for clients.
     pub fn url(&self) -> &str {
         &self.master.url
     }
 
-    /// Puts other routes in the place of those that it has, as an operator does: writes, tests, reloads. When this returns,
-    /// the last request under the old ones has been answered.
+    /// Replaces its routes as an operator does: writes, tests, reloads. When this returns, nginx has answered the last request
+    /// under the old routes.
     pub async fn switch(&self, routes: &Routes) -> Result<()> {
         write_routes(self.folder.path(), self.port, routes)?;
         let tested = command(&self.binary, self.folder.path(), &self.runtime).arg("-t").run().await?;
@@ -153,17 +153,17 @@ impl Nginx {
         Ok(())
     }
 
-    /// Bodies that nginx has put on its disk and not yet passed on.
+    /// Bodies that nginx has written to its disk and not yet passed on.
     pub fn bodies_on_disk(&self) -> Result<usize> {
         Ok(fs::read_dir(self.folder.path().join("bodies"))?.count())
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub fn log(&self) -> Vec<String> {
         self.master.log()
     }
 
-    /// The process ids of all workers that ever were, since those that have ended have said so.
+    /// The process ids of all workers so far. The log already has the end of each worker that has ended.
     fn workers(&self) -> Vec<String> {
         let log = self.master.log();
         log.iter().filter_map(|line| Some(line.split_once(WORKER_STARTED)?.1.to_owned())).collect()
@@ -180,7 +180,7 @@ impl fmt::Display for Active {
     }
 }
 
-/// The machine's nginx, wherever such a program is usually installed.
+/// The machine's nginx, from the search path or the usual folders.
 pub fn binary() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(FOLDERS.map(PathBuf::from));
@@ -192,7 +192,7 @@ fn command(binary: &Path, folder: &Path, runtime: &Handle) -> Program {
     options.into_iter().fold(Program::bare(binary, runtime), Program::arg).arg(folder)
 }
 
-/// As `envsubst` does it.
+/// Writes the routes as `envsubst` does.
 fn write_routes(folder: &Path, port: u16, routes: &Routes) -> Result<()> {
     let Routes { v1, v2, active } = routes;
     let address =

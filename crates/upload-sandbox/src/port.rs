@@ -1,9 +1,9 @@
 //! A port of 127.0.0.1 that the kernel will not hand to anyone else for a minute.
 //!
-//! Some programs must be told their port before they start: Postgres has no port 0, and a server's own public URL is one
-//! of its settings. Asking the kernel for a free port and closing the listener gives the port back to everyone. So the
-//! port is left in TIME_WAIT: the kernel then never chooses it for another, while a program that names it and sets
-//! SO_REUSEADDR, as all of ours do, may have it (<https://github.com/Yelp/ephemeral-port-reserve>).
+//! Some programs must know their port before they start: Postgres has no port 0, and a server's own public URL is one of its
+//! settings. If we ask the kernel for a free port and close the listener, any program may get the port. So we leave the port in
+//! TIME_WAIT. Then the kernel never chooses it for another program. A program that names the port and sets SO_REUSEADDR, as all
+//! of ours do, can have it (<https://github.com/Yelp/ephemeral-port-reserve>).
 
 use std::{
     io::{self, Read},

@@ -1,8 +1,8 @@
-//! The real binaries as processes: what a deployer starts is what the tests start.
+//! The real binaries as processes: the tests start the same programs as a deployer.
 //!
-//! A process gets a clean environment with the stand's variables and what the test adds. It is watched on the sandbox's
-//! runtime, so that it may outlive the test's. It never outlives this process, `kill -9` included: a small shell holds the
-//! read end of a pipe, as the supervisor of Postgres does, and kills the server at the pipe's end.
+//! A process gets a clean environment, with the stand's variables and those that the test adds. The sandbox's runtime watches it,
+//! so that it may outlive the test's runtime. It never outlives this process, `kill -9` included. A small shell holds the read
+//! end of a pipe, as the supervisor of Postgres does, and kills the server when the pipe ends.
 
 use std::{
     collections::BTreeMap,
@@ -34,16 +34,16 @@ use url::Url;
 
 use crate::Stand;
 
-/// What a server prints on stdout when it accepts connections.
+/// A server prints this on stdout when it accepts connections.
 const LISTENING: &str = "listening on ";
-/// How long anything that is waited for may take before the test fails.
+/// How long a test waits for anything before it fails.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The first lines of each stream, which are kept; further ones are read and dropped, so that memory stays bounded.
+/// The number of lines of each stream that are kept. Further lines are read and dropped, so that memory stays bounded.
 const MOST_LINES: usize = 100_000;
-/// How long the streams of a process that has ended may stay open: a grandchild could hold them.
+/// How long the streams of a process may stay open after its end: a grandchild could hold them.
 const LONGEST_REMAINDER: Duration = Duration::from_secs(5);
 
-/// Kills all of the server's process group.
+/// Kills the server's whole process group.
 const WATCHER: &str = "read -r _; kill -9 \"-$1\"";
 
 /// A program to start, with all of its environment.
@@ -52,7 +52,7 @@ pub struct Program {
     binary: PathBuf,
     arguments: Vec<OsString>,
     environment: BTreeMap<String, String>,
-    /// What starts the binary in its own place, such as `taskset` with its options; empty without one.
+    /// A program that starts the binary in its own place, such as `taskset` with its options; empty without one.
     launcher: Vec<OsString>,
     runtime: Handle,
 }
@@ -77,7 +77,7 @@ pub struct Server {
 }
 
 impl Program {
-    /// A binary on a stand. Nothing of this process's environment is passed on.
+    /// A binary on a stand. It gets nothing from this process's environment.
     pub fn new(binary: impl Into<PathBuf>, stand: &Stand) -> Self {
         Self {
             binary: binary.into(),
@@ -88,7 +88,7 @@ impl Program {
         }
     }
 
-    /// A binary that knows nothing of any stand.
+    /// A binary without a stand.
     pub fn bare(binary: impl Into<PathBuf>, runtime: &Handle) -> Self {
         let (binary, runtime) = (binary.into(), runtime.clone());
         Self { binary, arguments: Vec::new(), environment: BTreeMap::new(), launcher: Vec::new(), runtime }
@@ -101,7 +101,7 @@ impl Program {
         self
     }
 
-    /// Starts the program by another, which is given its path and arguments and must `exec` it, so that its process id stays.
+    /// Starts the program by another program. That one gets its path and arguments, and must `exec` it, so that the process id stays.
     #[must_use]
     pub fn under(mut self, launcher: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.launcher = launcher.into_iter().map(Into::into).collect();
@@ -115,14 +115,14 @@ impl Program {
         self
     }
 
-    /// Takes a variable away.
+    /// Removes a variable.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
         self.environment.remove(name);
         self
     }
 
-    /// Every value of its environment that nobody else may learn, the password in `DATABASE_URL` too.
+    /// Every secret value of its environment, also the password in `DATABASE_URL`.
     pub fn secrets(&self) -> Vec<String> {
         let secret = |name: &str| ["SECRET", "TOKEN", "PUBLIC_KEY"].iter().any(|word| name.contains(word));
         let urls = self.environment.get("DATABASE_URL").and_then(|url| Url::parse(url).ok());
@@ -134,7 +134,7 @@ impl Program {
     /// Starts the program and waits until it listens.
     ///
     /// # Errors
-    /// Where it does not start or ends before it listens; the message has its exit code and its last lines.
+    /// If it does not start or ends before it listens; the message has its exit code and its last lines.
     pub async fn serve(self) -> Result<Server> {
         let mut running = self.start()?;
         let first = wait_until(&mut running.stdout, |lines| {
@@ -153,7 +153,7 @@ impl Program {
     /// Starts a program that is known to listen at `url`, and waits until its log says that it does.
     ///
     /// # Errors
-    /// Where it does not start or ends before; the message has its log.
+    /// If it does not start or ends before; the message has its log.
     pub async fn serve_at(self, url: String, ready: &str) -> Result<Server> {
         let server = Server { url, running: self.start()? };
         match server.wait_for_log(|line| line.contains(ready)).await {
@@ -222,17 +222,17 @@ impl Server {
         self.running.id
     }
 
-    /// What it has printed so far, a line each.
+    /// The lines that it has printed so far.
     pub fn stdout(&self) -> Vec<String> {
         self.running.stdout.borrow().kept.clone()
     }
 
-    /// What it has logged so far, a line each.
+    /// The lines that it has logged so far.
     pub fn log(&self) -> Vec<String> {
         self.running.stderr.borrow().kept.clone()
     }
 
-    /// Waits for a line of the log, also one that is there already.
+    /// Waits for a line of the log. An earlier line counts, too.
     pub async fn wait_for_log(&self, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let find = |lines: &Lines| lines.kept.iter().find(|line| wanted(line)).cloned();
         let mut stderr = self.running.stderr.clone();
@@ -260,13 +260,13 @@ impl Server {
         self.running.wait().await
     }
 
-    /// The server's end, however late it comes; `None` where its status cannot be had.
+    /// Waits for the server's end without a limit; `None` if its status is not available.
     pub fn ended(&self) -> impl Future<Output = Option<ExitStatus>> + Send + use<> {
         let mut exit = self.running.exit.clone();
         async move { exit.wait_for(Option::is_some).await.ok().and_then(|status| *status) }
     }
 
-    /// Sends SIGTERM and waits for the exit code; `None` where a signal ended it.
+    /// Sends SIGTERM and waits for the exit code; `None` if a signal ended it.
     pub async fn terminate(&mut self) -> Result<Option<i32>> {
         self.ask_to_stop();
         Ok(self.wait().await?.code())
@@ -282,7 +282,7 @@ impl Server {
         self.memory("VmHWM:")
     }
 
-    /// Lets [`Server::peak_resident_bytes`] start again from now (proc(5), `clear_refs`).
+    /// Resets [`Server::peak_resident_bytes`]: it counts from now (proc(5), `clear_refs`).
     pub fn reset_peak_resident_bytes(&self) -> Result<()> {
         let path = format!("/proc/{}/clear_refs", self.id());
         fs::write(&path, "5").with_context(|| format!("{path} cannot be written"))
@@ -297,7 +297,7 @@ impl Server {
     }
 }
 
-/// A process and everything that is known of it.
+/// A process, with its output and its end.
 #[derive(Debug)]
 struct Running {
     name: String,
@@ -324,7 +324,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// Waits with std alone: the test's runtime may have but the thread that this runs on.
+    /// Waits with std only: the test's runtime may have only the thread on which this runs.
     fn drop(&mut self) {
         self.send(Signal::SIGKILL);
         let gone = self.gone.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -334,8 +334,8 @@ impl Drop for Running {
     }
 }
 
-/// Signals the process as told until it ends, reaps it, and then says so. The id belongs to it until it is reaped, so that no
-/// signal can reach another.
+/// Sends the process the requested signals until it ends, then reaps it, and then reports its end. The process keeps its id until
+/// it is reaped, so no signal can reach another process.
 async fn look_after(
     mut child: Child,
     mut watcher: Child,
@@ -348,7 +348,7 @@ async fn look_after(
             status = child.wait() => break status,
             Some(order) = orders.recv() => {
                 let id = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-                // What it started itself goes with it, or it would be nobody's.
+                // Its own children end with it, or nobody would end them.
                 let send = if order == Signal::SIGKILL { signal::killpg } else { signal::kill };
                 if let Some(Err(error)) = id.map(|id| send(id, order)) {
                     tracing::warn!(%error, "a signal cannot be sent");

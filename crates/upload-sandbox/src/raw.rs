@@ -1,5 +1,5 @@
-//! HTTP/1.1 as bytes, for what no HTTP client would send, and forms that a test sends piece by piece: it decides what a server has seen,
-//! and when.
+//! HTTP/1.1 as bytes, for requests that no HTTP client would send. Also forms that a test sends piece by piece, so that it decides which
+//! bytes a server has seen, and when.
 
 use std::{io, time::Duration};
 
@@ -30,15 +30,15 @@ pub enum Then {
 /// A form's text around its file.
 #[derive(Debug, Clone)]
 pub struct RawForm {
-    /// What stands between its parts.
+    /// The boundary between its parts.
     pub boundary: String,
-    /// What stands before the file.
+    /// The fields before the file.
     pub fields: Vec<(String, String)>,
     /// The file's type.
     pub content_type: String,
-    /// What names the file.
+    /// The value of the file part's `Content-Disposition`.
     pub disposition: String,
-    /// Bytes of a header that means nothing, in each part.
+    /// The length of a meaningless header in each part, in bytes.
     pub padding_bytes: usize,
     /// Whether a line end follows the closing delimiter.
     pub line_end: bool,
@@ -54,17 +54,17 @@ pub struct RawRequest {
 /// The host and port of a URL.
 ///
 /// # Errors
-/// Where it has none.
+/// If it has none.
 pub fn authority(url: &Url) -> Result<String> {
     let host = url.host_str().context("a URL without a host")?;
     let port = url.port_or_known_default().context("a URL without a port")?;
     Ok(format!("{host}:{port}"))
 }
 
-/// A request's bytes: exactly these headers after `Host`, no length of our own.
+/// A request's bytes: exactly these headers after `Host`, without an added length.
 ///
 /// # Errors
-/// Where the URL names no server.
+/// If the URL names no server.
 pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Vec<u8>> {
     let url = Url::parse(url)?;
     let mut head = format!("{method} {} HTTP/1.1\r\nHost: {}\r\n", url.path(), authority(&url)?);
@@ -75,7 +75,7 @@ pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -
     Ok([head.as_bytes(), body].concat())
 }
 
-/// A body in chunks of at most so many bytes (RFC 9112, section 7.1).
+/// A body in chunks of at most this many bytes (RFC 9112, section 7.1).
 pub fn chunked(body: &[u8], chunk_bytes: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for chunk in body.chunks(chunk_bytes) {
@@ -87,10 +87,10 @@ pub fn chunked(body: &[u8], chunk_bytes: usize) -> Vec<u8> {
     bytes
 }
 
-/// Writes bytes to the server of a URL and reads the first answer; `None` where it closes without one.
+/// Writes bytes to the server of a URL and reads the first answer; `None` if the server closes without one.
 ///
 /// # Errors
-/// Where the server cannot be reached, or its answer does not come or is none.
+/// If the server cannot be reached, or if its answer does not come or is malformed.
 pub async fn exchange(url: &str, bytes: &[u8], then: Then) -> Result<Option<Answer>> {
     let (mut reader, mut writer) = connect(url).await?.into_split();
     let write = async {
@@ -111,10 +111,10 @@ pub async fn exchange(url: &str, bytes: &[u8], then: Then) -> Result<Option<Answ
     timeout(PATIENCE, answered).await.context("no answer within half a minute")?
 }
 
-/// Reads to the end of the first answer; `None` where there is none.
+/// Reads to the end of the first answer; `None` if there is none.
 ///
 /// # Errors
-/// Where what comes is no answer, or breaks off.
+/// If the answer is malformed or breaks off.
 pub async fn read_answer(reader: &mut (impl AsyncRead + Unpin)) -> Result<Option<Answer>> {
     let mut bytes = Vec::new();
     let mut open = true;
@@ -144,7 +144,7 @@ impl RawForm {
     /// The form that `POST /user/images` gave out.
     ///
     /// # Errors
-    /// Where it is none.
+    /// If the JSON is not such a form.
     pub fn of_ticket(form: &Value) -> Result<Self> {
         let fields = form["fields"].as_object().with_context(|| format!("a form has fields: {form}"))?.iter();
         let fields = fields.map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
@@ -152,13 +152,13 @@ impl RawForm {
         Ok(Self { fields, ..Self::of_profile_image() })
     }
 
-    /// The same with another boundary.
+    /// The same form with another boundary.
     #[must_use]
     pub fn with_boundary(self, boundary: &str) -> Self {
         Self { boundary: boundary.to_owned(), ..self }
     }
 
-    /// What comes before the file.
+    /// The bytes before the file.
     pub fn head(&self) -> Vec<u8> {
         let (boundary, disposition, content_type) = (&self.boundary, &self.disposition, &self.content_type);
         let padding = match self.padding_bytes {
@@ -176,15 +176,15 @@ impl RawForm {
         head.into_bytes()
     }
 
-    /// What comes after the file.
+    /// The bytes after the file.
     pub fn tail(&self) -> Vec<u8> {
         format!("\r\n--{}--{}", self.boundary, if self.line_end { "\r\n" } else { "" }).into_bytes()
     }
 
-    /// Sends the request's head and the form's, with the Content-Length of a file of `file_bytes`.
+    /// Sends the request's head and the form's start, with the Content-Length for a file of `file_bytes`.
     ///
     /// # Errors
-    /// Where the server cannot be reached.
+    /// If the server cannot be reached.
     pub async fn begin(&self, url: &str, path: &str, token: &str, file_bytes: usize) -> Result<RawRequest> {
         let (head, tail) = (self.head(), self.tail());
         let length = format!("Content-Length: {}", head.len() + file_bytes + tail.len());
@@ -196,7 +196,7 @@ impl RawForm {
     /// Sends the request's head, as if `body_bytes` followed, and these bytes.
     ///
     /// # Errors
-    /// Where the server cannot be reached.
+    /// If the server cannot be reached.
     pub async fn begin_with(
         &self,
         url: &str,
@@ -213,7 +213,7 @@ impl RawForm {
     /// Sends a whole form in chunked transfer coding.
     ///
     /// # Errors
-    /// Where the server cannot be reached, or its answer is none.
+    /// If the server cannot be reached, or its answer is malformed.
     pub async fn send_chunked(&self, url: &str, path: &str, token: &str, file: &[u8]) -> Result<Answer> {
         let body = chunked(&[self.head(), file.to_vec(), self.tail()].concat(), 100_000);
         let mut upload = self.connect(url, path, token, "Transfer-Encoding: chunked", Vec::new()).await?;
@@ -236,14 +236,14 @@ impl RawRequest {
     /// A request that begins with these bytes.
     ///
     /// # Errors
-    /// Where the server cannot be reached.
+    /// If the server cannot be reached.
     pub async fn begin(url: &str, bytes: &[u8]) -> Result<Self> {
         let mut stream = connect(url).await?;
         stream.write_all(bytes).await?;
         Ok(Self { stream, tail: Vec::new() })
     }
 
-    /// Sends a part of the file. A server that has refused need not read on: its answer says so.
+    /// Sends a part of the file. A failure is ignored: a server that has refused need not read on, and its answer says so.
     pub async fn send(&mut self, bytes: &[u8]) {
         let _refused = self.stream.write_all(bytes).await;
     }
@@ -261,12 +261,12 @@ impl RawRequest {
     /// Reads the answer without sending more.
     ///
     /// # Errors
-    /// Where the connection does not end properly behind one whole answer.
+    /// If the connection does not end properly after one whole answer.
     pub async fn answer(self) -> Result<Answer> {
         self.answer_while_sending(0).await
     }
 
-    /// Reads the answer while `bytes` more are being sent, as browsers do.
+    /// Reads the answer and sends `bytes` more bytes in the meantime, as browsers do.
     ///
     /// # Errors
     /// As [`RawRequest::answer`].
@@ -297,7 +297,7 @@ async fn connect(url: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// The answer, if it is here as a whole.
+/// The answer, if it has arrived as a whole.
 fn parse(bytes: &[u8], closed: bool) -> Result<Option<Answer>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let (head, rest) = (std::str::from_utf8(&bytes[..end])?, &bytes[end + 4..]);
@@ -329,7 +329,7 @@ fn parse(bytes: &[u8], closed: bool) -> Result<Option<Answer>> {
     Ok(Some(Answer { status, headers, body: body.into(), json }))
 }
 
-/// The body of a chunked answer, if it is here as a whole.
+/// The body of a chunked answer, if it has arrived as a whole.
 fn dechunked(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {

@@ -1,8 +1,8 @@
-//! A TCP relay between a program and what it depends on: it counts, holds, breaks, and sets a store's clock wrong.
-//! What fails here fails as a network does, and the parts behind it stay the real ones.
+//! A TCP relay between a program and its database or store: it counts, holds back and breaks the traffic, and sets a store's clock wrong.
+//! A failure here looks like a failure of the network, and the parts behind the relay stay real.
 //!
-//! It knows nothing of what travels, but that the two sides take turns. (HTTP/1.1 without pipelining or `Expect` does.) A request begins
-//! when the program speaks after the other side did, or first of all.
+//! It knows only one thing about the traffic: the two sides take turns. (HTTP/1.1 without pipelining or `Expect` does.) A request begins
+//! when the program sends after the other side did, or when it sends its first bytes.
 
 use std::{
     io,
@@ -25,35 +25,35 @@ use tokio::{
 };
 use url::Url;
 
-/// How long what is waited for may take.
+/// How long a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 const BUFFER_BYTES: usize = 64 * 1024;
-/// The one form in which servers send a date (RFC 9110, section 5.6.7).
+/// The only date format that servers send (RFC 9110, section 5.6.7).
 const HTTP_DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 const HTTP_DATE_BYTES: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
 
 /// What the relay does with bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Hands everything on.
+    /// Passes everything on.
     Pass,
-    /// Keeps back what the program sends.
+    /// Holds back everything that the program sends.
     HoldRequests,
-    /// Keeps back what has this word in it, such as a header of one kind of request alone: whatever else is in the same piece, too.
+    /// Holds back each piece that has this word in it, such as a header that only one kind of request has. It holds the whole piece.
     HoldRequestsWith(&'static str),
-    /// Hands on what has this word in it, and keeps back every answer on that connection: it is done, and the program does not know.
+    /// Passes on requests with this word, and holds back every answer on that connection: the work is done, and the program does not know.
     HoldAnswersTo(&'static str),
-    /// Hands on what has this word in it, and breaks the connection when the answer comes: it is done, and the program does not know.
+    /// Passes on requests with this word, and breaks the connection when the answer comes: the work is done, and the program does not know.
     BreakAnswersTo(&'static str),
-    /// Breaks each connection on which this word comes from the program, and hands nothing of that piece on.
+    /// Breaks each connection on which the program sends this word, and passes on nothing of that piece.
     BreakRequestsWith(&'static str),
-    /// Breaks the connection on which the next answer comes, and passes from then on.
+    /// Breaks the connection on which the next answer comes. From then on it passes everything on.
     BreakNextAnswer,
-    /// Breaks every connection, new ones too.
+    /// Breaks every connection, also new ones.
     Down,
 }
 
-/// What a relay has handed on, or the difference of two such readings.
+/// The traffic that a relay has passed on, or the difference of two such readings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Passed {
     /// Requests that have begun.
@@ -64,7 +64,7 @@ pub struct Passed {
     pub answered_bytes: u64,
 }
 
-/// A port that is bound and leads nowhere yet: a server must know its public port before it has one of its own.
+/// A port that is bound and leads nowhere yet. A server must know its public port before it has its own port.
 #[derive(Debug)]
 pub struct Entrance {
     listener: TcpListener,
@@ -85,13 +85,13 @@ impl Passed {
         self.requested_bytes + self.answered_bytes
     }
 
-    /// What has passed since an earlier reading.
+    /// The traffic since an earlier reading.
     #[must_use]
     pub fn since(self, before: Self) -> Self {
         self.with(before, |after, before| after - before)
     }
 
-    /// What has passed here and there.
+    /// The sum of both readings.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         self.with(other, |here, there| here + there)
@@ -110,19 +110,19 @@ impl Entrance {
     /// Binds a port of 127.0.0.1.
     ///
     /// # Errors
-    /// Where no port can be had.
+    /// If there is no free port.
     pub async fn open() -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("no port for a relay")?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 
-    /// Where to go in, by HTTP.
+    /// The HTTP URL of the port.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Passes everything on to `host:port` from now on, also what has been waiting; on the runtime of the caller.
+    /// Passes everything on to `host:port` from now on, also connections that wait already. Runs on the runtime of the caller.
     pub fn lead_to(self, target: impl Into<String>) -> Relay {
         let (target, line) = (target.into(), Line::new());
         let shared = line.clone();
@@ -134,7 +134,7 @@ impl Entrance {
                         tokio::spawn(async move { line.run(client, target).await });
                     }
                     Err(error) => {
-                        // One connection that went before it was accepted, or no file descriptor left.
+                        // Either a connection closed before it was accepted, or there is no file descriptor left.
                         tracing::warn!(%error, "a relay could not accept a connection");
                         tokio::task::yield_now().await;
                     }
@@ -146,10 +146,10 @@ impl Entrance {
 }
 
 impl Relay {
-    /// A relay in front of what a URL names, and the URL that leads through it; on the runtime of the caller.
+    /// A relay in front of the server that a URL names, and the URL that leads through it. Runs on the runtime of the caller.
     ///
     /// # Errors
-    /// Where the URL names no host, or no port can be had.
+    /// If the URL names no host, or if there is no free port.
     pub async fn before(url: &str) -> Result<(String, Self)> {
         let mut url = Url::parse(url)?;
         let host = url.host_str().context("a URL to relay to names no host")?;
@@ -160,22 +160,22 @@ impl Relay {
         Ok((url.to_string(), relay))
     }
 
-    /// Does something else from now on.
+    /// Sets the mode from now on.
     pub fn set(&self, mode: Mode) {
         self.line.mode.send_replace(mode);
     }
 
-    /// Lets the `Date` of every HTTP answer from now on be so many seconds later than it was.
+    /// From now on makes the `Date` of every HTTP answer this many seconds later.
     pub fn shift_dates(&self, seconds: i64) {
         self.line.date_shift.send_replace(TimeDelta::seconds(seconds));
     }
 
-    /// What has passed so far. It is counted before it goes on, so whoever has an answer finds it counted.
+    /// The traffic so far. The relay counts bytes before it passes them on, so an answer is counted before the program has it.
     pub fn passed(&self) -> Passed {
         *self.line.passed.borrow()
     }
 
-    /// In how many pieces a mode's word has come, on all connections.
+    /// How many pieces contained a mode's word, on all connections.
     pub fn said(&self) -> usize {
         *self.line.said.borrow()
     }
@@ -183,17 +183,17 @@ impl Relay {
     /// Waits until this many bytes have come from the program in all.
     ///
     /// # Panics
-    /// Where they do not come.
+    /// If they do not come.
     pub async fn requested(&self, bytes: u64) {
         let mut passed = self.line.passed.subscribe();
         let come = timeout(PATIENCE, passed.wait_for(|passed| passed.requested_bytes >= bytes)).await;
         assert!(come.is_ok_and(|come| come.is_ok()), "{bytes} bytes do not come");
     }
 
-    /// Waits until something is kept back on this many connections: a request, or an answer that has come.
+    /// Waits until this many connections are held: each has a request, or an answer that has come.
     ///
     /// # Panics
-    /// Where it does not come.
+    /// If there are not that many in time.
     pub async fn holds(&self, connections: usize) {
         let mut held = self.line.held.subscribe();
         let come = timeout(PATIENCE, held.wait_for(|held| *held >= connections)).await;
@@ -213,20 +213,20 @@ struct Line {
     mode: watch::Sender<Mode>,
     passed: watch::Sender<Passed>,
     said: watch::Sender<usize>,
-    /// On how many connections something is kept back.
+    /// How many connections are held now.
     held: watch::Sender<usize>,
     date_shift: watch::Sender<TimeDelta>,
 }
 
-/// What one direction of a connection tells the other.
+/// The state that the two directions of a connection share.
 struct Turns {
     /// Whether the program's next bytes are a new request.
     answered: AtomicBool,
-    /// Whether the program learns of no answer any more.
+    /// Whether the program gets no more answers.
     unanswered: AtomicBool,
 }
 
-/// Something that is kept back, until it is handed on or its connection ends.
+/// A held piece, until it is passed on or its connection ends.
 struct Held<'a>(&'a watch::Sender<usize>);
 
 impl<'a> Held<'a> {
@@ -243,7 +243,7 @@ impl Drop for Held<'_> {
 }
 
 impl Mode {
-    /// What the relay listens for.
+    /// The word for which the relay looks.
     fn word(self) -> Option<&'static str> {
         match self {
             Self::HoldRequestsWith(word)
@@ -262,7 +262,7 @@ impl Mode {
         self == Self::HoldRequests || matches!(self, Self::HoldRequestsWith(_)) && self.hears(bytes)
     }
 
-    /// How much of a piece is looked at again with the next one, lest a word on their border be missed.
+    /// How many bytes of a piece are searched again with the next piece, to find a word on their border.
     fn border_bytes(self) -> usize {
         self.word().map_or(0, |word| word.len() - 1)
     }
@@ -291,7 +291,7 @@ impl Line {
             let (from_client, to_client) = client.into_split();
             let (from_server, to_server) = server.into_split();
             let turns = Turns { answered: AtomicBool::new(true), unanswered: AtomicBool::new(false) };
-            // One that breaks ends both: dropping the halves closes the connections.
+            // If one direction breaks, both end: dropping the halves closes the connections.
             tokio::try_join!(
                 self.requests(from_client, to_server, &turns),
                 self.answers(from_server, to_client, &turns),
@@ -306,7 +306,7 @@ impl Line {
         }
     }
 
-    /// Keeps something back until the mode is another.
+    /// Holds a piece until another mode releases it.
     async fn hold(&self, mode: &mut watch::Receiver<Mode>, released: impl Fn(Mode) -> bool) -> io::Result<()> {
         let _held = Held::new(&self.held);
         match mode.wait_for(|mode| released(*mode)).await {
@@ -315,7 +315,7 @@ impl Line {
         }
     }
 
-    /// Hands on what the program sends, and its end.
+    /// Passes on all bytes that the program sends, and its end.
     async fn requests(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, turns: &Turns) -> io::Result<()> {
         let mut mode = self.mode.subscribe();
         let mut buffer = vec![0; 2 * BUFFER_BYTES];
@@ -330,7 +330,7 @@ impl Line {
                     return Err(broken());
                 }
                 if was_held {
-                    // What was handed on late is carried out all the same: the other side hears of no end.
+                    // The other side must still do the work that was passed on late, so it does not hear of the end.
                     to.forget();
                     return Ok(());
                 }
@@ -362,7 +362,7 @@ impl Line {
         }
     }
 
-    /// Hands on what the other side answers, and its end.
+    /// Passes on all bytes that the other side sends, and its end.
     async fn answers(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, turns: &Turns) -> io::Result<()> {
         let mut mode = self.mode.subscribe();
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -400,7 +400,7 @@ fn broken() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "as a test wants it")
 }
 
-/// Changes the `Date` in an answer's head, which a server sends in one piece; every date is as long as another.
+/// Changes the `Date` in an answer's head, which a server sends in one piece. All dates have the same length.
 fn shift_date(head: &mut [u8], by: TimeDelta) {
     const NAME: &[u8] = b"\r\ndate: ";
     let Some(at) = head.windows(NAME.len()).position(|window| window.eq_ignore_ascii_case(NAME)) else { return };

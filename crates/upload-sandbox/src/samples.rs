@@ -1,11 +1,11 @@
-//! Files to upload: valid images of any size, made rather than stored, and bodies that no server may take for one.
+//! Files to upload: valid images of any size, which are generated, and bodies that no server may take for an image.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 /// The smallest file that [`jpeg_of_exactly`] makes, in bytes.
 pub const SMALLEST_JPEG: usize = 256;
 
-/// A text in HTML.
+/// An HTML page.
 pub const HTML: &[u8] = b"<!DOCTYPE html><html><body><script>alert(1)</script></body></html>";
 /// An SVG, which is a document that can carry scripts.
 pub const SVG: &[u8] =
@@ -26,7 +26,7 @@ pub fn png(width: u32, height: u32, seed: u64) -> Vec<u8> {
     png_with(width, height, &stored_zlib(&pixels))
 }
 
-/// A PNG whose header promises 60,000 × 60,000 pixels, of which there is next to nothing.
+/// A PNG whose header claims 60,000 × 60,000 pixels, with hardly any image data.
 pub fn pixel_bomb() -> Vec<u8> {
     png_with(60_000, 60_000, &stored_zlib(&[0; 64]))
 }
@@ -58,10 +58,10 @@ pub fn jpeg(width: u16, height: u16) -> Vec<u8> {
     jpeg
 }
 
-/// A valid JPEG of 64 × 48 pixels and exactly `bytes` bytes: noise, which the seed decides, stands behind the image's end.
+/// A valid JPEG of 64 × 48 pixels and exactly `bytes` bytes. Behind the image's end it has noise, which the seed decides.
 ///
 /// # Panics
-/// Below [`SMALLEST_JPEG`].
+/// If `bytes` is below [`SMALLEST_JPEG`].
 pub fn jpeg_of_exactly(bytes: usize, seed: u64) -> Vec<u8> {
     assert!(bytes >= SMALLEST_JPEG, "a JPEG of {bytes} bytes is too small to make");
     let mut jpeg = jpeg(64, 48);
@@ -75,7 +75,7 @@ pub fn webp() -> Vec<u8> {
     STANDARD.decode("UklGRhoAAABXRUJQVlA4TA0AAAAvAAAAEAcQERGIiP4HAA==").unwrap_or_default()
 }
 
-/// A valid image of 64 × 48 pixels, one for WebP, in the given format; equal seeds make equal bytes.
+/// A valid image in the given format, of 64 × 48 pixels, or of one pixel for WebP. Equal seeds make equal bytes.
 pub fn of_format(format: upload_domain::ImageFormat, seed: u64) -> Vec<u8> {
     match format {
         upload_domain::ImageFormat::Png => png(64, 48, seed),
@@ -103,7 +103,7 @@ pub fn chunk(png: &mut Vec<u8>, kind: &[u8; 4], data: &[u8]) {
     png.extend(crc32(&png[checked_from..]).to_be_bytes());
 }
 
-/// RFC 1950 around RFC 1951's stored blocks: nothing is compressed.
+/// RFC 1950 around RFC 1951's stored blocks, without compression.
 fn stored_zlib(data: &[u8]) -> Vec<u8> {
     let mut zlib = vec![0x78, 0x01];
     let mut blocks = data.chunks(0xffff).peekable();
@@ -145,7 +145,7 @@ fn adler32(data: &[u8]) -> u32 {
     high << 16 | low
 }
 
-/// What stands in the frame header of a JPEG of one component.
+/// The content of the frame header of a JPEG with one component.
 pub fn frame_header(frame: &mut Vec<u8>, width: u16, height: u16) {
     frame.push(8);
     frame.extend(height.to_be_bytes());
@@ -153,7 +153,7 @@ pub fn frame_header(frame: &mut Vec<u8>, width: u16, height: u16) {
     frame.extend([1, 1, 0x11, 0]);
 }
 
-/// Appends a segment to a JPEG, with the length of what `write_body` writes.
+/// Appends a segment to a JPEG. Its length is the length of the bytes that `write_body` writes.
 pub fn segment(jpeg: &mut Vec<u8>, marker: u8, write_body: impl FnOnce(&mut Vec<u8>)) {
     jpeg.extend([0xff, marker, 0, 0]);
     let start = jpeg.len();

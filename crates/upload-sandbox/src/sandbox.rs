@@ -1,7 +1,7 @@
 //! The parts that all tests of a process share: one Postgres, one S3 store, and a runtime that outlives each test's own.
 //!
-//! Every `#[tokio::test]` has a runtime that ends with it, and whatever lives there ends too. So the shared parts live on a
-//! runtime of the sandbox's, in threads of its own.
+//! Every `#[tokio::test]` has a runtime that ends with the test, together with all tasks on it. So the shared parts live on the
+//! sandbox's own runtime, in its own threads.
 
 use std::{
     env,
@@ -32,13 +32,13 @@ pub struct Sandbox {
 #[derive(Debug)]
 pub(crate) struct Parts {
     admin_url: Url,
-    /// A migrated database to copy; none on a given server, where it would be left behind.
+    /// A migrated database to copy; `None` on a given server, where it would be left behind.
     template: Option<&'static str>,
     store: S3Connection,
     region: String,
-    /// What servers do about the rights of a given store's keys.
+    /// How servers check the rights of a given store's keys.
     key_check: KeyCheck,
-    /// Whether something outside of this process would be left behind if nobody waited for its removal.
+    /// Whether something would stay behind, outside of this process, if nobody waited for its removal.
     given: bool,
     runtime: Option<Runtime>,
     cluster: Option<Cluster>,
@@ -46,10 +46,10 @@ pub(crate) struct Parts {
 }
 
 impl Sandbox {
-    /// The sandbox of this process, started by whoever asks first.
+    /// The sandbox of this process; the first call starts it.
     ///
     /// # Panics
-    /// Where it does not start; the message says what is missing.
+    /// If it does not start; the message says what is missing.
     pub async fn shared() -> &'static Self {
         static SHARED: OnceLock<Result<Sandbox, String>> = OnceLock::new();
         let started = tokio::task::spawn_blocking(|| {
@@ -107,10 +107,10 @@ impl Sandbox {
         Ok(Self { parts: Arc::new(parts) })
     }
 
-    /// A database and a bucket of one's own.
+    /// Makes a separate database and bucket.
     ///
     /// # Panics
-    /// Where they cannot be made; [`Sandbox::try_stand`] returns the error.
+    /// If they cannot be made; [`Sandbox::try_stand`] returns the error.
     pub async fn stand(&self) -> Stand {
         match self.try_stand().await {
             Ok(stand) => stand,
@@ -133,7 +133,7 @@ impl Sandbox {
         self.parts.embedded.as_ref()
     }
 
-    /// Where the store is, and its three keys.
+    /// The store's address and keys.
     pub fn store(&self) -> &S3Connection {
         &self.parts.store
     }
@@ -178,7 +178,7 @@ impl Parts {
         url.into()
     }
 
-    /// Makes a database with every table, by copying the template where there is one.
+    /// Makes a database with every table; copies the template if there is one.
     pub(crate) async fn create_database(&self, name: &str) -> Result<()> {
         match self.template {
             Some(template) => databases::create(self.admin_url.as_str(), name, Some(template))

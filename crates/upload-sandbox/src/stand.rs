@@ -1,4 +1,4 @@
-//! What one test has for itself: a database, a bucket, users and tokens.
+//! The parts that one test has for itself: a database, a bucket, users and tokens.
 
 use std::{
     collections::BTreeMap,
@@ -21,15 +21,15 @@ use crate::{
     tokens,
 };
 
-/// How long a removal on a given server is waited for.
+/// How long to wait for a removal on a given server.
 const LONGEST_REMOVAL: Duration = Duration::from_secs(20);
 
-/// A database and a bucket of one's own, which end with this value.
+/// A separate database and bucket, which end with this value.
 #[derive(Debug)]
 pub struct Stand {
     /// The database's URL.
     pub database_url: String,
-    /// The secret that this stand's servers check tokens with.
+    /// The secret with which this stand's servers check tokens.
     pub jwt_secret: String,
     /// How to reach the database.
     pub database_settings: DatabaseSettings,
@@ -41,7 +41,7 @@ pub struct Stand {
     pub database: Database,
     /// The bucket, with the server's key.
     pub storage: Storage,
-    /// The bucket, with the key that made it: for what no server may do.
+    /// The bucket, with the key that made it, for actions that no server may do.
     pub admin: Storage,
     /// How to reach the bucket with that key.
     pub admin_settings: StorageSettings,
@@ -85,7 +85,7 @@ impl Stand {
             database_name,
             removed: false,
         };
-        // From here on dropping the value removes what there is by then.
+        // From here on, dropping the value removes the parts that exist by then.
         let (database, bucket) =
             tokio::join!(stand.parts.create_database(&stand.database_name), bucket::create(&stand.admin));
         database?;
@@ -99,12 +99,12 @@ impl Stand {
         &self.storage_settings.bucket
     }
 
-    /// The environment of a server on this stand: the whole of it, for either server and for `upload-ops`.
+    /// The whole environment of a server on this stand, for either server and for `upload-ops`.
     pub fn environment(&self) -> BTreeMap<String, String> {
         self.environment_with(&self.parts.store().keys.server)
     }
 
-    /// The same for who makes buckets: `upload-ops bucket`.
+    /// The same with the key that makes buckets, for `upload-ops bucket`.
     pub fn admin_environment(&self) -> BTreeMap<String, String> {
         self.environment_with(&self.parts.store().admin)
     }
@@ -115,7 +115,7 @@ impl Stand {
             environment.insert(name.to_owned(), value.to_owned());
         };
         set("BIND_ADDRESS", "127.0.0.1:0");
-        // The server puts the port that it got in the place of the 0.
+        // The server replaces the 0 with its port.
         set("PUBLIC_API_URL", "http://127.0.0.1:0");
         set("DATABASE_URL", &self.database_url);
         set("JWT_SECRET", &self.jwt_secret);
@@ -123,7 +123,7 @@ impl Stand {
         set("JWT_AUDIENCE", tokens::AUDIENCE);
         set("TICKET_SECRET", &self.jwt_secret.repeat(2));
         let StorageSettings { endpoint, region, bucket, key_check, .. } = &self.storage_settings;
-        // A server that is told of no key would ask for one beyond this machine.
+        // Without this, a server without a key would ask another machine for one.
         set("AWS_EC2_METADATA_DISABLED", "true");
         set("S3_ENDPOINT", endpoint.as_str());
         set("S3_REGION", region);
@@ -142,8 +142,8 @@ impl Stand {
         environment
     }
 
-    /// The store for virtual-host addressing, where its buckets are hosts: the embedded one's are, a given one's where `SANDBOX_S3_DOMAIN`
-    /// says below which name. The names below `localhost` are not known to every resolver: see [`Stand::by_virtual_host`].
+    /// The store's URL for virtual-host addressing, if its buckets are hosts. Those of the embedded store are; those of a given store are if
+    /// `SANDBOX_S3_DOMAIN` has their domain. Not every resolver knows the names below `localhost`: see [`Stand::by_virtual_host`].
     pub fn domain_endpoint(&self) -> Option<String> {
         if let Some(embedded) = self.parts.embedded() {
             return Some(embedded.domain_endpoint());
@@ -154,9 +154,8 @@ impl Stand {
         Some(endpoint.into())
     }
 
-    /// What to add to a server's environment for virtual-host addressing; `None` where the store has none. The store stands in for the
-    /// server's resolver: as its HTTP proxy, which the SDK leaves it to find the host, and a store takes such requests as its own (RFC
-    /// 9112, 3.2.2).
+    /// The variables to add to a server's environment for virtual-host addressing; `None` if the store has none. The store serves as the
+    /// server's HTTP proxy: then the SDK resolves no host, and a store takes requests in a proxy's form as its own (RFC 9112, 3.2.2).
     pub fn by_virtual_host(&self) -> Option<[(&'static str, String); 3]> {
         Some([
             ("S3_ADDRESSING", "virtual-host".to_owned()),
@@ -176,10 +175,10 @@ impl Stand {
         &self.parts.store().admin
     }
 
-    /// A further key that may do what the policy says; `None` with a given store, where nobody can make one.
+    /// A further key with the rights in the policy; `None` with a given store, where the sandbox can make no key.
     ///
     /// # Errors
-    /// Where the policy is none.
+    /// If the policy cannot be parsed.
     pub fn further_key(&self, policy: &str) -> Result<Option<Key>> {
         self.parts.embedded().map(|embedded| embedded.add_key(policy)).transpose()
     }
@@ -208,23 +207,23 @@ impl Stand {
         tokens::sign(&tokens::claims(user, role), &self.jwt_secret)
     }
 
-    /// Runs SQL as it is, on a connection of its own, and returns all rows. What a test asserts on the database should not
-    /// come from the code under test.
+    /// Runs SQL as it is, on a separate connection, and returns all rows. A test should not assert on the database through the
+    /// code under test.
     pub async fn sql(&self, sql: &str) -> Result<Vec<Row>> {
         databases::run(&self.database_url, sql).await.with_context(|| sql.to_owned())
     }
 
-    /// How many rows there are `from`, which is a table's name and may go on with a WHERE.
+    /// The number of rows in `from`: a table's name, which a WHERE may follow.
     pub async fn count(&self, from: &str) -> Result<u64> {
         let rows = self.sql(&format!("SELECT count(*) FROM {from}")).await?;
         let count = rows.first().and_then(|row| row.first()?.as_deref()).context("a count has no row")?;
         Ok(count.parse()?)
     }
 
-    /// Lets the time of every attempt be over, and does what `upload-ops sweep` then does of them. Says how many there were.
+    /// Ends the time of every attempt, and then cleans up after them as `upload-ops sweep` does. Returns how many there were.
     ///
     /// # Errors
-    /// Where an object cannot be deleted.
+    /// If an object cannot be deleted.
     pub async fn sweep_attempts(&self) -> Result<usize> {
         self.sql("UPDATE image SET attempt_until = now() - interval '1 s' WHERE attempt IS NOT NULL").await?;
         self.sql("UPDATE image_attempt SET until = now() - interval '1 s'").await?;
@@ -236,12 +235,12 @@ impl Stand {
         Ok(image_attempts::forget(&mut connection, &ids).await?)
     }
 
-    /// What has reached the bucket so far, also while a body is on its way; `None` with a store that is not embedded.
+    /// The traffic that has reached the bucket so far, also while a body is on its way; `None` with a store that is not embedded.
     pub fn traffic(&self) -> Option<tokio::sync::watch::Receiver<Traffic>> {
         self.parts.embedded().map(|embedded| embedded.traffic(self.bucket()))
     }
 
-    /// Removes the database and the bucket now, and says what could not be removed.
+    /// Removes the database and the bucket now, and reports what it could not remove.
     pub async fn remove(mut self) -> Result<()> {
         self.removed = true;
         self.start_removal().await?
@@ -254,7 +253,7 @@ impl Stand {
         let admin_settings = self.admin_settings.clone();
         self.parts.handle().spawn(async move {
             let (database, bucket) = tokio::join!(parts.drop_database(&database_name), remove_bucket(&admin_settings));
-            // Where this is the last of the sandbox, it waits until the cluster has stopped.
+            // If this is the sandbox's last user, it waits until the cluster has stopped.
             drop(tokio::task::spawn_blocking(move || drop(parts)));
             if let Err(bucket) = &bucket
                 && database.is_err()
@@ -272,7 +271,7 @@ impl Stand {
 }
 
 impl Drop for Stand {
-    /// Throw-away servers take everything with them, so nobody waits; on a given server the removal is waited for.
+    /// Throw-away servers take everything with them, so nobody waits. On a given server this waits for the removal.
     fn drop(&mut self) {
         if self.removed {
             return;
@@ -293,7 +292,7 @@ impl Drop for Stand {
     }
 }
 
-/// With a client of its own: the stand's may have connections on the test's runtime, which may be waiting for this.
+/// Uses a separate client: the stand's client may have connections on the test's runtime, which may wait for this.
 async fn remove_bucket(settings: &StorageSettings) -> Result<()> {
     let removed = bucket::empty_and_remove(&Storage::new(settings).await?).await;
     removed.with_context(|| format!("the bucket {} is left behind", settings.bucket))

@@ -25,12 +25,12 @@ pub fn claims(user: UserId, role: Role) -> Claims {
     }
 }
 
-/// Signs claims, whatever they are, with HS256.
+/// Signs any claims with HS256.
 pub fn sign(claims: &impl serde::Serialize, secret: &str) -> Result<String> {
     sign_with(claims, Algorithm::HS256, secret)
 }
 
-/// Signs with another algorithm of the HMAC family, to be refused.
+/// Signs with another algorithm of the HMAC family, for tokens that a server must refuse.
 pub fn sign_with(claims: &impl serde::Serialize, algorithm: Algorithm, secret: &str) -> Result<String> {
     jsonwebtoken::encode(&Header::new(algorithm), claims, &EncodingKey::from_secret(secret.as_bytes()))
         .context("the token cannot be signed")

@@ -1,5 +1,5 @@
-//! Both servers behind a real nginx with compose's own configuration: what it must hand through, and what must end there.
-//! Without an nginx on the machine each of these says that it has tested nothing.
+//! Both servers behind a real nginx with compose's own configuration: what it must pass on, and what it must stop.
+//! Without an nginx on the machine each of these tests says that it has tested nothing.
 
 use reqwest::{Method, header};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use crate::proxied::{Proxied, metric, routes, until};
 const FILE_BYTES: usize = 5_000_000;
 const BOTH: [Active; 2] = [Active::V1, Active::V2];
 
-/// Begins V1's stream route: everything before the file's first byte.
+/// Begins an upload by V1's stream route: sends everything before the file's first byte.
 async fn begin_stream(url: &str, token: &str, file_bytes: usize) -> RawRequest {
     RawForm::of_profile_image().begin(url, "/user/images/upload", token, file_bytes).await.unwrap()
 }
@@ -32,7 +32,7 @@ async fn begin_ticket(url: &str, form: &Value, file_bytes: usize) -> RawRequest 
     RawForm::of_ticket(form).unwrap().begin(url, "/uploads", "", file_bytes).await.unwrap()
 }
 
-/// A GET of a path that no client library would leave as it is.
+/// A GET of a path that a client library would change.
 async fn get(url: &str, path: &str) -> Answer {
     let head = format!("GET {path} HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n");
     RawRequest::begin(url, head.as_bytes()).await.unwrap().answer().await.unwrap()
@@ -55,7 +55,7 @@ async fn a_clients_whole_way_leads_through_nginx_and_every_url_is_a_public_one()
             _ => format!("{public_store}/{bucket}"),
         };
         let caller = proxied.caller().await;
-        // Whatever host the client claims to have asked.
+        // The client may claim any host.
         let create = caller
             .request(Method::POST, "/user/images")
             .header(header::HOST, "evil.example")
@@ -84,7 +84,7 @@ async fn a_clients_whole_way_leads_through_nginx_and_every_url_is_a_public_one()
         assert_eq!(links, 1, "{active:?} has not linked the image");
     }
 
-    // A PUT, which V2 alone gives out.
+    // A PUT, which only V2 gives out.
     let caller = proxied.caller().await;
     let wish = json!({ "path": "user-profile", "format": "image/jpeg", "byteSize": FILE_BYTES, "method": "PUT" });
     let created = caller.post("/user/images", &wish).await.unwrap().expect_status(201).unwrap();
@@ -100,7 +100,7 @@ async fn a_clients_whole_way_leads_through_nginx_and_every_url_is_a_public_one()
 #[tokio::test]
 async fn v1_passes_a_body_on_while_its_client_still_sends() {
     let Some(proxied) = Proxied::start(Active::V1, &[]).await else { return };
-    // Only the embedded store tells what has arrived of a body; with a real one, V1's own tests show the same by a relay.
+    // Only the embedded store reports how much of a body has arrived. For a real one, V1's own tests show the same with a relay.
     let Some(mut traffic) = proxied.stand.traffic() else { return };
     let caller = proxied.caller().await;
     let file = jpeg_of_exactly(FILE_BYTES, 1);
@@ -126,7 +126,7 @@ async fn nginx_names_a_request_and_no_client_does() {
         let server = proxied.server(active);
         let spoofed = format!("spoofed-{}", Uuid::new_v4());
         let missing = format!("/images/{}", Uuid::now_v7());
-        // A client that is believed in nothing it says, not even that it speaks for the proxy.
+        // The server must believe none of this client's headers, not even that it speaks for the proxy.
         let ask = |url: &str| {
             let caller = caller.at(url);
             let request = caller.request(Method::GET, &missing);
@@ -160,7 +160,7 @@ async fn nginx_names_a_request_and_no_client_does() {
 async fn what_a_client_says_of_itself_is_not_passed_on() {
     let Some(installed) = Installed::find().unwrap() else { return };
     let stand = Sandbox::shared().await.stand().await;
-    // In the servers' place, to see what nginx sends.
+    // Takes the servers' place, to see what nginx sends.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());
     let routes = Routes { v1: server.clone(), v2: server, active: Active::V2 };
@@ -225,7 +225,7 @@ async fn a_client_that_still_sends_hears_that_it_is_refused() {
     let url = proxied.nginx.url().to_owned();
     let token = proxied.stand.add_person(upload_domain::Role::User).await.unwrap().token;
     let file = jpeg_of_exactly(FILE_BYTES, 1);
-    // Each once by a client that waits for the answer before it sends more, and once by one that sends all the while.
+    // Each once with a client that waits for the answer before it sends more, and once with one that keeps sending.
     let mut held = begin_stream(&url, &token, FILE_BYTES).await;
     held.send(&file[..FILE_BYTES / 2]).await;
     until(async || metric(&proxied.v1, "uploads_active").await == 1).await;
@@ -254,7 +254,7 @@ async fn a_client_that_still_sends_hears_that_it_is_refused() {
     assert_eq!(answer.refusal(), (503, "shutting_down"));
     assert_is_a_problem(&answer);
     assert_eq!(proxied.v1.wait().await.unwrap().code(), Some(3));
-    // And where nobody is left to answer, nginx does.
+    // Without a server, nginx itself answers.
     let answer = begin_stream(&url, &token, FILE_BYTES).await.answer_while_sending(FILE_BYTES).await.unwrap();
     assert_eq!(answer.refusal(), (503, "unreachable"));
     assert_is_a_problem(&answer);
@@ -274,7 +274,7 @@ async fn an_upload_that_its_client_gives_up_ends_and_leaves_nothing() {
     until(async || proxied.stand.count("image WHERE attempt IS NOT NULL").await.unwrap() == 0).await;
     until(async || metric(&proxied.v1, "uploads_active").await == 0).await;
     assert_eq!(proxied.keys().await, Vec::<String>::new());
-    // The form is as good as before.
+    // The form still works.
     caller.upload(created.form(), file.clone()).await.unwrap().expect_status(201).unwrap();
     caller.link_profile(created.image_id()).await.unwrap().expect_status(201).unwrap();
     assert!(caller.download(created.image_id()).await.unwrap().body == file);

@@ -1,4 +1,4 @@
-//! `-- command`: it runs beside the servers, and its end is the demo's.
+//! `-- command`: it runs beside the servers, and the demo ends with it.
 
 use nix::sys::signal::Signal;
 

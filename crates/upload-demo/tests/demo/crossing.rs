@@ -1,4 +1,4 @@
-//! One client, unchanged, drives both servers, and across them: uploaded through one, linked and read through the other.
+//! One unchanged client works with both servers, and across them: it uploads through one, and links and reads through the other.
 
 use upload_demo::{Machine, ServerName};
 use upload_domain::{ImageFormat, ImagePath};

@@ -1,4 +1,4 @@
-//! `.env.example` names no variable that no program knows. (That it lacks none is tested beside each program.)
+//! `.env.example` has only variables that a program knows. (Each program's own tests check that it lacks none.)
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -13,7 +13,7 @@ fn every_variable_of_the_example_is_one_of_a_programs() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let known: BTreeSet<_> = known(&upload_v1_streaming::Settings::command())
         .chain(known(&upload_v2_presigned::Settings::command()))
-        // Only `upload-ops token` has it, and upload-ops has no library for this test.
+        // Only `upload-ops token` reads it, and upload-ops has no library for this test.
         .chain(["JWT_PRIVATE_KEY".to_owned()])
         .collect();
 

@@ -1,4 +1,4 @@
-//! The demo as its user meets it, and what only two servers at once can show.
+//! The demo as its user sees it, and tests that need both servers at the same time.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! `--once`: the table, the exit code, and what is said when something is missing.
+//! `--once`: the table, the exit code, and the message when something is missing.
 
 use std::ops::RangeInclusive;
 
@@ -6,9 +6,9 @@ use crate::process::Demo;
 
 const PHOTOGRAPH_BYTES: u64 = 60_270;
 const LARGE_BYTES: u64 = 5_000_000;
-/// What HTTP heads, forms and JSON may add to the files.
+/// The bytes that HTTP heads, forms and JSON may add to the files.
 const OVERHEAD: u64 = 20_000;
-/// What V2 reads of a file before it links it.
+/// The bytes of a file that V2 reads before it links it.
 const HEAD_BYTES: u64 = 256 * 1024;
 
 struct Row {

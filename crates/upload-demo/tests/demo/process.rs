@@ -1,4 +1,4 @@
-//! The real binary, with a temporary folder of its own to leave things behind in.
+//! The real binary, with its own temporary folder, in which a test can see what it leaves behind.
 
 use std::{
     fs::{self, Permissions},
@@ -31,7 +31,7 @@ pub struct RunningDemo {
 impl Demo {
     pub fn new(arguments: &[&str]) -> Self {
         let temporary = tempfile::tempdir().unwrap();
-        // As /tmp: where the tests run as root, Postgres does not, and must get in.
+        // As /tmp: if the tests run as root, Postgres runs as another user, which must be able to enter.
         fs::set_permissions(temporary.path(), Permissions::from_mode(0o1777)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_upload-demo"));
         command.args(arguments).env("TMPDIR", temporary.path());
@@ -43,13 +43,13 @@ impl Demo {
         self
     }
 
-    /// On throw-away parts, whatever these tests run on.
+    /// Uses throw-away parts, also if the other tests use a given server or store.
     pub fn on_its_own(mut self) -> Self {
         self.command.env_remove("DATABASE_URL").env_remove("S3_ENDPOINT");
         self
     }
 
-    /// Runs it to its end and asserts that nothing is left.
+    /// Runs the demo to its end and asserts that nothing is left.
     pub fn run(mut self) -> Output {
         let output = self.command.stdin(Stdio::null()).output().unwrap();
         assert_nothing_is_left(&self.temporary);
@@ -71,7 +71,7 @@ impl Demo {
 }
 
 impl RunningDemo {
-    /// Everything on its standard output up to the line that says that it runs.
+    /// Its standard output up to the line that says that it runs.
     pub fn until_running(&mut self) -> String {
         let mut text = String::new();
         loop {
@@ -97,13 +97,13 @@ impl RunningDemo {
 
 impl Drop for RunningDemo {
     fn drop(&mut self) {
-        // After a failed assertion; one that has ended already is no matter.
+        // After a failed assertion. The demo may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// No file in the temporary folder, and no process that names it.
+/// Asserts that the temporary folder is empty, and that no process names it.
 fn assert_nothing_is_left(temporary: &TempDir) {
     let files: Vec<_> = fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(files.is_empty(), "left behind: {files:?}");

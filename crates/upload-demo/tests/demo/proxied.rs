@@ -1,5 +1,5 @@
-//! nginx, and both servers behind it on one database and one bucket. Nothing inside has the name by which clients reach
-//! nginx or the store, so that a URL made of the wrong one shows.
+//! nginx, and both servers behind it on one database and one bucket. Inside, nothing uses the names by which clients reach
+//! nginx or the store, so a test sees a URL that was made from a wrong name.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct Proxied {
 }
 
 impl Proxied {
-    /// Starts everything, with these settings for both servers; `None` where there is no nginx.
+    /// Starts everything, with these settings for both servers; `None` if there is no nginx.
     pub async fn start(active: Active, settings: &[(&str, &str)]) -> Option<Self> {
         let installed = Installed::find().unwrap()?;
         let stand = Sandbox::shared().await.stand().await;
@@ -41,12 +41,12 @@ impl Proxied {
         Some(Self { nginx, v1, v2, stand, public_store, settings })
     }
 
-    /// Lets nginx send what both can answer to the one, the other, or both.
+    /// Makes nginx send the requests that both can answer to one of them, or to both.
     pub async fn switch(&self, active: Active) {
         self.nginx.switch(&routes(&self.v1, &self.v2, active)).await.unwrap();
     }
 
-    /// Starts V1 again after its end, and tells nginx where, with the same server active as before.
+    /// Starts V1 again after its end, and gives nginx its new address. The same server stays active.
     pub async fn start_v1_again(&mut self, active: Active) {
         self.v1 = serve("v1", &self.stand, &self.settings).await;
         self.switch(active).await;
@@ -58,7 +58,7 @@ impl Proxied {
         Client::new(self.nginx.url(), person.token).unwrap()
     }
 
-    /// The server that alone is active.
+    /// The only active server.
     pub fn server(&self, active: Active) -> &Server {
         if active == Active::V1 { &self.v1 } else { &self.v2 }
     }
@@ -73,7 +73,7 @@ pub fn routes(v1: &Server, v2: &Server, active: Active) -> Routes {
     Routes { v1: v1.url.clone(), v2: v2.url.clone(), active }
 }
 
-/// A metric of a server's, asked of it directly; 0 where nothing has been counted yet.
+/// A server's metric, read from the server directly; 0 if nothing has been counted yet.
 pub async fn metric(server: &Server, name: &str) -> u64 {
     let answer = Client::anonymous(&server.url).unwrap().get("/metrics").await.unwrap().expect_status(200).unwrap();
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
@@ -81,7 +81,7 @@ pub async fn metric(server: &Server, name: &str) -> u64 {
     value.map_or(0, |value| value.parse().unwrap())
 }
 
-/// Looks again and again, each look a request of its own, until it finds what the test waits for.
+/// Looks again and again, each time with a new request, until the condition holds.
 pub async fn until(mut found: impl AsyncFnMut() -> bool) {
     let looked = tokio::time::timeout(Duration::from_secs(60), async { while !found().await {} });
     assert!(looked.await.is_ok(), "what the test waits for does not come");

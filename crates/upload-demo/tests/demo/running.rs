@@ -1,4 +1,4 @@
-//! Without `--once`: what is printed works, and a signal ends it with nothing left behind.
+//! Without `--once`: the printed commands work, and a signal ends the demo with nothing left behind.
 
 use std::{io::ErrorKind, process::Command};
 
@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::process::Demo;
 
-/// The lines that are to be pasted into a shell.
+/// The lines that a user pastes into a shell.
 fn script(text: &str) -> &str {
     let begin = text.find("\nV1=").unwrap();
     let end = text.rfind("Running until").unwrap();

@@ -1,6 +1,6 @@
-//! One server is put in the other's place, behind nginx, while clients go on: nobody fails and nothing is lost.
+//! One server replaces the other, behind nginx, while clients go on: no client fails and nothing is lost.
 //!
-//! The order of things is that of docs/OPERATIONS.md. The client is the sandbox's, which knows nothing of it.
+//! The steps have the order of docs/OPERATIONS.md. The client is the sandbox's, which knows nothing of the switch.
 
 use chrono::{DateTime, Utc};
 use tokio::{sync::watch, task::JoinSet};
@@ -19,7 +19,7 @@ const CLIENTS: u64 = 6;
 const USERS: u64 = 8;
 const FILE_BYTES: usize = 300_000;
 
-/// What a server has done since it started.
+/// The requests that a server has answered with success since it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Done {
     created: u64,
@@ -29,14 +29,14 @@ struct Done {
 
 const NOTHING: Done = Done { created: 0, uploaded: 0, linked: 0 };
 
-/// What a client was told that it has: an image, linked, of the bytes that the seed makes.
+/// A linked image that a server has acknowledged. The seed makes its bytes.
 #[derive(Debug)]
 struct Acknowledged {
     image: String,
     seed: u64,
 }
 
-/// What the clients have done so far.
+/// The clients' progress so far.
 #[derive(Debug, Default)]
 struct Progress {
     acknowledged: Vec<Acknowledged>,
@@ -44,7 +44,7 @@ struct Progress {
     last_ticket: DateTime<Utc>,
 }
 
-/// Clients that do the same again and again until they are told to stop. One that fails ends the test.
+/// Clients that repeat their round until they are told to stop. If one fails, the test ends.
 struct Loop {
     clients: JoinSet<()>,
     stop: watch::Sender<bool>,
@@ -56,7 +56,7 @@ impl Loop {
         let (stop, progress) = (watch::Sender::new(false), watch::Sender::new(Progress::default()));
         let mut clients = JoinSet::new();
         for number in 0..CLIENTS {
-            // Each is several users in turn, so that of a share there are always some on either side.
+            // Each client takes several users in turn, so that a split always has some users on either side.
             let mut callers = Vec::new();
             for _user in 0..USERS {
                 callers.push(proxied.caller().await);
@@ -85,7 +85,7 @@ impl Loop {
         self.go_on_until(async || true).await;
     }
 
-    /// Lets the clients go on for two rounds each, and then until it is enough.
+    /// Lets the clients go on for two rounds each, and then until `enough` is true.
     async fn go_on_until(&mut self, mut enough: impl AsyncFnMut() -> bool) {
         let mut progress = self.progress.subscribe();
         let rounds = progress.borrow().acknowledged.len() + 2 * CLIENTS as usize;
@@ -119,7 +119,7 @@ async fn v1_is_replaced_by_v2_and_back_while_clients_go_on() {
     clients.go_on().await;
     assert_eq!(done(&proxied.v2).await, NOTHING);
 
-    // A share for V2, and taken back.
+    // V2 gets a share of the callers, and then none again.
     proxied.switch(Active::Split(50)).await;
     let before = done(&proxied.v1).await;
     let both_answer = async || {
@@ -161,7 +161,7 @@ async fn v1_is_replaced_by_v2_and_back_while_clients_go_on() {
     let late = caller.upload(unused.form(), jpeg_of_exactly(FILE_BYTES, 2)).await.unwrap();
     assert_eq!(late.refusal(), (403, "form_expired"));
 
-    // V1 stops, and V2 has its address, too.
+    // V1 stops, and nginx sends V1's requests to V2, too.
     let v1_only_v2 = Routes { v1: proxied.v2.url.clone(), v2: proxied.v2.url.clone(), active: Active::V2 };
     proxied.nginx.switch(&v1_only_v2).await.unwrap();
     assert_eq!(proxied.v1.terminate().await.unwrap(), Some(0), "no upload was cut off");
@@ -169,11 +169,11 @@ async fn v1_is_replaced_by_v2_and_back_while_clients_go_on() {
     let gone = caller.upload(unused.form(), jpeg_of_exactly(FILE_BYTES, 2)).await.unwrap();
     assert_eq!(gone.refusal(), (404, "not_found"), "as V2 has it");
 
-    // And back: V2's forms lead past it, so it may stop as soon as nginx has switched.
+    // And back: V2's forms lead to the store, so V2 may stop as soon as nginx has switched.
     let early = create(&caller).await;
     assert!(early.form()["url"].as_str().unwrap().starts_with(&proxied.public_store));
-    // While nginx reloads, workers with the old and the new routes answer side by side: so a form for V1 must not be given
-    // out before all of them know where V1 is.
+    // While nginx reloads, workers with the old and the new routes answer side by side. So no server may give out a form for V1
+    // before all workers know V1's address.
     proxied.start_v1_again(Active::V2).await;
     proxied.switch(Active::V1).await;
     assert_eq!(proxied.v2.terminate().await.unwrap(), Some(0));
@@ -188,7 +188,7 @@ async fn v1_is_replaced_by_v2_and_back_while_clients_go_on() {
     assert_nothing_is_lost(&proxied, &caller, &acknowledged).await;
 }
 
-/// Every acknowledged image is there, whole, and there is nothing else.
+/// Asserts that every acknowledged image is there and whole, and that there is nothing else.
 async fn assert_nothing_is_lost(proxied: &Proxied, caller: &Client, acknowledged: &[Acknowledged]) {
     println!("{} images were acknowledged", acknowledged.len());
     for Acknowledged { image, seed } in acknowledged {
@@ -197,7 +197,7 @@ async fn assert_nothing_is_lost(proxied: &Proxied, caller: &Client, acknowledged
     }
     let linked = proxied.stand.count("image WHERE linked_at IS NOT NULL AND attempt IS NULL").await.unwrap();
     assert_eq!(linked, acknowledged.len() as u64);
-    // What was promoted is removed from incoming/ after the answer.
+    // V2 removes a linked upload from incoming/ only after its answer.
     until(async || proxied.stand.storage.list("incoming/").await.unwrap().is_empty()).await;
     assert_eq!(proxied.keys().await.len(), acknowledged.len());
 }
@@ -210,7 +210,7 @@ async fn assert_stays_on_one_side(caller: &Client) {
     }
 }
 
-/// A form's life is dated by the database's clock.
+/// Asks the database, because its clock dates a form.
 async fn is_past(stand: &Stand, moment: DateTime<Utc>) -> bool {
     let rows = stand.sql(&format!("SELECT clock_timestamp() > '{}'", moment.to_rfc3339())).await.unwrap();
     rows[0][0].as_deref() == Some("t")
@@ -220,7 +220,7 @@ async fn create(caller: &Client) -> Answer {
     caller.create_image(ImagePath::Post, ImageFormat::Jpeg).await.unwrap().expect_status(201).unwrap()
 }
 
-/// The rest of what a client does.
+/// The rest of a client's round.
 async fn upload_and_link(caller: &Client, created: &Answer, seed: u64) -> Acknowledged {
     let file = jpeg_of_exactly(FILE_BYTES, seed);
     let uploaded = caller.upload(created.form(), file.clone()).await.unwrap();
@@ -240,7 +240,7 @@ fn tickets_url(proxied: &Proxied) -> String {
     format!("{}/uploads", proxied.nginx.url())
 }
 
-/// Asked of the server itself.
+/// Reads the counts from the server itself.
 async fn done(server: &Server) -> Done {
     let answered = async |route: &str| {
         let name = format!("http_requests_total{{method=\"POST\",route=\"{route}\",status=\"201\"}}");

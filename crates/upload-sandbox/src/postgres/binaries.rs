@@ -18,7 +18,7 @@ const INSTALL: &str = "brew install postgresql@17";
 #[cfg(not(target_os = "macos"))]
 const INSTALL: &str = "apt-get install postgresql";
 
-/// Folders that hold binaries, or a folder a version, outside of the search path: Debian, Red Hat, Alpine, built from
+/// Folders outside of the search path that hold binaries, or one folder for each version: Debian, Red Hat, Alpine, built from
 /// source, Homebrew on Apple and Intel, the EDB installer. A `*` stands for anything.
 const FOLDERS: [&str; 9] = [
     "/usr/lib/postgresql/*/bin",
@@ -42,7 +42,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// What the environment asks for by `SANDBOX_POSTGRES`: `installed`, `fetched`, or `auto` (also unset) for either.
+    /// The setting of `SANDBOX_POSTGRES`: `installed`, `fetched`, or `auto` (also if unset) for either.
     pub fn wanted() -> Result<Option<Self>> {
         match env::var("SANDBOX_POSTGRES").as_deref() {
             Err(env::VarError::NotPresent) | Ok("auto" | "") => Ok(None),
@@ -100,7 +100,7 @@ fn installed(identity: Identity) -> Option<PathBuf> {
     })
 }
 
-/// Where a folder has but a link to `postgres`, the folder it leads to comes first: the other programs are beside it.
+/// If a folder has only a link to `postgres`, the target's folder comes first: the other programs are there.
 fn with_target(folder: PathBuf) -> Vec<PathBuf> {
     let Ok(target) = fs::canonicalize(folder.join("postgres")) else { return Vec::new() };
     let target = target.parent().map(Path::to_owned);
@@ -124,7 +124,7 @@ fn expand(pattern: &str) -> Vec<PathBuf> {
     found.into_iter().map(|(_, folder)| folder).collect()
 }
 
-/// Whether the user that will run Postgres can, and whether it is recent enough.
+/// Checks that the user that will run Postgres can run it, and that it is recent enough.
 pub(super) fn check(folder: &Path, identity: Identity) -> Result<()> {
     for program in NEEDED {
         let path = folder.join(program);

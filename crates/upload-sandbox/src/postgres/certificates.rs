@@ -1,4 +1,4 @@
-//! What a server with TLS shows its clients: a certificate by an authority that is made with it, and that nobody else knows.
+//! The certificate of a server with TLS. Its authority is made with it, so nobody else knows that authority.
 
 use anyhow::{Context, Result};
 use rcgen::{
@@ -6,7 +6,7 @@ use rcgen::{
     KeyUsagePurpose, date_time_ymd,
 };
 
-/// The names that the certificates are for; no other is.
+/// The only names for which the certificates are valid.
 const NAMES: [&str; 2] = ["localhost", "127.0.0.1"];
 
 /// Which certificate a server has.
@@ -18,7 +18,7 @@ pub enum Certificate {
     Expired,
 }
 
-/// An authority's certificate, and a server's with its key, each as PEM.
+/// An authority's certificate, and a server's certificate with its key, each as PEM.
 pub(crate) struct Papers {
     pub(crate) authority: String,
     pub(crate) certificate: String,

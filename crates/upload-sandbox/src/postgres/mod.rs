@@ -1,9 +1,9 @@
 //! A throw-away Postgres cluster on one machine: always a real one, never a stand-in.
 //!
-//! The cluster belongs to a supervisor, a small shell process that reads a pipe whose only write end is held here. However
-//! this process ends (return, panic, `kill -9`), the kernel closes that end, and the supervisor stops Postgres and removes
-//! its folder. It is in a process group of its own, so Ctrl-C in a terminal does not reach it first. A destructor would
-//! not do (the test harness drops no `static`), nor would a parent-death signal (it fires when the *thread* that started
+//! The cluster belongs to a supervisor, a small shell process. It reads a pipe, and only this process holds the write end.
+//! However this process ends (return, panic, `kill -9`), the kernel closes that end. Then the supervisor stops Postgres and
+//! removes its folder. It is in its own process group, so Ctrl-C in a terminal does not reach it first. A destructor is not
+//! enough (the test harness drops no `static`), and neither is a parent-death signal (it fires when the *thread* that started
 //! the child ends). The pipe's end is close-on-exec, so other children do not keep it open.
 //!
 //! Passwords travel in clear text over the loopback: SCRAM's 4096 rounds cost an unoptimized client tens of milliseconds
@@ -35,9 +35,9 @@ const SUPERUSER: &str = "sandbox";
 const MOST_PORTS: usize = 20;
 const AUTHORITY: &str = "authority.pem";
 
-/// With TLS: a database of this name, once it is made, is only reached encrypted, and by SCRAM.
+/// With TLS: if a test makes a database of this name, it accepts only encrypted connections, with SCRAM.
 pub const TLS_ONLY: &str = "tls_only";
-/// With TLS: a database of this name, once it is made, is only reached in plain text.
+/// With TLS: if a test makes a database of this name, it accepts only connections in plain text.
 pub const PLAIN_ONLY: &str = "plain_only";
 
 /// A running throw-away Postgres, which ends with this value or with this process.
@@ -48,7 +48,7 @@ pub struct Cluster {
     postmaster: u32,
     source: Source,
     supervisor: Child,
-    /// Its end is the supervisor's order to stop.
+    /// When it ends, the supervisor stops.
     pipe: Option<ChildStdin>,
 }
 
@@ -60,7 +60,7 @@ impl Cluster {
         Self::launch_on(Source::wanted()?, None, free_ports())
     }
 
-    /// As [`Cluster::start`], with a certificate: connections may then be encrypted, and to [`TLS_ONLY`] must be.
+    /// As [`Cluster::start`], with a certificate: connections may be encrypted, and those to [`TLS_ONLY`] must be.
     pub fn start_with_tls(certificate: Certificate) -> Result<Self> {
         Self::launch_on(Source::wanted()?, Some(certificate), free_ports())
     }
@@ -84,7 +84,7 @@ impl Cluster {
         let (supervisor, pipe, answers) = match started {
             Ok(started) => started,
             Err(error) => {
-                // Nothing was started, so nothing else will remove it.
+                // No supervisor was started, so nothing else removes the folder.
                 if let Err(removal) = std::fs::remove_dir_all(&folder) {
                     tracing::warn!(folder = %folder.display(), %removal, "a folder is left behind");
                 }
@@ -99,7 +99,7 @@ impl Cluster {
             supervisor,
             pipe: Some(pipe),
         };
-        // From here on dropping the value is what cleans up.
+        // From here on, dropping the value cleans up.
         let (port, postmaster) = cluster.converse(answers, ports)?;
         cluster.postmaster = postmaster;
         cluster.admin_url = format!("postgres://{SUPERUSER}:{password}@127.0.0.1:{port}/postgres");
@@ -111,7 +111,7 @@ impl Cluster {
         &self.admin_url
     }
 
-    /// Everything that the cluster has on disk.
+    /// The folder with all files of the cluster.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
@@ -200,7 +200,7 @@ fn launch(
     Ok((supervisor, pipe, BufReader::new(answers)))
 }
 
-/// What the supervisor says, a line at a time.
+/// Reads the supervisor's output, line by line.
 struct Answers(BufReader<ChildStdout>);
 
 impl Answers {

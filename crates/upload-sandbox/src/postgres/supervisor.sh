@@ -1,8 +1,8 @@
 # Owns one throw-away Postgres: /bin/sh -c "$(this file)" supervisor FOLDER BIN, run as the user that Postgres runs as.
 #
-# Standard input is a pipe whose only write end is the process that uses the cluster. Each line on it is a port to try;
-# its end, however that process ended, is the order to stop Postgres and to remove FOLDER. Whatever fails here ends the
-# same way. Standard output answers one line per step: `initialized`, `port taken`, `ready PID`, or `failed` and then the log.
+# Standard input is a pipe. Only the process that uses the cluster holds its write end. Each line is a port to try. When the
+# input ends, however that process ended, this script stops Postgres and removes FOLDER. It does the same after any failure.
+# Standard output has one line per step: `initialized`, `port taken`, `ready PID`, or `failed` and then the log.
 
 folder=$1
 bin=$2
@@ -25,7 +25,7 @@ fail() {
     exit 1
 }
 
-# Without the first, answering a user who is gone would end this shell by SIGPIPE, which runs no EXIT trap.
+# Without the first line, an answer to a process that is gone would end this shell by SIGPIPE, which runs no EXIT trap.
 trap '' PIPE
 trap clean_up EXIT
 trap 'exit 1' HUP INT TERM
@@ -34,7 +34,7 @@ trap 'exit 1' HUP INT TERM
     </dev/null >"$log" 2>&1 || fail
 rm -f "$folder/password"
 
-# Nothing here has to survive a crash; no socket file means no limit on the length of FOLDER.
+# Nothing here has to survive a crash. Without a socket file, FOLDER may have any length.
 cat >>"$data/postgresql.conf" <<'END' || fail
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -51,7 +51,7 @@ timezone = 'UTC'
 log_timezone = 'UTC'
 END
 
-# TLS, where its key was put beside the data. Of the two databases one can only be reached with it, the other without.
+# TLS, if its key is beside the data. One of the two databases accepts only TLS, the other only plain text.
 if [ -f "$folder/server.key" ]; then
     cat >>"$data/postgresql.conf" <<'END' || fail
 ssl = on

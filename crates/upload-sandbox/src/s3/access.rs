@@ -1,7 +1,7 @@
 //! Who may do what: each key has a policy in the words of IAM, and the hooks of `s3s` ask it.
 //!
-//! The three keys have the very policies that `compose/minio` gives to a MinIO. Of the language only what those use is there: allowing
-//! statements of actions and resources, with `*` for anything.
+//! The three keys have the same policies that `compose/minio` gives to a MinIO. The module knows only the part of the language that those
+//! use: allowing statements of actions and resources, with `*` for anything.
 //!
 //! A POST tells its key only after its form is parsed, and a copy or a DeleteObjects names further keys, so the hooks run in two steps:
 //! `check` decides on the operation and the path, and those for single operations decide on the rest. As on AWS a refusal names the action
@@ -20,7 +20,7 @@ use serde::Deserialize;
 use super::Key;
 use super::store::Store;
 
-/// What stands in a policy for the name of the bucket.
+/// Stands in a policy for the name of the bucket.
 const ANY_BUCKET: &str = "${S3_BUCKET}";
 
 /// What a key may do.
@@ -65,7 +65,7 @@ impl Policy {
     }
 }
 
-/// Whether the text is the pattern with something, or nothing, for each `*`, and the name of a bucket for [`ANY_BUCKET`].
+/// Whether the text fits the pattern. Each `*` stands for any text, also an empty one, and [`ANY_BUCKET`] for a bucket's name.
 fn fits(pattern: &str, text: &str) -> bool {
     if let Some((start, rest)) = pattern.split_once(ANY_BUCKET) {
         let Some(text) = text.strip_prefix(start) else { return false };
@@ -94,7 +94,7 @@ impl KeyRing {
         if policy.allows(action, resource) { Ok(()) } else { Err(denied(id, action, resource)) }
     }
 
-    /// Whoever may not list learns of a missing object only that listing is not allowed.
+    /// If a key may not list, it learns of a missing object only that listing is not allowed.
     fn hide_missing(&self, credentials: Option<&Credentials>, bucket: &str, key: &str) -> S3Result<()> {
         match self.store.bucket(bucket).and_then(|bucket| bucket.get(key)) {
             Err(error) if *error.code() == s3s::S3ErrorCode::NoSuchKey => {
@@ -134,8 +134,8 @@ impl S3Access for KeyRing {
         let resource = object_resource(&request.input.bucket, &request.input.key);
         let allowed = self.allow(request.credentials.as_ref(), "s3:PutObject", &resource);
         let region = self.region;
-        // Signatures in headers and queries are looked at in `front`; those of forms can be only here. A form signed by the
-        // old SigV2, which knows no region, ends here too.
+        // `front` checks signatures in headers and queries. Those of forms can be checked only here. This also refuses a form with
+        // the old SigV2, which knows no region.
         if request.region.as_ref().map(|region| region.as_str()) != Some(region)
             || request.service.as_deref() != Some("s3")
         {
@@ -160,7 +160,7 @@ impl S3Access for KeyRing {
         self.hide_missing(request.credentials.as_ref(), bucket, key)
     }
 
-    /// S3 itself would refuse the single keys in its answer; here one that may not go refuses all.
+    /// S3 itself would refuse single keys in its answer. Here one forbidden key refuses the whole request.
     async fn delete_objects(&self, request: &mut S3Request<DeleteObjectsInput>) -> S3Result<()> {
         request.input.delete.objects.iter().try_for_each(|object| {
             let resource = object_resource(&request.input.bucket, &object.key);
@@ -169,7 +169,7 @@ impl S3Access for KeyRing {
     }
 }
 
-/// The action that an operation needs; most are called as it is.
+/// The action that an operation needs; most have the operation's name.
 fn action(operation: &str) -> std::borrow::Cow<'static, str> {
     match operation {
         "HeadObject" => "s3:GetObject".into(),

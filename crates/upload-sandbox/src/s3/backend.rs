@@ -11,7 +11,7 @@ use s3s::{Body, S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use super::store::{Conditions, Object as StoredObject, Store};
 use super::{host, upload};
 
-/// What S3 serves where an upload named no type.
+/// The type that S3 serves if an upload named none.
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
 const LARGEST_PAGE_KEYS: usize = 1000;
 
@@ -26,7 +26,7 @@ impl Backend {
     }
 }
 
-/// Kept with the answer to a POST, for `front` to write it into the XML body: `s3s` 0.14 has only the path there.
+/// Kept with the answer to a POST, so that `front` can write it into the XML body: `s3s` 0.14 has only the path there.
 #[derive(Clone)]
 pub(super) struct Posted {
     pub(super) location: String,
@@ -223,7 +223,7 @@ impl S3 for Backend {
             asked.map_err(|_| s3_error!(InvalidArgument, "max-keys must be positive"))?.min(LARGEST_PAGE_KEYS);
         let prefix = input.prefix.as_deref().unwrap_or_default();
         let delimiter = input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
-        // The token is the last entry of the page before: a real store's is opaque, and so is this one to its clients.
+        // The token is the last entry of the page before. As a real store's token, it is opaque to clients.
         let after = input.continuation_token.as_deref().or(input.start_after.as_deref());
         let page = self.store.bucket(&input.bucket)?.list(prefix, delimiter, after, max_keys);
         let contents = page.objects.into_iter().map(|(key, object)| {
@@ -303,13 +303,13 @@ impl S3 for Backend {
     }
 }
 
-/// The bytes that a `Range` asks for; where there are none, 416 with the real size, as for every range of an empty object.
+/// The bytes that a `Range` asks for. If there are none, 416 with the real size, as for every range of an empty object.
 fn part(range: &Range, object: &StoredObject) -> S3Result<std::ops::Range<usize>> {
     let total = object.bytes.len();
     let unsatisfiable = || {
         let mut error = s3_error!(InvalidRange);
         let mut headers = HeaderMap::new();
-        // Headers set here replace the ones that `s3s` would send with its XML.
+        // Headers set here replace those that `s3s` would send with its XML.
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/xml"));
         if let Ok(value) = HeaderValue::from_str(&format!("bytes */{total}")) {
             headers.insert(CONTENT_RANGE, value);
@@ -319,7 +319,7 @@ fn part(range: &Range, object: &StoredObject) -> S3Result<std::ops::Range<usize>
     };
     let part = range.check(total as u64).map_err(|_| unsatisfiable())?;
     match (usize::try_from(part.start), usize::try_from(part.end)) {
-        // `s3s` calls the last n bytes of nothing satisfiable.
+        // `s3s` treats a range of the last n bytes of an empty object as satisfiable.
         (Ok(start), Ok(end)) if start < end => Ok(start..end),
         _ => Err(unsatisfiable()),
     }

@@ -49,7 +49,7 @@ pub(super) fn preflight(rules: &[CORSRule], request: &HeaderMap) -> Result<HttpR
     Ok(response)
 }
 
-/// Adds to an answer what lets a page of the request's origin read it, where a rule allows the origin and method.
+/// Adds the headers that let a page of the request's origin read the answer, if a rule allows the origin and method.
 pub(super) fn expose(rules: &[CORSRule], origin: &str, method: &str, response: &mut HeaderMap) {
     if let Some(rule) = matching(rules, origin, method).next() {
         allow(response, rule, origin);

@@ -1,12 +1,12 @@
-//! Stands before `s3s` 0.14 and does what it does not:
+//! Stands before `s3s` 0.14 and does what `s3s` does not do:
 //!
 //! - CORS: answers preflights, and adds the headers to every other answer;
-//! - refuses session tokens, which no key of this store has (but in forms, where they are fields like others);
+//! - refuses session tokens, which no key of this store has (except in forms, where they are ordinary fields);
 //! - refuses SigV2, and credentials for another region or service than `us-east-1/s3` (`s3s` takes any);
 //! - refuses `x-amz-*` headers that a signature does not cover, as AWS does: `x-amz-copy-source` beside a presigned PUT would
 //!   turn it into a copy;
 //! - refuses a POST without `Content-Length`, and writes the full `Location` and quoted `ETag` into the XML of a 201;
-//! - reads on for a moment where an answer comes before the end of the body: hyper closes such a connection with bytes unread,
+//! - reads on for a moment if an answer comes before the end of the body: hyper closes such a connection with bytes unread,
 //!   and the reset that follows can overtake the answer.
 
 use std::convert::Infallible;
@@ -32,12 +32,12 @@ use super::backend::Posted;
 use super::store::Store;
 use super::{EXPIRED_TOKEN, cors, host};
 
-/// How much of a body is still read after the answer is known, and for how long.
+/// How much of a body the store still reads after the answer is known, and for how long.
 const LARGEST_REST_BYTES: u64 = 64 * 1024 * 1024;
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// The largest frame that a body comes in: `s3s` takes at most 64 KiB behind a frame that ends in what could begin a boundary
-/// (its `http/multipart.rs`), and hyper's own frames go up to 408 KiB.
+/// The largest frame of a body. If a frame ends with a possible start of a boundary, `s3s` takes at most 64 KiB behind it (its
+/// `http/multipart.rs`). hyper's own frames have up to 408 KiB.
 const MAX_FRAME_BYTES: usize = 32 * 1024;
 
 #[derive(Clone)]
@@ -58,7 +58,7 @@ impl Front {
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // One connection that went before it was accepted, or no file descriptor left: the next may do better.
+                    // Either a connection closed before it was accepted, or there is no file descriptor left. The next may succeed.
                     tracing::warn!(%error, "the embedded S3 could not accept a connection");
                     tokio::task::yield_now().await;
                     continue;
@@ -114,10 +114,10 @@ impl Front {
     }
 }
 
-/// What can be said of a request before its body.
+/// The checks of a request that need no body.
 fn check(head: &hyper::http::request::Parts, region: &str) -> S3Result<()> {
     let query: Vec<(String, String)> = match head.uri.query() {
-        // Any base does; only the query is wanted.
+        // Any base URL works here: only the query matters.
         Some(query) => url::Url::parse(&format!("http://s3/?{query}"))
             .map(|url| url.query_pairs().into_owned().collect())
             .map_err(|_| s3_error!(InvalidURI))?,
@@ -204,7 +204,7 @@ fn refuse(error: S3Error) -> HttpResponse {
     })
 }
 
-/// A request body that `s3s` reads, and that is still there when `s3s` has let go of it.
+/// A request body that `s3s` reads, and that still exists when `s3s` has dropped it.
 #[derive(Clone)]
 struct SharedBody(Arc<Mutex<Option<Incoming>>>);
 
@@ -221,7 +221,7 @@ impl SharedBody {
                 }
             }
         };
-        // A client that holds back the rest gets its answer all the same, and a closed connection.
+        // A client that holds back the rest still gets its answer, and then a closed connection.
         if tokio::time::timeout(LONGEST_REST, read).await.is_err() {
             tracing::debug!("a client did not send the rest of a body that the embedded S3 had already answered");
         }

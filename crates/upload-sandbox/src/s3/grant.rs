@@ -1,15 +1,15 @@
-//! Rights to a bucket, on a store whose keys have them bucket by bucket.
+//! Rights to a bucket, on a store with rights per bucket.
 
 use std::env;
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::process::Command;
 
-/// Lets the three keys into a new bucket, by the command that `SANDBOX_S3_GRANT` names and that is given the bucket's name; without the
-/// variable nothing is needed. On Garage a key has no rights to buckets that were made after it: `scripts/garage` sets the variable.
+/// Gives the three keys rights to a new bucket: runs the command that `SANDBOX_S3_GRANT` names, with the bucket's name. Without the
+/// variable it does nothing. On Garage a key has no rights to buckets that are newer than the key: `scripts/garage` sets the variable.
 ///
 /// # Errors
-/// What the command said.
+/// The command's message, if it fails.
 pub async fn grant(bucket: &str) -> Result<()> {
     let Some(program) = env::var_os("SANDBOX_S3_GRANT").filter(|program| !program.is_empty()) else { return Ok(()) };
     let granted = Command::new(program).arg(bucket).output().await.context("SANDBOX_S3_GRANT cannot be run")?;

@@ -1,13 +1,13 @@
-//! Virtual-host addressing: the host `<bucket>.localhost`, at any port, names the bucket, and every other host leaves that to the path.
+//! Virtual-host addressing: the host `<bucket>.localhost`, at any port, names the bucket. With every other host the path names it.
 //!
-//! `s3s` has parsers of its own, which take a host that they do not know for a bucket: a relay in front of the store has such a host.
+//! `s3s` has its own parsers, but they take an unknown host for a bucket, and a relay in front of the store has such a host.
 
 use hyper::HeaderMap;
 use hyper::header::HOST;
 use s3s::S3Result;
 use s3s::host::{S3Host, VirtualHost};
 
-/// The domain below which buckets are hosts. Its names are this machine's (RFC 6761, 6.3), though not every resolver knows.
+/// The domain under which buckets are hosts. Its names mean this machine (RFC 6761, 6.3), but not every resolver knows that.
 pub(super) const DOMAIN: &str = "localhost";
 
 /// Hosts of buckets.

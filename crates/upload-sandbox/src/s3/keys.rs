@@ -16,7 +16,7 @@ pub struct Key {
     pub session_token: Option<String>,
 }
 
-/// The keys of one store, each with its own job.
+/// The servers' keys of one store, each with its own purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreeKeys {
     /// May read, write and delete in `incoming/*` and `media/*`, and list; never in a URL or form.
@@ -27,25 +27,25 @@ pub struct ThreeKeys {
     pub reader: Key,
 }
 
-/// A store that can be talked to: where it is and with which keys.
+/// How to reach a store: its address and its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct S3Connection {
     /// Base URL without a bucket.
     pub endpoint: String,
     /// The servers' keys.
     pub keys: ThreeKeys,
-    /// May do everything, also make and remove buckets. No server has it.
+    /// May do everything, also make and remove buckets. No server has this key.
     pub admin: Key,
 }
 
 impl S3Connection {
     /// The store that `S3_ENDPOINT` names, with its keys in `S3_ACCESS_KEY_ID`, `S3_SECRET_ACCESS_KEY` and, for temporary
     /// credentials, `S3_SESSION_TOKEN`, and the same three with the prefixes `S3_SIGNER_` and `S3_READER_`; `None` without
-    /// `S3_ENDPOINT`. The admin's key is in the same three with the prefix `S3_ADMIN_`; without those the server's has to do.
+    /// `S3_ENDPOINT`. The admin's key is in the same three with the prefix `S3_ADMIN_`; without those the server's key is used.
     /// `scripts/minio` sets them all.
     ///
     /// # Errors
-    /// Names the first variable that is missing beside `S3_ENDPOINT`.
+    /// If a variable is missing beside `S3_ENDPOINT`; the message names the first one.
     pub fn from_environment() -> anyhow::Result<Option<Self>> {
         Self::from_variables(|name| env::var(name).ok())
     }

@@ -1,13 +1,13 @@
 //! An S3 store for tests and the demo: embedded in this process, or a real one named by the environment.
 //!
-//! Embedded means the crate `s3s` (SigV4, POST policies, XML) over a small in-memory `store`: one lock per bucket; every
-//! condition and checksum is decided before anything is visible; a copy takes the very bytes whose ETag it accepted. It is
-//! not `s3s-fs`, whose copy-if-match is not atomic. `access` holds what each key may do, `front` what `s3s` 0.14 lacks.
+//! Embedded means the crate `s3s` (SigV4, POST policies, XML) over a small in-memory `store`. The store has one lock per bucket,
+//! and decides every condition and checksum before anything is visible. A copy takes the very bytes whose ETag it accepted. The
+//! store is not `s3s-fs`, whose copy-if-match is not atomic. `access` has the rights of each key, `front` what `s3s` 0.14 lacks.
 //!
-//! What is deliberately absent: multipart uploads, versions, ACLs, `${filename}` in POST keys, and session
-//! tokens (embedded keys have none). `s3s` holds the whole file of a POST in memory before the backend sees it, and it
-//! refuses a POST whose `x-amz-date` is more than 15 minutes old even where the policy lives longer (AWS asks the policy only).
-//! It logs every refusal as an error: whoever installs a subscriber in this process should silence the target `s3s`.
+//! Absent on purpose: multipart uploads, versions, ACLs, `${filename}` in POST keys, and session tokens (embedded keys have
+//! none). `s3s` holds the whole file of a POST in memory before the backend sees it. It refuses a POST whose `x-amz-date` is more
+//! than 15 minutes old, even if the policy lives longer (AWS checks only the policy). It logs every refusal as an error: if you
+//! install a subscriber in this process, silence the target `s3s`.
 
 mod access;
 mod backend;
@@ -40,21 +40,21 @@ use front::Front;
 use host::BucketHosts;
 use store::Store;
 
-/// What the three keys may do, as a MinIO is told it too; `${S3_BUCKET}` stands for the bucket.
+/// The rights of the three keys, which a MinIO gets, too. `${S3_BUCKET}` stands for the bucket.
 pub const SERVER_POLICY: &str = include_str!("../../../../compose/minio/policies/server.json");
 /// See [`SERVER_POLICY`].
 pub const SIGNER_POLICY: &str = include_str!("../../../../compose/minio/policies/signer.json");
 /// See [`SERVER_POLICY`].
 pub const READER_POLICY: &str = include_str!("../../../../compose/minio/policies/reader.json");
-/// What the key may do that creates a bucket and sets its rules.
+/// The rights of the key that creates a bucket and sets its rules.
 pub const OPERATOR_POLICY: &str = include_str!("../../../../compose/minio/policies/operator.json");
 const ADMIN_POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}]}"#;
 
-/// The region that an embedded store accepts in signatures, unless it is started in another; a signature for another than its own is
-/// refused, as AWS does.
+/// The region that an embedded store accepts in signatures, unless it is started in another. As AWS, it refuses a signature for any
+/// other region than its own.
 pub const REGION: &str = "us-east-1";
 
-/// The one session token that an embedded store says of that it has expired; any other it does not know.
+/// The one session token that an embedded store reports as expired. It reports every other token as unknown.
 pub const EXPIRED_TOKEN: &str = "a-token-of-yesterday";
 
 /// An S3 server on a free port of 127.0.0.1 that lives as long as this value. It runs on threads of its own, so that it outlives
@@ -63,7 +63,7 @@ pub struct EmbeddedS3 {
     connection: S3Connection,
     store: Arc<Store>,
     key_ring: KeyRing,
-    /// Taken by `drop` alone.
+    /// Only `drop` takes it.
     runtime: Option<Runtime>,
 }
 
@@ -71,7 +71,7 @@ impl EmbeddedS3 {
     /// Starts a store with no buckets and three random keys, in [`REGION`].
     ///
     /// # Errors
-    /// When no thread or no port can be had.
+    /// If there is no free port, or no thread can start.
     pub async fn start() -> anyhow::Result<Self> {
         Self::start_in(REGION).await
     }
@@ -79,14 +79,14 @@ impl EmbeddedS3 {
     /// The same in another region.
     ///
     /// # Errors
-    /// When no thread or no port can be had.
+    /// If there is no free port, or no thread can start.
     pub async fn start_in(region: &'static str) -> anyhow::Result<Self> {
         // The listener must belong to the store's own runtime, and `block_on` may not be called on a thread of the caller's.
         let (sender, receiver) = tokio::sync::oneshot::channel();
         thread::Builder::new()
             .name("embedded-s3-start".into())
             .spawn(move || {
-                // Nobody may be waiting any more; then the store just ends again.
+                // If nobody waits any more, the store just ends again.
                 let _ = sender.send(Self::start_blocking(region));
             })
             .context("cannot start a thread for the embedded S3")?;
@@ -131,7 +131,7 @@ impl EmbeddedS3 {
         &self.connection.endpoint
     }
 
-    /// The store's three keys; they hold for all of its buckets.
+    /// The store's three keys, valid for all of its buckets.
     pub fn keys(&self) -> &ThreeKeys {
         &self.connection.keys
     }
@@ -147,7 +147,7 @@ impl EmbeddedS3 {
         Ok(key)
     }
 
-    /// Endpoint and keys together, the shape that a store from the environment has too.
+    /// Endpoint and keys together, in the same type as for a store from the environment.
     pub fn connection(&self) -> &S3Connection {
         &self.connection
     }
@@ -157,7 +157,7 @@ impl EmbeddedS3 {
         self.endpoint().replace("127.0.0.1", host::DOMAIN)
     }
 
-    /// What has reached `bucket` so far, also while a body is still on its way: wait with
+    /// The traffic that has reached `bucket` so far, also while a body is still on its way: wait with
     /// `traffic(bucket).wait_for(|traffic| traffic.received_bytes >= 1 << 20)` instead of sleeping.
     /// The bucket need not exist yet.
     pub fn traffic(&self, bucket: &str) -> watch::Receiver<Traffic> {

@@ -38,11 +38,11 @@ pub(super) struct Object {
     pub(super) etag: String,
     pub(super) modified_at: SystemTime,
     pub(super) headers: ObjectHeaders,
-    /// The checksums that the upload declared, all of them true.
+    /// The checksums that the upload declared; all of them are verified.
     pub(super) checksum: Checksum,
 }
 
-/// What is kept with an object and served with it.
+/// The headers that are kept and served with an object.
 #[derive(Clone, Default)]
 pub(super) struct ObjectHeaders {
     pub(super) cache_control: Option<String>,
@@ -54,7 +54,7 @@ pub(super) struct ObjectHeaders {
     pub(super) metadata: Option<Metadata>,
 }
 
-/// The conditions of one request; for a copy those on its source.
+/// The conditions of one request; for a copy, the conditions on its source.
 #[derive(Default)]
 pub(super) struct Conditions {
     pub(super) if_match: Option<ETagCondition>,
@@ -65,7 +65,7 @@ pub(super) struct Conditions {
 pub(super) struct Page {
     pub(super) objects: Vec<(String, Arc<Object>)>,
     pub(super) common_prefixes: Vec<String>,
-    /// The last key or common prefix of this page, where there is another page.
+    /// The last key or common prefix of this page, if there is another page.
     pub(super) resume_after: Option<String>,
 }
 
@@ -105,7 +105,7 @@ impl Bucket {
         lock(&self.0).objects.get(key).cloned().ok_or_else(|| s3_error!(NoSuchKey))
     }
 
-    /// Makes a complete object visible, if the conditions hold for what is there until then.
+    /// Makes a complete object visible, if the conditions hold for the object that it replaces.
     pub(super) fn insert(&self, key: String, object: Object, conditions: &Conditions) -> S3Result<Arc<Object>> {
         let mut contents = lock(&self.0);
         if contents.removed {
@@ -117,7 +117,7 @@ impl Bucket {
         Ok(object)
     }
 
-    /// Removes the object if there is one; S3 does not tell which.
+    /// Removes the object if there is one; S3 does not report whether there was one.
     pub(super) fn delete(&self, key: &str) {
         lock(&self.0).objects.remove(key);
     }
@@ -167,7 +167,7 @@ impl Bucket {
 }
 
 impl Conditions {
-    /// A read: 412 where `If-Match` fails, 304 where `If-None-Match` does.
+    /// A read: 412 if `If-Match` fails, 304 if `If-None-Match` fails.
     pub(super) fn allow_read(&self, object: &Object) -> S3Result<()> {
         if self.if_match.as_ref().is_some_and(|condition| !object.meets(condition)) {
             return Err(s3_error!(PreconditionFailed));
@@ -178,12 +178,12 @@ impl Conditions {
         Ok(())
     }
 
-    /// The source of a copy: 412 where either fails.
+    /// The source of a copy: 412 if either fails.
     pub(super) fn allow_copy(&self, source: &Object) -> S3Result<()> {
         self.allow_read(source).map_err(|_| s3_error!(PreconditionFailed))
     }
 
-    /// A write over what is there: 404 where `If-Match` finds nothing, 412 where one fails.
+    /// A write over the present object: 404 if `If-Match` finds no object, 412 if a condition fails.
     fn allow_write(&self, present: Option<&Object>) -> S3Result<()> {
         match (&self.if_match, present) {
             (Some(_), None) => return Err(s3_error!(NoSuchKey)),
@@ -212,7 +212,7 @@ impl std::fmt::Debug for Contents {
     }
 }
 
-/// No code panics while it holds a lock of the store; if one did, what it left would still be whole objects.
+/// No code panics while it holds a lock of the store. Even after a panic, all objects would be whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

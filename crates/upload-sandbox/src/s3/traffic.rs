@@ -1,4 +1,4 @@
-//! What reached each bucket, to be awaited by tests: no test has to sleep until "surely some bytes are there".
+//! The traffic that reached each bucket. Tests can wait for it, so no test has to sleep until "surely some bytes are there".
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,11 +11,11 @@ use tokio::sync::watch;
 pub struct Traffic {
     /// Requests of any kind, refused ones included.
     pub requests: u64,
-    /// Bodies that began to arrive by PUT or POST, from a caller that may write the key.
+    /// Bodies that began to arrive by PUT or POST, from callers that may write the key.
     pub uploads_started: u64,
     /// Bodies that became an object.
     pub uploads_stored: u64,
-    /// Bytes of those bodies so far, of those still on their way too. The file of a POST counts when it is complete.
+    /// Bytes of those bodies so far, also of unfinished ones. The file of a POST counts when it is complete.
     pub received_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Receives one object: its bytes outside of every lock, its length and checksums proven before anyone can see it.
+//! Receives one object. Reads its bytes outside of every lock, and verifies length and checksums before anyone can see it.
 
 use std::error::Error;
 use std::time::SystemTime;
@@ -20,7 +20,7 @@ use super::traffic::Traffic;
 /// More than any test or demo stores; a wrong `Content-Length` may not take all memory.
 const LARGEST_OBJECT_BYTES: u64 = 256 * 1024 * 1024;
 
-/// Reads the body of a PUT, or the file of a POST, into an object that nobody sees yet.
+/// Reads the body of a PUT, or the file of a POST, into an object that is not visible yet.
 pub(super) async fn receive(
     request: &mut S3Request<PutObjectInput>,
     traffic: &watch::Sender<Traffic>,
@@ -51,7 +51,7 @@ pub(super) async fn receive(
         declared.checksum_sha256 = trailer("x-amz-checksum-sha256").or(declared.checksum_sha256);
     }
     let checksum = hasher.finalize();
-    // A checksum that was announced and did not come differs too: what it should have been equals is not nothing.
+    // This also refuses a checksum that was announced and did not come: the computed value is not equal to none.
     if checksum != declared {
         return Err(s3_error!(BadDigest, "The checksum you specified did not match what we received"));
     }
@@ -68,7 +68,7 @@ pub(super) async fn receive(
     })
 }
 
-/// The length of the object. For an `aws-chunked` body it is not that of the request.
+/// The length of the object. For an `aws-chunked` body it differs from the request's length.
 fn declared_length(request: &S3Request<PutObjectInput>, body: &StreamingBlob) -> S3Result<u64> {
     let of_chunked =
         || request.headers.get("x-amz-decoded-content-length").and_then(|value| value.to_str().ok()?.parse().ok());
@@ -105,8 +105,8 @@ async fn read(
     Ok(bytes.freeze())
 }
 
-/// A body that breaks off is the network's error; every other one comes from `s3s`, which compares the bytes with the
-/// signature while they pass.
+/// If a body breaks off, it is a network error. Every other error comes from `s3s`, which compares the bytes with the
+/// signature while it reads them.
 fn broken_body(error: s3s::StdError) -> S3Error {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error.as_ref());
     while let Some(error) = cause {
@@ -129,7 +129,7 @@ fn declared_checksum(input: &PutObjectInput) -> Checksum {
     }
 }
 
-/// Computes what was declared in headers or fields, and what is announced to follow the body.
+/// Computes the checksums that headers or fields declare, and those that the request announces for after the body.
 fn hasher(declared: &Checksum, announced: Option<&str>) -> ChecksumHasher {
     let announced = |name: &str| {
         announced.is_some_and(|names| names.split(',').any(|announced| announced.trim().eq_ignore_ascii_case(name)))

@@ -1,6 +1,6 @@
 //! However a process ends, nothing of its sandbox is left: no process, no file.
 //!
-//! Each test runs this very binary again as another process, which starts a sandbox and then ends in its own way.
+//! Each test runs this same binary again as another process, which starts a sandbox and then ends in its own way.
 
 use std::{
     fs::{self, Permissions},
@@ -24,7 +24,7 @@ use upload_sandbox::{Sandbox, process::Program};
 const ENDING: &str = "UPLOAD_SANDBOX_TEST_ENDING";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the other process does; in a run of its own there is nothing to do.
+/// The other process. As an ordinary test it does nothing.
 #[test]
 fn the_other_process() {
     let Ok(ending) = std::env::var(ENDING) else { return };
@@ -33,7 +33,7 @@ fn the_other_process() {
         let sandbox = Sandbox::shared().await;
         let stand = sandbox.stand().await;
         let folder = sandbox.cluster().unwrap().folder().to_owned();
-        // The folder's name is how the parent recognizes this process too.
+        // The parent recognizes this process, too, by the folder's name.
         let script = "echo listening on http://127.0.0.1:1; exec tail -f /dev/null \"$0\"";
         let program = Program::new("/bin/sh", &stand).arg("-c").arg(script).arg(folder.join("data/PG_VERSION"));
         let server = program.serve().await.unwrap();
@@ -46,10 +46,10 @@ fn the_other_process() {
     });
 }
 
-/// Another process and the temporary folder that is all its own.
+/// Another process, and its own temporary folder.
 struct Other {
     process: Child,
-    /// Kept open, or the test harness would fail for want of a place to print to.
+    /// Kept open, or the test harness would fail because it cannot print.
     stdout: BufReader<ChildStdout>,
     temporary: TempDir,
 }
@@ -57,7 +57,7 @@ struct Other {
 impl Other {
     fn start(ending: &str, prepare: impl FnOnce(&mut Command, &Path)) -> Self {
         let temporary = tempfile::tempdir().unwrap();
-        // As /tmp: an unprivileged user must get in.
+        // As /tmp: an unprivileged user must be able to enter.
         fs::set_permissions(temporary.path(), Permissions::from_mode(0o1777)).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         prepare(&mut command, temporary.path());
@@ -86,7 +86,7 @@ impl Other {
         let ready = self.stdout.by_ref().lines().map(Result::unwrap).find(|line| line.starts_with("ready "));
         let folder = ready.unwrap().split_once(' ').unwrap().1.to_owned();
         assert!(Path::new(&folder).starts_with(self.temporary.path()), "{folder}");
-        // Postmaster, supervisor and server; one that has just been started may still go by its parent's name.
+        // Postmaster, supervisor and server. A new process may still have its parent's name.
         let deadline = Instant::now() + PATIENCE;
         while processes_naming(&folder) < 3 {
             assert!(Instant::now() < deadline, "there is nothing to be left behind");
@@ -145,7 +145,7 @@ fn killed_while_the_cluster_is_being_made() {
 #[test]
 fn interrupted_from_a_terminal_with_all_of_its_group() {
     let mut other = Other::start("return", |command, _| {
-        // A shell that starts these tests in the background has SIGINT ignored, and so would every child have.
+        // A shell that starts these tests in the background ignores SIGINT, and every child would inherit that.
         *command = Command::new("env");
         command.arg("--default-signal=INT").arg(std::env::current_exe().unwrap());
     });
@@ -163,14 +163,14 @@ fn ended_by_a_panic() {
     other.assert_nothing_is_left();
 }
 
-/// Where the tests run as root, this one is what an ordinary user sees.
+/// If the tests run as root, this test shows what happens for an ordinary user.
 #[test]
 fn ended_as_it_should_by_an_ordinary_user() {
     let mut other = Other::start("return", |command, temporary| {
         if geteuid().is_root() {
             // The user may not be able to reach this binary where it is.
             let copy = temporary.join("copy");
-            // By another process: a file that any child of this one holds open for writing cannot be executed.
+            // `cp` is another process: if a child of this one still has the file open for writing, the kernel does not execute it.
             assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&copy).status().unwrap().success());
             *command = Command::new(copy);
             command.uid(65_534).gid(65_534).current_dir("/").env_remove("HOME");

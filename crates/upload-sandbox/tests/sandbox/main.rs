@@ -1,4 +1,4 @@
-//! What the sandbox promises to the tests, the demo and whoever else starts one.
+//! The promises of the sandbox to the tests, the demo and other users.
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
 mod clients;

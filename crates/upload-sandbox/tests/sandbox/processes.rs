@@ -1,4 +1,4 @@
-//! A shell stands in for a server: what is tested here is how the sandbox treats a process.
+//! How the sandbox treats a process. A shell takes the place of a server.
 
 use upload_sandbox::{Sandbox, Stand, process::Program};
 

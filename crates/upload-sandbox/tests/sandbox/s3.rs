@@ -1,4 +1,4 @@
-//! What the embedded S3 promises: conditions and checksums that hold, keys that are narrow, and forms as S3 checks them.
+//! The promises of the embedded S3: it enforces conditions and checksums, its keys have few rights, and it checks forms as S3 does.
 
 mod forms;
 mod objects;

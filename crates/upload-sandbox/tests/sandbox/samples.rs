@@ -47,7 +47,7 @@ fn the_webp_decodes() {
 }
 
 #[test]
-fn what_is_no_image_is_refused_and_so_is_the_bomb() {
+fn files_that_are_no_image_are_refused_and_so_is_the_bomb() {
     for body in [samples::HTML, samples::SVG, samples::PDF, samples::ZIP] {
         assert_eq!(judge(body, ImageFormat::Png), Err(Refusal::ContentMismatch));
     }

@@ -1,4 +1,4 @@
-//! POST forms: what a policy says is what can be uploaded, and nothing else is stored.
+//! POST forms: the store takes only uploads that the policy allows.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;

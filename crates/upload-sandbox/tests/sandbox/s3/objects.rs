@@ -1,4 +1,4 @@
-//! Objects: whole or not at all, conditions decided on the bytes that they are about, ranges, headers, listings.
+//! Objects: stored whole or not at all. Also conditions, decided on the very bytes that they are about, ranges, headers and listings.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ async fn a_copy_takes_the_bytes_whose_etag_it_accepted_while_others_replace_them
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_sixteen_writers_who_want_to_be_first_one_is() {
+async fn one_of_sixteen_concurrent_writers_creates_the_object() {
     let (s3, _) = store_with_bucket().await;
     let writers = (0..16).map(|writer| {
         let request = Request::new(Method::PUT, "/bucket/media/once").header("if-none-match", "*");
@@ -137,7 +137,7 @@ async fn bytes_can_be_awaited_while_their_sender_holds_back_the_rest() {
 #[tokio::test]
 async fn a_wrong_checksum_stores_nothing() {
     let (s3, _) = store_with_bucket().await;
-    // Of "abc", and of nothing.
+    // The checksums of "abc" and of an empty body.
     let cases = [
         ("content-md5", "kAFQmDzST7DWlj99KOF/cg==", "1B2M2Y8AsgTpgAmY7PhCfg=="),
         (
@@ -164,7 +164,7 @@ async fn a_wrong_checksum_stores_nothing() {
     assert_eq!(payload(sha256_hex(b"abc")).send(&s3, key).await.status(), StatusCode::OK);
 }
 
-/// As the SDK sends a stream when it adds checksums: `aws-chunked`, with the checksum after the last chunk.
+/// The SDK sends a stream so when it adds checksums: `aws-chunked`, with the checksum after the last chunk.
 #[tokio::test]
 async fn a_checksum_in_the_trailer_is_proven_too() {
     let (s3, _) = store_with_bucket().await;
@@ -188,7 +188,7 @@ async fn a_checksum_in_the_trailer_is_proven_too() {
 }
 
 #[tokio::test]
-async fn ranges_are_served_and_those_of_nothing_refused() {
+async fn ranges_are_served_and_empty_ones_are_refused() {
     let (s3, _) = store_with_bucket().await;
     put(&s3, "media/ten", "0123456789").await;
     put(&s3, "media/empty", "").await;
@@ -321,6 +321,6 @@ async fn a_store_ends_with_its_value() {
     let address = s3.endpoint().trim_start_matches("http://").to_owned();
     let mut connection = TcpStream::connect(&address).await.unwrap();
     drop(s3);
-    // Its tasks are gone, and their sockets with them: the end is seen, however long it takes.
+    // Its tasks end, and their sockets with them, so the client sees the end sooner or later.
     assert_eq!(connection.read(&mut [0]).await.unwrap_or(0), 0);
 }

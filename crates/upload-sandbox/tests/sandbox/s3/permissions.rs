@@ -1,4 +1,4 @@
-//! The three keys and what each may do, signatures, and CORS.
+//! The three keys and their rights, signatures, and CORS.
 
 use chrono::{TimeDelta, Utc};
 use reqwest::{Method, StatusCode};
@@ -103,7 +103,7 @@ async fn the_server_stays_in_its_prefixes_and_leaves_the_bucket_alone() {
 }
 
 #[tokio::test]
-async fn whoever_may_not_list_is_not_told_what_is_missing() {
+async fn a_key_that_may_not_list_is_not_told_what_is_missing() {
     let (s3, _) = store_with_bucket().await;
     let response = send(&s3, &s3.keys().reader, "GET", "/bucket/media/none").await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
@@ -202,7 +202,7 @@ async fn a_presigned_put_is_for_its_length_and_type_and_takes_no_further_amz_hea
     assert_eq!(send("image/png", "abc", None).await, StatusCode::OK);
     assert_eq!(get(&s3, "incoming/a").await.unwrap(), b"abc");
 
-    // The server's key could copy, so there only the header's missing signature is in the way.
+    // The server's key may copy, so here only the header's missing signature prevents it.
     let url = Request::new(Method::PUT, "/bucket/incoming/b").presigned_url(&s3, &s3.keys().server, Utc::now(), 60);
     let copied = client().put(url).header("x-amz-copy-source", "bucket/media/secret").send().await;
     assert_eq!(copied.unwrap().status(), StatusCode::FORBIDDEN);

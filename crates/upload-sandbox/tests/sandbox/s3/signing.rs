@@ -1,4 +1,5 @@
-//! SigV4 by hand, for requests that no proper client would send: other headers than were signed, bodies that lie, altered forms.
+//! SigV4 by hand, for requests that no proper client would send: headers that differ from the signed ones, bodies with a wrong length or
+//! checksum, altered forms.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -14,7 +15,7 @@ use url::form_urlencoded::byte_serialize;
 
 pub const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 
-/// One client for all tests: making one reads the machine's certificates. It keeps no connection, for each would belong to the
+/// One client for all tests, since making one reads the machine's certificates. It keeps no connection: each would belong to the
 /// runtime of the test that opened it.
 pub fn client() -> &'static reqwest::Client {
     static CLIENT: LazyLock<reqwest::Client> =
@@ -22,7 +23,7 @@ pub fn client() -> &'static reqwest::Client {
     &CLIENT
 }
 
-/// One request, to be signed with a key in its headers or query.
+/// One request, which a key signs in its headers or query.
 pub struct Request<'a> {
     pub method: Method,
     pub path: String,
@@ -83,7 +84,7 @@ impl<'a> Request<'a> {
             .collect()
     }
 
-    /// The URL that lets anyone send this request, with these headers, for a while.
+    /// The URL with which anyone can send this request, with these headers, for a limited time.
     pub fn presigned_url(&self, s3: &EmbeddedS3, key: &Key, signed_at: DateTime<Utc>, seconds: u32) -> String {
         let now = timestamp(signed_at);
         let mut signed: BTreeMap<String, String> =
@@ -111,7 +112,7 @@ pub struct Form {
 }
 
 impl Form {
-    /// A form that exactly one key, type and status fit, and a file of 1 to 100 bytes.
+    /// A form that allows exactly one key, type and status, and a file of 1 to 100 bytes.
     pub fn new(bucket: &str, key: &str) -> Self {
         let fields: Vec<(String, String)> =
             [("bucket", bucket), ("key", key), ("Content-Type", "image/png"), ("success_action_status", "201")]
@@ -135,7 +136,7 @@ impl Form {
         self
     }
 
-    /// The complete form, signed; fields changed after this are changed behind the signer's back.
+    /// The complete form, signed. If a test changes a field after this, the signature does not cover the change.
     pub fn sign(mut self, key: &Key) -> Self {
         let now = timestamp(Utc::now());
         for (name, value) in [
