@@ -85,7 +85,7 @@ impl Sandbox {
                 (cluster.admin_url().to_owned(), Some(cluster))
             }
         };
-        let admin_url = Url::parse(&admin_url).context("DATABASE_URL is no URL")?;
+        let admin_url = Url::parse(&admin_url).context("DATABASE_URL is not a URL")?;
         let (store, embedded) = match given_store {
             Some(store) => (store, None),
             None => {

@@ -302,7 +302,7 @@ fn settings_of_store(parts: &Parts, bucket: String) -> Result<(StorageSettings, 
     let secret = |text: &String| SecretString::from(text.as_str());
     let S3Connection { endpoint, keys, admin } = parts.store();
     let storage = StorageSettings {
-        endpoint: endpoint.parse().context("S3_ENDPOINT is no URL")?,
+        endpoint: endpoint.parse().context("S3_ENDPOINT is not a URL")?,
         public_endpoint: None,
         region: parts.region().to_owned(),
         bucket,
