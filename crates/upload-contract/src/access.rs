@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     routes::documented,
-    subject::{Subject, assert_refused},
+    subject::{Strategy, Subject, assert_refused},
     wire::{self, Then},
 };
 
