@@ -70,31 +70,33 @@ pub(crate) async fn run(arguments: &TokenArguments) -> Result<(), Stop> {
 }
 
 fn signing_key(arguments: &TokenArguments) -> Result<(Algorithm, EncodingKey), Stop> {
-    let (algorithm, from_pem): (_, fn(&[u8]) -> jsonwebtoken::errors::Result<EncodingKey>) =
-        match arguments.jwt_algorithm {
-            JwtAlgorithm::Hs256 => return signing_secret(arguments),
-            JwtAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_pem),
-            JwtAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_pem),
-            JwtAlgorithm::EdDsa => (Algorithm::EdDSA, EncodingKey::from_ed_pem),
-        };
-    let Some(pem) = &arguments.jwt_private_key else {
-        return Err(Stop::settings(
-            "JWT_PRIVATE_KEY must be set to the private key in PEM with JWT_ALGORITHM RS256, ES256 or EdDSA",
-        ));
+    let (algorithm, key) = match arguments.jwt_algorithm {
+        JwtAlgorithm::Hs256 => (Algorithm::HS256, Ok(EncodingKey::from_secret(secret(arguments)?))),
+        JwtAlgorithm::Rs256 => (Algorithm::RS256, EncodingKey::from_rsa_pem(private_key(arguments)?.as_bytes())),
+        JwtAlgorithm::Es256 => (Algorithm::ES256, EncodingKey::from_ec_pem(private_key(arguments)?.as_bytes())),
+        JwtAlgorithm::EdDsa => (Algorithm::EdDSA, EncodingKey::from_ed_pem(private_key(arguments)?.as_bytes())),
     };
-    let pem = pem.expose_secret().replace("\\n", "\n");
-    let key = from_pem(pem.as_bytes()).map_err(|error| {
+    let key = key.map_err(|error| {
         Stop::settings(format!("JWT_PRIVATE_KEY must be a private key in PEM (PKCS#8) for {algorithm:?}: {error}"))
     })?;
     Ok((algorithm, key))
 }
 
-fn signing_secret(arguments: &TokenArguments) -> Result<(Algorithm, EncodingKey), Stop> {
+fn secret(arguments: &TokenArguments) -> Result<&[u8], Stop> {
     let secret = arguments.jwt_secret.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
     if secret.len() < JwtAlgorithm::LEAST_SECRET_BYTES {
         let least = JwtAlgorithm::LEAST_SECRET_BYTES;
         let text = format!("JWT_SECRET must be set to at least {least} random bytes with JWT_ALGORITHM HS256");
         return Err(Stop::settings(text));
     }
-    Ok((Algorithm::HS256, EncodingKey::from_secret(secret.as_bytes())))
+    Ok(secret.as_bytes())
+}
+
+fn private_key(arguments: &TokenArguments) -> Result<String, Stop> {
+    let Some(pem) = &arguments.jwt_private_key else {
+        return Err(Stop::settings(
+            "JWT_PRIVATE_KEY must be set to the private key in PEM with JWT_ALGORITHM RS256, ES256 or EdDSA",
+        ));
+    };
+    Ok(pem.expose_secret().replace("\\n", "\n"))
 }
