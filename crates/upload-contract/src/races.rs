@@ -118,7 +118,7 @@ pub(super) async fn sixteen_posts_share_one_image_with_one(subject: &mut Subject
         assert_eq!(text(&answer.json["imageEntityId"]), shared);
     }
     assert_eq!(subject.stand.count("post").await?, 1);
-    // V1 has the others' bytes in place already; V2's copies of them were taken back.
+    // V1 has the others' bytes in place already; V2's copies of them were deleted.
     let media = if subject.strategy == Strategy::Streaming { 17 } else { 3 };
     assert_eq!(subject.kept().await?, Kept { rows: 17, linked: 3, media });
     // The losers' own images are free.

@@ -149,7 +149,7 @@ impl Links {
             Ok(mut connection) => match posts::create(&mut connection, &new, &verified).await {
                 Ok(post) => return Ok(post),
                 Err(CreateError::Forbidden) => LinkError::Forbidden.into(),
-                Err(CreateError::LeaseLost(image)) => match pinned.iter().find(|one| one.image.id == image) {
+                Err(CreateError::HoldLost(image)) => match pinned.iter().find(|one| one.image.id == image) {
                     Some(lost) => match self.why_lost(&mut connection, &lost.hold, user).await {
                         Ok(standing) => PostError::about(image, standing),
                         Err(error) => PostError::about(image, error),

@@ -85,7 +85,7 @@ async fn an_object_that_the_store_keeps_after_it_was_given_up_is_swept() {
     let answer = rig.client().upload(created.form(), file.clone()).await.unwrap();
     assert_eq!(answer.refusal(), (503, "storage_timeout"));
     rig.assert_nothing_stored().await;
-    // The image was given back, and nobody has to wait for what may come.
+    // The image was released, and nobody has to wait for what may come.
     let (_server, client) = rig.another().await;
     let form = client.renew_form(created.image_id()).await.unwrap();
     client.upload(form.form(), file.clone()).await.unwrap().expect_status(201).unwrap();

@@ -118,7 +118,7 @@ async fn a_link_that_gets_no_turn_is_told_to_come_back() {
         answers.iter().map(Answer::refusal).partition(|refusal| *refusal == (503, "overloaded"));
     assert!(!without_turn.is_empty(), "{failed:?}");
     assert!(failed.iter().all(|refusal| *refusal == (503, "storage_timeout")), "{failed:?}");
-    // All were given back, so a server whose store goes on links them at once.
+    // All were released, so a server whose store goes on links them at once.
     for image in others.iter().chain([&id]) {
         setup.client.link_profile(image).await.unwrap().expect_status(201).unwrap();
     }
