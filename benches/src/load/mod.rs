@@ -231,7 +231,9 @@ fn tally(results: &[Ended], start: Instant, progress: &Progress) -> Result<Outco
     for ended in results {
         match &ended.result {
             Ok(sent) => {
-                record(&mut latencies, ended.at - ended.due)?;
+                // An image with steps ends with the answer to its last step, so its steps add up to its latency.
+                let end = sent.answered.last().map_or(ended.at, |(_step, at)| *at);
+                record(&mut latencies, end - ended.due)?;
                 let mut before = ended.due;
                 for (step, at) in &sent.answered {
                     record(steps.entry(*step).or_insert(latency::histogram()?), *at - before)?;

@@ -41,7 +41,7 @@ pub(super) async fn a_copy_that_comes_late_leaves_nothing_behind(subject: &mut S
     for (what, answer) in images.link(&household, &waiting).await? {
         assert_refused(what, &answer, (503, "storage_timeout"));
     }
-    images.assert_given_back(subject).await?;
+    images.assert_released(subject).await?;
     let storage = &subject.stand.storage;
     assert_eq!(storage.list(MEDIA_PREFIX).await?, [""; 0]);
     // Through the other server, which reaches its store.

@@ -111,7 +111,7 @@ pub(super) async fn without_a_store_an_image_stays_linkable(subject: &mut Subjec
     for (what, answer) in household.own_uploads(subject, subject.url(), picture(1)).await? {
         assert_refused(&what, &answer, (503, "storage_unavailable"));
     }
-    images.assert_given_back(subject).await?;
+    images.assert_released(subject).await?;
     // For a read the server only signs a URL, and does not ask the store. Only the URL leads to the store.
     let read = cut_off.read(&linked).await?.expect_status(302)?;
     assert!(read.header("location").contains(&linked), "{}", read.header("location"));
@@ -138,7 +138,7 @@ pub(super) async fn a_store_that_says_nothing_is_not_waited_for(subject: &mut Su
     for (what, answer) in uploads {
         assert_refused(&what, &answer, (503, "storage_timeout"));
     }
-    images.assert_given_back(subject).await?;
+    images.assert_released(subject).await?;
     // The held requests must never arrive.
     store.set(Mode::Down);
     images.assert_linkable(subject, &household).await
@@ -206,7 +206,7 @@ pub(super) async fn an_upload_that_changes_while_it_is_linked_is_not_linked(subj
         assert_refused(what, &answer, (409, "upload_changed"));
         assert_eq!(answer.json["retryable"], true);
     }
-    images.assert_given_back(subject).await?;
+    images.assert_released(subject).await?;
     images.assert_linkable(subject, &household).await
 }
 
@@ -233,7 +233,7 @@ pub(super) async fn a_copy_that_is_not_what_was_verified_is_not_linked(subject: 
     for (what, answer) in links {
         assert_refused(what, &answer, (409, "upload_changed"));
     }
-    images.assert_given_back(subject).await?;
+    images.assert_released(subject).await?;
     images.assert_linkable(subject, &household).await
 }
 
@@ -281,9 +281,9 @@ impl Uploaded {
         Ok([("profile", profile), ("poster", poster), ("in a post", in_post)])
     }
 
-    pub(super) async fn assert_given_back(&self, subject: &Subject) -> Result<()> {
+    pub(super) async fn assert_released(&self, subject: &Subject) -> Result<()> {
         for id in self.ids() {
-            assert_eq!(subject.column(id, "attempt_until").await?, None, "the lease was given back");
+            assert_eq!(subject.column(id, "attempt_until").await?, None, "the image was released");
             assert_eq!(subject.column(id, "refused_code").await?, None);
         }
         Ok(())

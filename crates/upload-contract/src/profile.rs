@@ -120,7 +120,7 @@ pub(super) async fn an_image_that_was_not_uploaded_can_be_linked_later(subject: 
         assert_eq!(early.json["retryable"], true);
     }
     assert_eq!(subject.kept().await?, Kept { rows: 1, ..NOTHING });
-    assert_eq!(subject.column(id, "attempt_until").await?, None, "the lease was given back");
+    assert_eq!(subject.column(id, "attempt_until").await?, None, "the image was released");
     user.upload(created.form(), picture(1)).await?.expect_status(201)?;
     user.link_profile(id).await?.expect_status(201)?;
     let missing = user.link_profile(&uuid::Uuid::now_v7().to_string()).await?;

@@ -43,7 +43,7 @@ id!(
     ImageId
 );
 id!(
-    /// One try to bring verified bytes to a media key; the lease on an image's row carries it.
+    /// One try to bring verified bytes to a media key; the hold on an image's row carries it.
     AttemptId
 );
 id!(

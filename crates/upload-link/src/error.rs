@@ -4,7 +4,7 @@ use upload_domain::Refusal;
 use upload_persistence::{DatabaseError, QueryError, images::Standing};
 use upload_storage::{StorageError, VersionError};
 
-use crate::background::Panicked;
+use crate::{NotRecovered, Panicked};
 
 /// Why an image was not linked, or could not be claimed.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +78,16 @@ impl From<VersionError> for LinkError {
     }
 }
 
-/// Why an image could not be claimed.
+impl From<NotRecovered> for LinkError {
+    fn from(error: NotRecovered) -> Self {
+        match error {
+            NotRecovered::Failed(error) => error.into(),
+            NotRecovered::Lost(_image, standing) => standing.into(),
+        }
+    }
+}
+
+/// Why an image could not be claimed, or was lost.
 impl From<Standing> for LinkError {
     fn from(standing: Standing) -> Self {
         match standing {

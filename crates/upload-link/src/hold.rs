@@ -1,4 +1,4 @@
-//! The hold of one attempt on one image: refuse, give back, take back, and recover from a lost answer.
+//! The hold of one attempt on one image: refuse, release, undo, and recover from a lost answer.
 //!
 //! A link and an upload through V1 hold an image in the same way: by a lease on its row, fenced by the attempt's id. The attempt
 //! writes one media key, which no other attempt ever writes. So a server that was paused and wakes late can only write a key that
@@ -42,6 +42,15 @@ pub enum Written {
     Unknown(StorageError),
 }
 
+/// Why a commit whose answer was lost was not found.
+#[derive(Debug)]
+pub enum NotRecovered {
+    /// The database failed. Nothing was committed, or that cannot be found out.
+    Failed(DatabaseError),
+    /// Nothing was committed, because the attempt had lost this image. The standing is what the image is now.
+    Lost(ImageId, Standing),
+}
+
 impl Hold {
     /// The hold that a claim has just given to `attempt`.
     pub fn new(image: ImageId, attempt: AttemptId) -> Self {
@@ -69,42 +78,40 @@ impl Hold {
         self.may_have_written.store(true, Ordering::Release);
     }
 
+    /// Releases the image; `true` if the attempt held it until now.
+    async fn release(&self, connection: &mut Connection) -> QueryResult<bool> {
+        image_attempts::release(connection, self.image, self.attempt, self.left()).await
+    }
+
     fn left(&self) -> Left {
         if self.may_have_written.load(Ordering::Acquire) { Left::PerhapsAnObject } else { Left::Nothing }
     }
 }
 
 impl Links {
-    /// Ends an attempt that does not commit: gives the image back first, then deletes what the attempt may have written.
-    pub async fn take_back(&self, hold: &Hold) {
-        self.give_back(hold).await;
-        self.discard_written(hold).await;
+    /// Undoes an attempt that does not commit: releases the image first, then deletes what the attempt may have written.
+    pub async fn undo(&self, hold: &Hold) {
+        self.release(hold).await;
+        self.delete_written(hold).await;
     }
 
-    /// Deletes the object that an attempt may have written before it ended without a commit.
-    async fn discard_written(&self, hold: &Hold) {
-        if hold.left() == Left::PerhapsAnObject {
-            self.discard(&hold.media_key()).await;
-        }
-    }
-
-    /// Gives the image back, so that the client can try again at once. Where that fails, the lease ends by itself. The store is
-    /// not asked: a sweep deletes what is left.
-    pub async fn give_back(&self, hold: &Hold) {
+    /// Releases the image, so that the client can try again at once. If that fails, the lease ends by itself. The store is not
+    /// asked: a sweep deletes what is left.
+    pub async fn release(&self, hold: &Hold) {
         match self.database.connection().await {
-            Ok(mut connection) => self.give_back_on(&mut connection, hold).await,
-            Err(error) => not_given_back(hold, &error),
+            Ok(mut connection) => self.release_on(&mut connection, hold).await,
+            Err(error) => not_released(hold, &error),
         }
     }
 
-    /// Like [`Links::give_back`], on an open connection.
-    pub(crate) async fn give_back_on(&self, connection: &mut Connection, hold: &Hold) {
-        if let Err(error) = end(connection, hold).await {
-            not_given_back(hold, &error);
+    /// Like [`Links::release`], on an open connection.
+    pub(crate) async fn release_on(&self, connection: &mut Connection, hold: &Hold) {
+        if let Err(error) = hold.release(connection).await {
+            not_released(hold, &error);
         }
     }
 
-    /// Records why the content is refused, so that every later link answers the same, and ends the attempt. Returns `false` if the
+    /// Records why the content is refused, so that every later link answers the same, and releases the image. Returns `false` if the
     /// attempt had already lost the image; then nothing is recorded.
     ///
     /// # Errors
@@ -114,7 +121,7 @@ impl Links {
         Ok(image_attempts::refuse(&mut connection, hold.image, hold.attempt, refusal, hold.left()).await?)
     }
 
-    /// Why the attempt lost the image before it could commit. This ends the attempt first, so that the answer is not the attempt itself.
+    /// Why the attempt lost the image before it could commit. This releases the image first, so that the answer is not the attempt itself.
     ///
     /// # Errors
     /// The database failed.
@@ -124,7 +131,7 @@ impl Links {
         hold: &Hold,
         user: UserId,
     ) -> QueryResult<Standing> {
-        end(connection, hold).await?;
+        hold.release(connection).await?;
         images::standing(connection, hold.image, Some(user), self.timing.link_cutoff()).await
     }
 
@@ -137,64 +144,84 @@ impl Links {
         }
     }
 
-    /// Finds out whether a commit whose answer was lost took place, and ends the attempts if it did not.
+    /// Finds out whether a commit whose answer was lost took place, and undoes the attempts if it did not.
     ///
-    /// The commit may still be running. Ending an attempt waits for a running commit, and prevents one that has not begun. If one attempt
-    /// could be ended, nothing was committed. Otherwise `find` reads the result of the commit. If the rows cannot be read, nothing is
+    /// The commit may still be running. A release waits for a running commit, and prevents one that has not begun. If one image could
+    /// be released, nothing was committed. Otherwise `find` reads the result of the commit. If the rows cannot be read, nothing is
     /// deleted, because they may name the objects that the attempts wrote.
     ///
     /// # Errors
-    /// `failure`, if nothing was committed or that cannot be found out.
+    /// Nothing was committed, or that cannot be found out.
     pub async fn recover<T>(
         &self,
         holds: &[&Hold],
         failure: DatabaseError,
         find: impl AsyncFnOnce(&mut Connection) -> QueryResult<Option<T>>,
-    ) -> Result<T, DatabaseError> {
-        let mut ended = false;
+    ) -> Result<T, NotRecovered> {
+        let (mut uncommitted, mut lost) = (false, None);
         let read = async {
             let mut connection = self.database.connection().await?;
+            let mut not_held = Vec::new();
             for hold in holds {
-                ended |= end(&mut connection, hold).await?;
+                if hold.release(&mut connection).await? {
+                    uncommitted = true;
+                } else {
+                    not_held.push(hold.image);
+                }
             }
-            if ended {
-                return Ok(None);
+            if !uncommitted {
+                let committed = find(&mut connection).await?;
+                if committed.is_some() {
+                    return Ok(committed);
+                }
+                uncommitted = true;
             }
-            Ok::<_, DatabaseError>(find(&mut connection).await?)
+            for image in not_held {
+                let standing = images::standing(&mut connection, image, None, self.timing.link_cutoff()).await?;
+                if standing != Standing::Pending {
+                    lost = Some((image, standing));
+                    break;
+                }
+            }
+            Ok::<_, DatabaseError>(None)
         };
         match read.await {
             Ok(Some(committed)) => {
                 warn!(image.id = %ids(holds), cause = chain(&failure), "the answer to a commit was lost, but the commit succeeded");
                 Ok(committed)
             }
-            Err(second) if !ended => {
+            Err(second) if !uncommitted => {
                 warn!(image.id = %ids(holds), cause = chain(&second), "cannot find out whether a commit took place; a sweep will clean up if it did not");
-                Err(failure)
+                Err(NotRecovered::Failed(failure))
             }
             Ok(None) | Err(_) => {
                 for hold in holds {
-                    self.discard_written(hold).await;
+                    self.delete_written(hold).await;
                 }
-                Err(failure)
+                let Some((image, standing)) = lost else { return Err(NotRecovered::Failed(failure)) };
+                warn!(image.id = %image, cause = chain(&failure), "the answer to a commit was lost, and the image is no longer held");
+                Err(NotRecovered::Lost(image, standing))
             }
         }
     }
 
-    /// Deletes an object that no row names any more, so that it is gone at once. Where that fails, or the object appears later, a
+    /// Deletes an object that no row names any more, so that it is gone at once. If that fails, or the object appears later, a
     /// sweep deletes it by the row of its attempt ([`upload_persistence::image_attempts`]).
-    pub async fn discard(&self, media_key: &str) {
+    pub async fn delete_unused(&self, media_key: &str) {
         if let Err(error) = self.storage.delete(media_key).await {
             warn!(cause = chain(&error), "cannot delete an object that no image uses; a sweep will delete it");
         }
     }
+
+    /// Deletes the object that an attempt without a commit may have written.
+    async fn delete_written(&self, hold: &Hold) {
+        if hold.left() == Left::PerhapsAnObject {
+            self.delete_unused(&hold.media_key()).await;
+        }
+    }
 }
 
-/// Ends the attempt; `true` if it held the image until now.
-async fn end(connection: &mut Connection, hold: &Hold) -> QueryResult<bool> {
-    image_attempts::release(connection, hold.image, hold.attempt, hold.left()).await
-}
-
-fn not_given_back(hold: &Hold, error: &(dyn Error + 'static)) {
+fn not_released(hold: &Hold, error: &(dyn Error + 'static)) {
     warn!(image.id = %hold.image, cause = chain(error), "cannot release an image; it is free again when its lease ends");
 }
 

@@ -18,7 +18,7 @@ use upload_storage::Storage;
 
 pub use background::{Background, Panicked};
 pub use error::LinkError;
-pub use hold::{Hold, Written};
+pub use hold::{Hold, NotRecovered, Written};
 pub use one::Linked;
 pub use post::{PostError, PostText};
 pub use targets::*;

@@ -36,7 +36,7 @@ impl Links {
     /// Links one image. It runs to its end on the main runtime, whether or not the caller waits.
     ///
     /// # Errors
-    /// The image is not available, its content is refused, or the store or the database failed. The image is given back.
+    /// The image is not available, its content is refused, or the store or the database failed. The image is released.
     pub async fn link<T: Target>(
         &self,
         user: UserId,
@@ -76,7 +76,7 @@ impl Links {
     ) -> Result<Claim, LinkError> {
         let attempt = Uuid::new_v4().into();
         let (lease, cutoff) = (self.timing.link_lease, self.timing.link_cutoff());
-        // Time is left to commit, or to give back, before the lease ends.
+        // Time is left to commit, or to release the image, before the lease ends.
         let until = tokio::time::Instant::now() + lease * 3 / 4;
         match image_attempts::claim_link(connection, id, user, attempt, lease, cutoff).await? {
             Some(image) => {
@@ -84,7 +84,7 @@ impl Links {
                 if image.path == target.path() {
                     return Ok(Claim::Held(Box::new(Claimed { image, hold, until })));
                 }
-                self.give_back_on(connection, &hold).await;
+                self.release_on(connection, &hold).await;
                 Err(LinkError::WrongPath)
             }
             None => match images::standing(connection, id, Some(user), cutoff).await? {
@@ -119,7 +119,7 @@ impl Links {
                 }
             },
         };
-        self.take_back(&pinned.hold).await;
+        self.undo(&pinned.hold).await;
         Err(failure)
     }
 

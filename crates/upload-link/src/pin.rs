@@ -72,8 +72,8 @@ impl Pinned {
 }
 
 impl Links {
-    /// Verifies and copies the client's upload. If V1 has already stored verified bytes, nothing is left to do. A failure gives the image
-    /// back.
+    /// Verifies and copies the client's upload. If V1 has already stored verified bytes, nothing is left to do. A failure undoes the
+    /// attempt.
     pub(crate) async fn pin(&self, claimed: Claimed) -> Result<Pinned, LinkError> {
         let Claimed { image, hold, until } = claimed;
         if let Some(verified) = image.verified() {
@@ -87,7 +87,7 @@ impl Links {
                 Ok(Pinned { image, hold, media_key, byte_size, dimensions })
             }
             Err(error) => {
-                self.take_back(&hold).await;
+                self.undo(&hold).await;
                 Err(error)
             }
         }

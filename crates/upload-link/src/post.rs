@@ -15,7 +15,7 @@ use upload_persistence::{
 use uuid::Uuid;
 
 use crate::{
-    Hold, LinkError, Links,
+    Hold, LinkError, Links, NotRecovered,
     one::Claim,
     pin::{Claimed, Pinned},
 };
@@ -59,7 +59,7 @@ impl Links {
     /// Makes a post with `images`, in this order. It runs to its end on the main runtime, whether or not the caller waits.
     ///
     /// # Errors
-    /// As for one image; all images are given back.
+    /// As for one image; all images are released.
     pub async fn create_post(
         &self,
         user: UserId,
@@ -106,7 +106,7 @@ impl Links {
         drop(connection);
         let Some(failure) = failure else { return Ok(claimed) };
         for one in claimed {
-            self.give_back(&one.hold).await;
+            self.release(&one.hold).await;
         }
         Err(failure)
     }
@@ -130,7 +130,7 @@ impl Links {
             }
         }
         let Some(failure) = failure else { return Ok(pinned) };
-        self.take_all_back(&pinned).await;
+        self.undo_all(&pinned).await;
         Err(failure)
     }
 
@@ -149,7 +149,7 @@ impl Links {
             Ok(mut connection) => match posts::create(&mut connection, &new, &verified).await {
                 Ok(post) => return Ok(post),
                 Err(CreateError::Forbidden) => LinkError::Forbidden.into(),
-                Err(CreateError::LeaseLost(image)) => match pinned.iter().find(|one| one.image.id == image) {
+                Err(CreateError::HoldLost(image)) => match pinned.iter().find(|one| one.image.id == image) {
                     Some(lost) => match self.why_lost(&mut connection, &lost.hold, user).await {
                         Ok(standing) => PostError::about(image, standing),
                         Err(error) => PostError::about(image, error),
@@ -162,17 +162,20 @@ impl Links {
                     let find = async |connection: &mut Connection| {
                         Ok(posts::find_live(connection, post).await?.map(|(post, _images)| post))
                     };
-                    return Ok(self.recover(&holds, error.into(), find).await?);
+                    return self.recover(&holds, error.into(), find).await.map_err(|error| match error {
+                        NotRecovered::Failed(error) => error.into(),
+                        NotRecovered::Lost(image, standing) => PostError::about(image, standing),
+                    });
                 }
             },
         };
-        self.take_all_back(pinned).await;
+        self.undo_all(pinned).await;
         Err(failure)
     }
 
-    async fn take_all_back(&self, pinned: &[Pinned]) {
+    async fn undo_all(&self, pinned: &[Pinned]) {
         for one in pinned {
-            self.take_back(&one.hold).await;
+            self.undo(&one.hold).await;
         }
     }
 }

@@ -20,7 +20,7 @@ pub trait Target: Copy + Send + Sync + 'static {
     /// Whether the user may link here at all; asked before the image is claimed.
     fn permit(self, connection: &mut Connection, user: UserId) -> impl Future<Output = Result<(), LinkError>> + Send;
 
-    /// Commits. `None` if the lease is lost, or the user may no longer link here.
+    /// Commits. `None` if the hold is lost, or the user may no longer link here.
     fn commit(
         self,
         connection: &mut Connection,

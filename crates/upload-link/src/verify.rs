@@ -51,7 +51,7 @@ impl Links {
                 }
                 LinkError::Refused(refusal)
             }
-            // The lease is over: another attempt may be reading the same object, so it stays.
+            // The hold is lost: another attempt may be reading the same object, so it stays.
             Ok(false) => LinkError::LinkInProgress,
             Err(error) => error.into(),
         }

@@ -122,7 +122,7 @@ pub async fn finish_upload(connection: &mut Connection, finished: &FinishedUploa
     Cached(statement).get_result(connection).await.optional()
 }
 
-/// Gives the image back. `false` if the attempt no longer held it.
+/// Releases the image. `false` if the attempt no longer held it.
 ///
 /// It waits for a running commit of this attempt, and prevents one that has not begun. Like a commit, it locks the image's row first: the
 /// count in the second part makes Postgres run the first part before it.

@@ -2,7 +2,7 @@
 //!
 //! A row is *pending* (with or without a live attempt, with or without a media key), *linked*, or *deleting*. Each function
 //! here is one of the arrows between these. The arrow to *linked* is in the files of the link tables, since it is one
-//! statement with the link itself. How an attempt takes an image and gives it back is in [`crate::image_attempts`].
+//! statement with the link itself. How an attempt claims and releases an image is in [`crate::image_attempts`].
 
 use std::time::Duration;
 

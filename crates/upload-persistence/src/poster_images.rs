@@ -73,7 +73,7 @@ pub async fn may_link(
     })
 }
 
-/// Makes the image the competition's poster instead of any other, and ends the attempt. `None` if the lease is lost, or `caller`
+/// Makes the image the competition's poster instead of any other, and ends the attempt. `None` if the hold is lost, or `caller`
 /// is not allowed to set this poster: then nothing has changed.
 ///
 /// As with profile images, two concurrent links conflict at the index of live rows; the one that fails runs again with a lock.

@@ -55,8 +55,8 @@ pub enum CreateError {
     #[error("the author may not act")]
     Forbidden,
     /// The attempt on this image does not hold it any more.
-    #[error("the lease on image {0} was lost")]
-    LeaseLost(ImageId),
+    #[error("the hold on image {0} was lost")]
+    HoldLost(ImageId),
     /// The database failed.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -74,7 +74,7 @@ pub async fn create(
     // The reason is read afterwards: an attempt that has lost its image never gets it back.
     let held = list_held(connection, new.user_id, images).await?;
     let lost = images.iter().map(|verified| verified.image).find(|image| !held.contains(&image.uuid()));
-    Err(lost.map_or(CreateError::Forbidden, CreateError::LeaseLost))
+    Err(lost.map_or(CreateError::Forbidden, CreateError::HoldLost))
 }
 
 /// The post, unless it has been deleted, and its images in their order.

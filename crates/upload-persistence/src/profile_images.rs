@@ -37,7 +37,7 @@ pub struct ProfileImage {
     pub deleted_at: Option<DateTime<Utc>>,
 }
 
-/// Makes the image its owner's profile image instead of any other, and ends the attempt. `None` if the lease is lost, or the owner
+/// Makes the image its owner's profile image instead of any other, and ends the attempt. `None` if the hold is lost, or the owner
 /// is no longer allowed to act: then nothing has changed.
 ///
 /// If one user links two images at the same time, the two statements conflict at the index of live rows. One fails, because its snapshot is

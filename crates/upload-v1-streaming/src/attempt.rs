@@ -62,7 +62,7 @@ impl Attempt {
                 },
                 Err(TransferError::Refused(refusal)) => Err(upload.refuse(refusal).await),
                 Err(TransferError::Failed(error)) => {
-                    upload.take_back().await;
+                    upload.undo().await;
                     Err(error)
                 }
             }
@@ -89,13 +89,13 @@ impl Drop for Attempt {
         }
         let Some(upload) = self.upload.take() else { return };
         let background = upload.links.background.clone();
-        drop(background.spawn(async move { upload.take_back().await }));
+        drop(background.spawn(async move { upload.undo().await }));
     }
 }
 
 impl Upload {
-    async fn take_back(&self) {
-        self.links.take_back(&self.hold).await;
+    async fn undo(&self) {
+        self.links.undo(&self.hold).await;
     }
 
     /// Records why the body is refused, so that a link answers the same.
@@ -111,12 +111,12 @@ impl Upload {
         match self.links.find_written(&self.hold, 1).await {
             Written::Object(head) if head.total_bytes == stored.byte_size => Ok(Stored { etag: head.etag, ..stored }),
             Written::Object(_) | Written::Nothing => {
-                self.take_back().await;
+                self.undo().await;
                 Err(error)
             }
             Written::Unknown(second) => {
                 warn!(image.id = %self.hold.image(), cause = chain(&second), "the store did not say whether the object exists; a sweep will delete it");
-                self.links.give_back(&self.hold).await;
+                self.links.release(&self.hold).await;
                 Err(error)
             }
         }
@@ -144,12 +144,12 @@ impl Upload {
                         let row = images::find_for_update(connection, self.hold.image()).await?;
                         Ok(row.filter(|row| row.media_key == Some(self.hold.media_key())))
                     };
-                    let image = self.links.recover(&[&self.hold], error.into(), find).await?;
+                    let image = self.links.recover(&[&self.hold], error.into(), find).await.map_err(LinkError::from)?;
                     return Ok((self.committed(image).await, stored));
                 }
             },
         };
-        self.take_back().await;
+        self.undo().await;
         Err(failure)
     }
 
@@ -172,7 +172,7 @@ impl Upload {
     /// sweep.
     async fn committed(&self, image: Image) -> Image {
         if let Some(key) = &self.previous_key {
-            self.links.discard(key).await;
+            self.links.delete_unused(key).await;
         }
         image
     }

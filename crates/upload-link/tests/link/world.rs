@@ -2,12 +2,17 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::runtime::Handle;
-use upload_domain::{ImageFormat, ImageId, ImageLimits, ImagePath, Role, Timing, UserId, UserStatus, incoming_key};
-use upload_link::{Background, Event, Links};
+use tokio::{runtime::Handle, task::JoinHandle};
+use upload_domain::{
+    CompetitionId, ImageFormat, ImageId, ImageLimits, ImagePath, Role, Sha256Checksum, Timing, UserId, UserStatus,
+    incoming_key, media_key,
+};
+use upload_link::{Background, Event, LinkError, Linked, Links, PostError, PostText, Target};
 use upload_persistence::{
     Database, DatabaseSettings,
-    images::{self, NewImage},
+    competitions::{self, NewCompetition},
+    images::{self, Image, NewImage},
+    posts::Post,
 };
 use upload_sandbox::{
     Sandbox, Stand,
@@ -17,7 +22,7 @@ use upload_sandbox::{
 use upload_storage::Storage;
 use uuid::Uuid;
 
-/// The protocol with a database and a bucket of its own, and a user.
+/// The protocol with a database and a bucket of its own, and a user, who may host competitions.
 pub struct World {
     pub stand: Stand,
     pub links: Links,
@@ -28,27 +33,27 @@ pub struct World {
 impl World {
     pub async fn new() -> Self {
         let stand = Sandbox::shared().await.stand().await;
-        let user = stand.add_user(Role::User, UserStatus::Active).await.unwrap();
+        let user = stand.add_user(Role::Host, UserStatus::Active).await.unwrap();
         let (database, storage) = (stand.database.clone(), stand.storage.clone());
         Self::with(stand, user, database, storage)
     }
 
-    /// The database's answers to messages that contain `word` are lost.
-    pub async fn losing_answers_of_the_database(word: &'static str) -> (Self, Relay) {
+    /// The way to the database leads through a relay; the stand's own does not.
+    pub async fn behind_the_database(mode: Mode) -> (Self, Relay) {
         let Self { stand, user, .. } = Self::new().await;
         let (url, relay) = Relay::before(&stand.database_url).await.unwrap();
-        relay.set(Mode::BreakAnswersTo(word));
+        relay.set(mode);
         let database = Database::new(&DatabaseSettings::for_url(url), Handle::current()).unwrap();
         let storage = stand.storage.clone();
         (Self::with(stand, user, database, storage), relay)
     }
 
-    /// The store's answers to requests that contain `word` are lost.
-    pub async fn losing_answers_of_the_store(word: &'static str) -> (Self, Relay) {
+    /// The way to the store leads through a relay; the stand's own does not.
+    pub async fn behind_the_store(mode: Mode) -> (Self, Relay) {
         let Self { stand, user, .. } = Self::new().await;
         let mut settings = stand.storage_settings.clone();
         let (url, relay) = Relay::before(settings.endpoint.as_str()).await.unwrap();
-        relay.set(Mode::BreakAnswersTo(word));
+        relay.set(mode);
         settings.endpoint = url.parse().unwrap();
         let storage = Storage::new(&settings).await.unwrap();
         let database = stand.database.clone();
@@ -65,20 +70,69 @@ impl World {
         Self { stand, links, user, events }
     }
 
+    /// The protocol without a relay: another server.
+    pub fn direct(&self) -> Links {
+        let mut links = self.links.clone();
+        links.database = self.stand.database.clone();
+        links.storage = self.stand.storage.clone();
+        links
+    }
+
+    /// Begins a link, which a relay will hold up.
+    pub fn begin<T: Target>(&self, image: ImageId, to: T) -> JoinHandle<Result<Linked<T::Attachment>, LinkError>> {
+        let (links, user) = (self.links.clone(), self.user);
+        tokio::spawn(async move { links.link(user, image, to).await })
+    }
+
+    /// Begins a post, which a relay will hold up.
+    pub fn begin_post(&self, text: PostText, images: &[ImageId]) -> JoinHandle<Result<(Post, Vec<Image>), PostError>> {
+        let (links, user, images) = (self.links.clone(), self.user, images.to_vec());
+        tokio::spawn(async move { links.create_post(user, text, images).await })
+    }
+
     /// What the protocol has reported so far.
     pub fn events(&self) -> Vec<Event> {
         self.events.lock().unwrap().clone()
     }
 
+    pub async fn competition(&self) -> CompetitionId {
+        let id = Uuid::now_v7().into();
+        let new = NewCompetition { id, title: "World Championship", host_user_id: self.user };
+        let mut connection = self.stand.database.connection().await.unwrap();
+        competitions::insert(&mut connection, &new).await.unwrap().unwrap().id
+    }
+
     /// An image without an upload.
     pub async fn pending(&self, path: ImagePath) -> ImageId {
+        self.insert(path, None).await
+    }
+
+    /// An image without an upload, whose client has declared this SHA-256.
+    pub async fn pending_with_checksum(&self, path: ImagePath, sha256: [u8; 32]) -> ImageId {
+        self.insert(path, Some(sha256.into())).await
+    }
+
+    async fn insert(&self, path: ImagePath, checksum_sha256: Option<Sha256Checksum>) -> ImageId {
         let id = Uuid::now_v7().into();
         let format = ImageFormat::Jpeg;
-        let new =
-            NewImage { id, user_id: self.user, path, format, byte_size: None, checksum_sha256: None, upload: None };
+        let new = NewImage { id, user_id: self.user, path, format, byte_size: None, checksum_sha256, upload: None };
         let mut connection = self.stand.database.connection().await.unwrap();
         images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
         id
+    }
+
+    /// An image as V1 leaves it: verified bytes under a media key, and nothing under the incoming key.
+    pub async fn stored(&self, path: ImagePath) -> (ImageId, String) {
+        let id = self.pending(path).await;
+        let key = media_key(id, Uuid::new_v4().into());
+        let file = samples::of_format(ImageFormat::Jpeg, 1);
+        let sql = format!(
+            "UPDATE image SET media_key = '{key}', media_byte_size = {}, width = 8, height = 8 WHERE id = '{id}'",
+            file.len()
+        );
+        self.stand.storage.put(&key, "image/jpeg", file.into()).await.unwrap();
+        self.stand.sql(&sql).await.unwrap();
+        (id, key)
     }
 
     /// An image whose good file is under its incoming key.

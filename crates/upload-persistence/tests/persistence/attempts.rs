@@ -63,7 +63,7 @@ async fn only_active_users_with_the_path_s_role_create_images() {
 }
 
 #[tokio::test]
-async fn a_claim_holds_until_it_is_given_back_or_runs_out() {
+async fn a_claim_holds_until_it_is_released_or_runs_out() {
     let world = World::new().await;
     let image = world.pending(world.user, ImagePath::Post).await;
     let first = world.claim(image, world.user).await.unwrap().attempt.unwrap();

@@ -54,7 +54,7 @@ async fn a_replaced_profile_image_stays_as_history() {
 }
 
 #[tokio::test]
-async fn a_link_whose_lease_is_lost_changes_nothing() {
+async fn a_link_whose_hold_is_lost_changes_nothing() {
     let world = World::new().await;
     let mut connection = world.connection().await;
     let held = world.held(world.user, ImagePath::UserProfile).await;

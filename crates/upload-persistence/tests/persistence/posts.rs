@@ -42,7 +42,7 @@ async fn a_post_keeps_its_images_in_the_order_given() {
 }
 
 #[tokio::test]
-async fn a_post_with_one_lost_lease_links_none_and_names_it() {
+async fn a_post_with_one_lost_hold_links_none_and_names_it() {
     let world = World::new().await;
     let mut connection = world.connection().await;
     let held = held_images(&world, 3).await;
@@ -55,13 +55,13 @@ async fn a_post_with_one_lost_lease_links_none_and_names_it() {
         let verified = [held[0].verified(), lost, held[2].verified()];
         let new = NewPost { id: new_post(), user_id: world.user, title: "", content: "" };
         let error = posts::create(&mut connection, &new, &verified).await.unwrap_err();
-        assert!(matches!(error, CreateError::LeaseLost(image) if image == lost.image), "{error:?}");
+        assert!(matches!(error, CreateError::HoldLost(image) if image == lost.image), "{error:?}");
     }
     world.run_out(held[2].image).await;
     let verified: Vec<_> = held.iter().map(Held::verified).collect();
     let new = NewPost { id: new_post(), user_id: world.user, title: "", content: "" };
     let error = posts::create(&mut connection, &new, &verified).await.unwrap_err();
-    assert!(matches!(error, CreateError::LeaseLost(image) if image == held[2].image), "{error:?}");
+    assert!(matches!(error, CreateError::HoldLost(image) if image == held[2].image), "{error:?}");
     assert_eq!(world.stand.count("post").await.unwrap(), 0);
     assert_eq!(world.stand.count("post_image").await.unwrap(), 0);
     assert_eq!(world.stand.count("image WHERE linked_at IS NOT NULL").await.unwrap(), 0);
@@ -96,7 +96,7 @@ async fn a_user_who_may_not_act_makes_no_post_and_deletes_none() {
     };
     let new = NewPost { id: new_post(), user_id: world.user, title: "", content: "" };
     let error = posts::create(&mut connection, &new, &[held.verified()]).await.unwrap_err();
-    assert!(matches!(error, CreateError::LeaseLost(_)), "there is no such image: {error:?}");
+    assert!(matches!(error, CreateError::HoldLost(_)), "there is no such image: {error:?}");
 }
 
 #[tokio::test]

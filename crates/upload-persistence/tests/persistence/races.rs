@@ -165,7 +165,7 @@ async fn one_image_in_two_posts_at_once_goes_to_one_of_them() {
         .await;
         let (made, lost): (Vec<_>, Vec<_>) = posts.into_iter().partition(Result::is_ok);
         assert_eq!(made.len(), 1);
-        assert!(lost.iter().all(|lost| matches!(lost, Err(CreateError::LeaseLost(_)))), "{lost:?}");
+        assert!(lost.iter().all(|lost| matches!(lost, Err(CreateError::HoldLost(_)))), "{lost:?}");
     }
 }
 

@@ -160,6 +160,24 @@ async fn a_database_whose_answer_is_lost_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_database_whose_answer_is_lost_after_a_link_took_the_image_tells_of_the_link() {
+    let rig = Rig::start(&[]).await;
+    let half = Half::sent(&rig).await;
+    // Of what the upload still has to say to the database, the media key is in the commit alone.
+    rig.database.set(Mode::HoldRequestsWith("media/"));
+    let taken = async {
+        rig.database.holds(1).await;
+        let take = "UPDATE image SET attempt = gen_random_uuid(), attempt_kind = 'link'";
+        rig.stand.sql(take).await.unwrap();
+        rig.database.set(Mode::BreakNextAnswer);
+    };
+    let ((answer, _image_id), ()) = tokio::join!(half.finish(), taken);
+    assert_eq!(answer.refusal(), (409, "link_in_progress"));
+    assert_eq!(rig.keys().await, Vec::<String>::new());
+    assert_eq!(rig.stand.count("image WHERE attempt_kind = 'link' AND media_key IS NULL").await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn a_database_that_is_down_before_the_file_is_said_before_the_file_is_read() {
     let rig = Rig::start(&[]).await;
     rig.database.set(Mode::Down);
@@ -170,7 +188,7 @@ async fn a_database_that_is_down_before_the_file_is_said_before_the_file_is_read
 }
 
 #[tokio::test]
-async fn an_object_that_the_database_cannot_be_told_of_is_taken_back() {
+async fn an_object_that_the_database_cannot_be_told_of_is_deleted() {
     let rig = Rig::start(&[]).await;
     let half = Half::sent(&rig).await;
     rig.database.set(Mode::Down);
