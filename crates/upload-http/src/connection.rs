@@ -3,8 +3,10 @@
 //! actix-http 3.20 has a timer for the first head of a connection (actix-web#2611), for an idle connection, and for lingering after an
 //! early answer to a body with a length (actix-web#3967). It has no timer in three cases: for the head of a later request (`poll_request`
 //! in its `h1/dispatcher.rs`: "head timer only applies to first request"), for chunks after an early answer, which it reads until they end
-//! (actix-web#3936), and for a client that does not read its answer. So this module wraps each connection. The wrapper knows which stage
-//! of a request the connection is in, and ends the connection when the stage takes too long.
+//! (actix-web#3936), and for a client that does not read its answer. Its linger timer can be lost: it counts from a cached time, so on a
+//! busy worker it can be over when it is set, and then nothing wakes the connection (`TimerState::init` in `h1/timer.rs`). So this module
+//! wraps each connection. The wrapper knows which stage of a request the connection is in, and ends the connection when the stage takes too
+//! long.
 //!
 //! It does not limit the time in which a request is handled: the code that reads a body has its own limit, and the client is not to blame
 //! for the server's own work. A connection counts as idle even if an incomplete next request came together with the last one, until more
@@ -38,12 +40,14 @@ use tokio::{
 
 /// How long a request's head may take: from the connection's beginning for the first one, from its first byte for any other.
 const HEAD_TIME: Duration = Duration::from_secs(5);
+/// How long a connection lingers after an early answer, so that a client that still sends can read it.
+pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
 /// How long an idle connection is kept: longer than nginx keeps its own (60 s), so that the proxy closes first.
 const IDLE_TIME: Duration = Duration::from_secs(75);
 /// How long a client may take to read an answer when the kernel's buffer is full.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
-/// How many bytes are read between an answer and the next request's handler. A head is shorter, even with the part of the body that
-/// actix reads together with it. So more bytes can only be the rest of a refused body.
+/// How many bytes of a refused body are read after the answer. It also limits a head, which is shorter, even with the part of the body
+/// that actix reads together with it.
 const UNASKED_BYTES: usize = 256 * 1024;
 /// The answer to a client whose head is not complete in time.
 const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -68,8 +72,10 @@ pub(crate) struct Progress {
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
-    /// A head, or the rest of a refused body, is arriving; `bytes` counts what has arrived.
+    /// A head is arriving; `bytes` counts what has arrived.
     Coming { until: Instant, bytes: usize },
+    /// The rest of a refused body is arriving, after the answer; `bytes` counts what has arrived.
+    Lingering { until: Instant, bytes: usize },
     /// Between two requests. [`Places`] knows the connection by this number.
     Idle { until: Instant, number: u64 },
     /// The server has a request to answer.
@@ -138,6 +144,11 @@ impl Connection {
                 }
                 over
             }
+            (Stage::Lingering { until, bytes }, Poll::Ready(more)) => {
+                self.progress.enter(Stage::Lingering { until, bytes: bytes + more });
+                false
+            }
+            (Stage::Lingering { until, .. }, Poll::Pending) => self.is_over(until, context),
             (Stage::Idle { .. }, Poll::Ready(bytes)) => {
                 self.progress.enter(Stage::Coming { until: Instant::now() + HEAD_TIME, bytes });
                 false
@@ -160,7 +171,7 @@ impl AsyncRead for Connection {
         let before = buffer.filled().len();
         let came = match stage {
             // Closing now would reset the connection, and the client might miss the answer. Not reading makes the client stop.
-            Stage::Coming { bytes, .. } if bytes >= UNASKED_BYTES => Poll::Pending,
+            Stage::Coming { bytes, .. } | Stage::Lingering { bytes, .. } if bytes >= UNASKED_BYTES => Poll::Pending,
             _ => Pin::new(&mut this.stream).poll_read(context, buffer)?.map(|()| buffer.filled().len() - before),
         };
         // To end the connection, this reports to actix that the client has closed its side.
@@ -191,8 +202,13 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         this.read_until = None;
         if matches!(this.progress.stage.get(), Stage::Answered) {
-            let number = this.progress.places.enter(context.waker());
-            this.progress.enter(Stage::Idle { until: Instant::now() + IDLE_TIME, number });
+            let now = Instant::now();
+            let next = if this.progress.holds_unread() {
+                Stage::Lingering { until: now + LINGER_TIME, bytes: 0 }
+            } else {
+                Stage::Idle { until: now + IDLE_TIME, number: this.progress.places.enter(context.waker()) }
+            };
+            this.progress.enter(next);
         }
         Pin::new(&mut this.stream).poll_flush(context)
     }
@@ -214,6 +230,14 @@ impl Progress {
     fn enter(&self, stage: Stage) {
         self.leave_idle();
         self.stage.set(stage);
+    }
+
+    /// Whether the rest of the newest request's body may still come.
+    fn holds_unread(&self) -> bool {
+        let unread = self.unread.take();
+        let holds = unread.is_some();
+        self.unread.set(unread);
+        holds
     }
 
     /// A read is not the only end of the idle stage: if two requests arrive together, actix flushes between them and starts the second

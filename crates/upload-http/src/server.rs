@@ -43,7 +43,7 @@ use url::Url;
 use crate::{
     ActiveUploads, CommonSettings, Endpoint, IssueForm, Metrics, SettingsError, Shared, Shutdown, TokenVerifier,
     boundary::boundary,
-    connection::{Connection, Places, watch},
+    connection::{Connection, LINGER_TIME, Places, watch},
     document::Interface,
     logging, metrics,
     readiness::{self, Health},
@@ -58,8 +58,6 @@ const BACKLOG: u32 = 4096;
 /// than the kernel gives to TCP in all (`tcp_mem`): it drops packets of every connection, and charges all of it to a cgroup v2. The fixed
 /// size also limits one connection to about 64 KiB in each round trip; a proxy in front of the server has its own buffers.
 const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
-/// How long a connection lingers after an early answer, so that a client that still sends can read it (actix-web#3967).
-const LINGER_TIME: Duration = Duration::from_secs(1);
 /// How long the last answers may take to leave after `SHUTDOWN_TIMEOUT`, in seconds.
 const ANSWER_GRACE_SECONDS: u64 = 2;
 /// How long tracked work may take after the server has returned.
