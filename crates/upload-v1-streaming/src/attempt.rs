@@ -4,7 +4,7 @@
 //! handler (a client that vanished, a worker that stopped) gives the attempt up through [`Drop`].
 
 use tracing::{info, warn};
-use upload_domain::{AttemptId, ImageId, Refusal};
+use upload_domain::{AttemptId, Refusal};
 use upload_http::{ApiError, Code, Shared, Shutdown};
 use upload_link::{Hold, LinkError, Links, Written};
 use upload_persistence::{
@@ -18,7 +18,7 @@ use crate::transfer::{Stored, TransferError};
 
 /// An attempt that has not ended yet.
 pub struct Attempt {
-    image: ImageId,
+    hold: Hold,
     upload: Option<Upload>,
     shutdown: Shutdown,
     /// Whether the request still existed when the attempt ended.
@@ -43,8 +43,9 @@ impl Attempt {
         let (links, shutdown) = (shared.links.clone(), shared.shutdown.clone());
         let begun = async move {
             let image = claim.await?;
-            let upload = Upload { links, hold: Hold::new(image.id, attempt), previous_key: image.media_key };
-            Ok(Self { image: image.id, upload: Some(upload), shutdown, answered: false })
+            let hold = Hold::new(image.id, attempt);
+            let upload = Upload { links, hold: hold.clone(), previous_key: image.media_key };
+            Ok(Self { hold, upload: Some(upload), shutdown, answered: false })
         };
         shared.background.run(begun).await
     }
@@ -69,15 +70,12 @@ impl Attempt {
         });
         let finished = finished.await;
         self.answered = true;
-        finished.map_err(|error| error.image(self.image))
+        finished.map_err(|error| error.image(self.hold.image()))
     }
 
     /// The hold, whose media key is the only key that this attempt writes.
-    pub fn hold(&self) -> Result<Hold, ApiError> {
-        self.upload
-            .as_ref()
-            .map(|upload| upload.hold.clone())
-            .ok_or_else(|| ApiError::internal("the attempt has ended"))
+    pub fn hold(&self) -> &Hold {
+        &self.hold
     }
 }
 
@@ -85,7 +83,7 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.answered && !self.shutdown.has_begun() && !std::thread::panicking() {
             // The boundary does not see a request that actix has dropped.
-            info!(image.id = %self.image, status = 499, code = "client_disconnected", "the client disconnected");
+            info!(image.id = %self.hold.image(), status = 499, code = "client_disconnected", "the client disconnected");
         }
         let Some(upload) = self.upload.take() else { return };
         let background = upload.links.background.clone();

@@ -103,13 +103,13 @@ pub async fn stream_upload(
         v1: &v1,
         storage: &storage,
         turn: &turn,
-        hold: attempt.hold()?,
+        attempt,
         check_length: &check_length,
         format,
         declared_bytes: byte_size,
         checksum_sha256: None,
     };
-    let (image, _stored) = transfer.receive(attempt, &mut form, file_bytes).await?;
+    let (image, _stored) = transfer.receive(&mut form, file_bytes).await?;
     Ok(HttpResponse::Created().json(Uploaded { image_entity: ImageEntity::from(&image) }))
 }
 

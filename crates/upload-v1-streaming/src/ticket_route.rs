@@ -111,13 +111,13 @@ pub async fn ticket_upload(
         v1: &v1,
         storage: &storage,
         turn: &turn,
-        hold: attempt.hold()?,
+        attempt,
         check_length: &check_length,
         format: ticket.format,
         declared_bytes: ticket.exact_bytes(),
         checksum_sha256: ticket.checksum_sha256,
     };
-    let (_image, stored) = transfer.receive(attempt, &mut form, file_bytes).await?;
+    let (_image, stored) = transfer.receive(&mut form, file_bytes).await?;
     Ok(post_response(&ticket, &stored.etag, &shared))
 }
 

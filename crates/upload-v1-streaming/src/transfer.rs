@@ -14,7 +14,6 @@ use tokio::time::timeout;
 use tracing::info;
 use upload_domain::{Dimensions, HEAD_BYTES, ImageFormat, Refusal, Sha256Checksum, inspect};
 use upload_http::{ApiError, Code, Shared};
-use upload_link::Hold;
 use upload_persistence::images::Image;
 use upload_storage::{Storage, StorageError};
 
@@ -38,8 +37,8 @@ pub struct Transfer<'a> {
     pub storage: &'a Storage,
     /// The upload's turn, perhaps with memory for a file that must be buffered.
     pub turn: &'a Turn,
-    /// The hold of the attempt, with the media key to write.
-    pub hold: Hold,
+    /// The upload's attempt, with the media key to write.
+    pub attempt: Attempt,
     /// The route's own check of the file's length.
     pub check_length: &'a dyn Fn(u64) -> Result<(), ApiError>,
     /// The declared format.
@@ -92,17 +91,11 @@ impl From<Refusal> for TransferError {
 }
 
 impl Transfer<'_> {
-    /// Brings the file to the store and its facts to the row of `attempt`, which must be the one of the hold. `file_bytes` is the
-    /// file's length, if the form implies it.
-    pub async fn receive(
-        &self,
-        attempt: Attempt,
-        form: &mut Form,
-        file_bytes: Option<u64>,
-    ) -> Result<(Image, Stored), ApiError> {
+    /// Brings the file to the store and its facts to the attempt's row. `file_bytes` is the file's length, if the form implies it.
+    pub async fn receive(self, form: &mut Form, file_bytes: Option<u64>) -> Result<(Image, Stored), ApiError> {
         let started = Instant::now();
         let outcome = self.store(form, file_bytes).await;
-        let (image, stored) = attempt.finish(outcome).await?;
+        let (image, stored) = self.attempt.finish(outcome).await?;
         self.v1.metrics.received(stored.way, stored.byte_size);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         info!(image.id = %image.id, size_bytes = stored.byte_size, duration_ms, way = stored.way, "image uploaded");
@@ -119,7 +112,7 @@ impl Transfer<'_> {
     /// Streams a file that is `length` bytes long if the form keeps its word.
     async fn stream(&self, form: &mut Form, length: u64) -> Result<Stored, TransferError> {
         let (head, dimensions) = self.judge_head(form, length).await?;
-        let media_key = self.hold.media_key();
+        let media_key = self.attempt.hold().media_key();
         let (writer, body) = upload_body(length, self.v1.storage_timeout);
         let mut put = std::pin::pin!(self.storage.put_stream(&media_key, self.format, length, body));
         let fed = tokio::select! {
@@ -181,7 +174,7 @@ impl Transfer<'_> {
             return Err(length_mismatch().into());
         }
         self.check_digest(digest)?;
-        self.hold.will_write();
+        self.attempt.hold().will_write();
         writer.finish().await?;
         Ok(())
     }
@@ -228,8 +221,8 @@ impl Transfer<'_> {
             self.checksum_sha256
                 .map(|_declared| blocks.iter().fold(Sha256::new(), |digest, block| digest.chain_update(block))),
         )?;
-        self.hold.will_write();
-        let answer = self.storage.put_buffered(&self.hold.media_key(), self.format, blocks).await;
+        self.attempt.hold().will_write();
+        let answer = self.storage.put_buffered(&self.attempt.hold().media_key(), self.format, blocks).await;
         stored_or_not(answer, Stored { byte_size, dimensions, etag: String::new(), way: "buffered" })
     }
 
@@ -239,7 +232,7 @@ impl Transfer<'_> {
         match answer {
             Err(error) => error.into(),
             Ok(_etag) => {
-                self.hold.will_write();
+                self.attempt.hold().will_write();
                 ApiError::new(
                     Code::StorageUnavailable,
                     "The image store answered before it had the whole file; try again.",
