@@ -10,7 +10,7 @@ use super::{
     CASES, Strategy,
     answers::{self, Mark, is_v1s_own},
     hearing::{NO_REQUEST, NO_ROUTE, Said},
-    routes::document,
+    routes::{Documented, document, operations},
     shapes,
 };
 
@@ -41,12 +41,8 @@ impl Document {
 
     /// The answers of every operation, each with its status.
     fn responses(&self) -> impl Iterator<Item = (String, &str, &Value)> {
-        let paths = self.root["paths"].as_object().into_iter().flatten();
-        let operations = paths.flat_map(|(path, item)| {
-            let methods = ["get", "post", "put", "delete"].into_iter();
-            methods.filter_map(move |method| Some((format!("{} {path}", method.to_uppercase()), item.get(method)?)))
-        });
-        operations.flat_map(|(route, operation)| {
+        operations(&self.root).flat_map(|Documented { method, path, operation }| {
+            let route = format!("{method} {path}");
             let responses = operation["responses"].as_object().into_iter().flatten();
             responses.map(move |(status, response)| (route.clone(), status.as_str(), response))
         })

@@ -9,12 +9,15 @@ use serde_json::Value;
 use upload_sandbox::client::{self, Answer};
 use url::Url;
 
-use super::{Strategy, routes::documented};
+use super::{
+    Strategy,
+    routes::{document, operations},
+};
 
 /// Every route of both servers, in URL order. V1's document has V2's routes, too. Both lack the document's own route and its page.
 static ROUTES: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
-    let documented = documented(Strategy::Streaming).into_iter().map(|route| route.path);
-    documented.chain(["/docs", "/openapi.json"].map(str::to_owned)).collect()
+    let document = document(Strategy::Streaming);
+    operations(&document).map(|route| route.path).chain(["/docs", "/openapi.json"]).map(str::to_owned).collect()
 });
 
 /// Stands for a path that no route takes.

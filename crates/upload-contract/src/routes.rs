@@ -14,14 +14,14 @@ use super::{
     uploads,
 };
 
-/// A route, as a server's document describes it.
-pub(super) struct Documented {
+/// A route and a method, as a server's document describes them.
+pub(super) struct Documented<'a> {
     /// In capitals.
     pub(super) method: String,
     /// With `{id}` in place of an id.
-    pub(super) path: String,
+    pub(super) path: &'a str,
     /// The document's description of the operation.
-    pub(super) operation: Value,
+    pub(super) operation: &'a Value,
 }
 
 /// A user who may do everything, with one thing of each kind.
@@ -52,19 +52,13 @@ pub(super) fn document(strategy: Strategy) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path} is no JSON: {error}"))
 }
 
-/// Every route of a server, in URL order.
-pub(super) fn documented(strategy: Strategy) -> Vec<Documented> {
-    let document = document(strategy);
+/// Every operation of a document, in URL order.
+pub(super) fn operations(document: &Value) -> impl Iterator<Item = Documented<'_>> {
     let paths = document["paths"].as_object().into_iter().flatten();
-    let operations = paths.flat_map(|(path, item)| {
+    paths.flat_map(|(path, item)| {
         let operations = item.as_object().into_iter().flatten();
-        operations.map(|(method, operation)| Documented {
-            method: method.to_uppercase(),
-            path: path.clone(),
-            operation: operation.clone(),
-        })
-    });
-    operations.collect()
+        operations.map(move |(method, operation)| Documented { method: method.to_uppercase(), path, operation })
+    })
 }
 
 impl Household {
