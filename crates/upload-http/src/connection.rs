@@ -210,6 +210,10 @@ impl AsyncWrite for Connection {
             };
             this.progress.enter(next);
         }
+        if let Stage::Lingering { until, .. } = this.progress.stage.get() {
+            // actix reads no more if the client has closed its side. The wake is enough: actix then looks at its own timer again.
+            let _over = this.is_over(until, context);
+        }
         Pin::new(&mut this.stream).poll_flush(context)
     }
 

@@ -113,6 +113,26 @@ async fn a_refused_body_that_does_not_come_is_not_waited_for() {
     assert!(client.try_read(&mut [0; 200]).is_err(), "nothing is said after the answer");
 }
 
+/// actix reads no more from a client that has closed its side, and only flushes.
+#[tokio::test(start_paused = true)]
+async fn a_lingering_connection_is_woken_without_a_read() {
+    let (_client, mut connection) = pair(&Places::new(10)).await;
+    hold_unread(&connection, true);
+    let begun = Instant::now();
+    let woken = poll_fn(|context| {
+        if begun.elapsed() >= LINGER_TIME {
+            return Poll::Ready(());
+        }
+        if matches!(connection.progress.stage.get(), Stage::Coming { .. }) {
+            connection.progress.enter(Stage::Answered);
+        }
+        assert!(Pin::new(&mut connection).poll_flush(context).is_ready());
+        Poll::Pending
+    });
+    assert!(timeout(MINUTE, woken).await.is_ok(), "nothing wakes it");
+    assert_eq!(begun.elapsed().as_secs(), LINGER_TIME.as_secs());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_connection_that_is_idle_longest_makes_room() {
     let places = Places::new(3);
