@@ -117,6 +117,10 @@ serve() { # command ...
     local status=0
     wait "$child" || status=$?
     child=
+    if ! kill -0 "$(<"$folder/pid")" 2>/dev/null; then
+        tail -n 100 "$folder/log" >&2 || true
+        fail 'the server has ended before the command; above are the last lines of its log'
+    fi
     exit "$status"
 }
 

@@ -8,6 +8,10 @@
 //! wraps each connection. The wrapper knows which stage of a request the connection is in, and ends the connection when the stage takes too
 //! long.
 //!
+//! It also reads a body only when its handler asks for more. By itself actix reads ahead, up to 128 KiB into its own buffer and 32 KiB into
+//! the payload (`MAX_BUFFER_SIZE` in `h1/dispatcher.rs` and `h1/payload.rs`), so that an upload that waits for its turn would hold 0.3 MB.
+//! The price: while a handler does not ask, nothing notices that the client has gone.
+//!
 //! It does not limit the time in which a request is handled: the code that reads a body has its own limit, and the client is not to blame
 //! for the server's own work. A connection counts as idle even if an incomplete next request came together with the last one, until more
 //! bytes come.
@@ -24,7 +28,7 @@ use std::{
 
 use actix_http::BoxedPayloadStream;
 use actix_web::{
-    Error, HttpMessage as _,
+    Error, HttpMessage as _, HttpRequest,
     body::MessageBody,
     dev::{Extensions, Payload, ServiceRequest, ServiceResponse},
     error::PayloadError,
@@ -32,6 +36,7 @@ use actix_web::{
     web::Bytes,
 };
 use futures::Stream;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -49,6 +54,13 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// How many bytes of a refused body are read after the answer. It also limits a head, which is shorter, even with the part of the body
 /// that actix reads together with it.
 const UNASKED_BYTES: usize = 256 * 1024;
+/// The kernel's receive buffer of a connection, in bytes; Linux doubles this value (socket(7)). It is set on the accepted socket: a
+/// listener's buffer also fixes the window scale in the handshake, and then the window can never grow (tcp(7)). Without a fixed size the
+/// buffer grows to megabytes during the first reads, and a thousand such uploads hold more than the kernel gives to TCP in all
+/// (`tcp_mem`): it drops packets of every connection, and charges all of it to a cgroup v2.
+const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+/// The same for an upload that has had its turn. The kernel allows at most `net.core.rmem_max`.
+const UPLOAD_RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 /// The answer to a client whose head is not complete in time.
 const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
@@ -59,6 +71,8 @@ pub(crate) struct Connection {
     timer: Pin<Box<Sleep>>,
     /// The deadline for the client to read the rest of its answer.
     read_until: Option<Instant>,
+    /// Whether a piece of a head was just read.
+    has_read: bool,
 }
 
 /// The stage of a connection, shared by the code for its bytes and the code for its requests.
@@ -68,6 +82,22 @@ pub(crate) struct Progress {
     /// The unread rest of the newest request's body. While it is held here, actix closes the connection after the answer and lingers for
     /// a fixed time. If it were dropped, actix would read chunks until they end.
     unread: Cell<Option<Payload>>,
+    demand: Cell<Demand>,
+    /// The connection's task, while nobody asks for the body.
+    reader: Cell<Option<Waker>>,
+    /// Whether the receive buffer has to be raised.
+    raise: Cell<bool>,
+}
+
+/// Whether the handler wants more of the newest request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Demand {
+    /// There is no body, or it is complete.
+    Complete,
+    /// The handler is busy with what it has, or waits for something else.
+    Unasked,
+    /// The handler waits for more.
+    Asked,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -104,14 +134,28 @@ impl Connection {
         places.taken.set(places.taken.get() + 1);
         places.make_room();
         let until = Instant::now() + HEAD_TIME;
-        let stage = Cell::new(Stage::Coming { until, bytes: 0 });
-        let progress = Rc::new(Progress { stage, places: Rc::clone(places), unread: Cell::default() });
-        Self { stream, progress, timer: Box::pin(sleep_until(until)), read_until: None }
+        let progress = Rc::new(Progress {
+            stage: Cell::new(Stage::Coming { until, bytes: 0 }),
+            places: Rc::clone(places),
+            unread: Cell::default(),
+            demand: Cell::new(Demand::Complete),
+            reader: Cell::default(),
+            raise: Cell::default(),
+        });
+        let timer = Box::pin(sleep_until(until));
+        let connection = Self { stream, progress, timer, read_until: None, has_read: false };
+        connection.set_receive_buffer(RECEIVE_BUFFER_BYTES);
+        connection
     }
 
     /// For [`watch`].
     pub(crate) fn extend(&self, extensions: &mut Extensions) {
         extensions.insert(Rc::clone(&self.progress));
+    }
+
+    fn set_receive_buffer(&self, bytes: usize) {
+        // Without it the connection works all the same, with the kernel's own size.
+        let _set = SockRef::from(&self.stream).set_recv_buffer_size(bytes);
     }
 
     /// Whether it is `until`; the task is woken then.
@@ -166,7 +210,19 @@ impl AsyncRead for Connection {
         let this = self.get_mut();
         let stage = this.progress.stage.get();
         if matches!(stage, Stage::Serving | Stage::Answered) {
+            if this.progress.demand.get() == Demand::Unasked {
+                this.progress.reader.set(Some(context.waker().clone()));
+                return Poll::Pending;
+            }
+            if this.progress.raise.take() {
+                this.set_receive_buffer(UPLOAD_RECEIVE_BUFFER_BYTES);
+            }
             return Pin::new(&mut this.stream).poll_read(context, buffer);
+        }
+        // actix reads until there is no more. Stop it after each piece, so that `watch` sees a head before its body is read.
+        if std::mem::take(&mut this.has_read) && matches!(stage, Stage::Coming { .. }) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let before = buffer.filled().len();
         let came = match stage {
@@ -174,6 +230,7 @@ impl AsyncRead for Connection {
             Stage::Coming { bytes, .. } | Stage::Lingering { bytes, .. } if bytes >= UNASKED_BYTES => Poll::Pending,
             _ => Pin::new(&mut this.stream).poll_read(context, buffer)?.map(|()| buffer.filled().len() - before),
         };
+        this.has_read = came.is_ready();
         // To end the connection, this reports to actix that the client has closed its side.
         if this.ends(came, context) { Poll::Ready(Ok(())) } else { came.map(|_bytes| Ok(())) }
     }
@@ -236,6 +293,14 @@ impl Progress {
         self.stage.set(stage);
     }
 
+    /// Lets the connection read more of the body.
+    fn ask(&self) {
+        self.demand.set(Demand::Asked);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
     /// Whether the rest of the newest request's body may still come.
     fn holds_unread(&self) -> bool {
         let unread = self.unread.take();
@@ -284,6 +349,13 @@ impl Places {
     }
 }
 
+/// Gives the request's connection a larger receive buffer. Call it when an upload has its turn: only then is there room for more bytes.
+pub fn raise_receive_buffer(request: &HttpRequest) {
+    if let Some(progress) = request.conn_data::<Rc<Progress>>() {
+        progress.raise.set(true);
+    }
+}
+
 /// Tells the connection of each request and each answer. The outermost layer.
 pub(crate) async fn watch(
     mut request: ServiceRequest,
@@ -294,9 +366,11 @@ pub(crate) async fn watch(
     };
     progress.enter(Stage::Serving);
     progress.unread.set(None);
+    progress.demand.set(Demand::Complete);
     let payload = match request.take_payload() {
         Payload::None => Payload::None,
         payload => {
+            progress.demand.set(Demand::Unasked);
             let body: BoxedPayloadStream = Box::pin(Body { payload, progress: Rc::clone(&progress) });
             body.into()
         }
@@ -312,7 +386,13 @@ impl Stream for Body {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.payload).poll_next(context)
+        let next = Pin::new(&mut self.payload).poll_next(context);
+        match &next {
+            Poll::Pending => self.progress.ask(),
+            Poll::Ready(Some(Ok(_bytes))) => self.progress.demand.set(Demand::Unasked),
+            Poll::Ready(Some(Err(_)) | None) => self.progress.demand.set(Demand::Complete),
+        }
+        next
     }
 }
 
@@ -329,7 +409,10 @@ impl Drop for Body {
             }
         };
         if unfinished {
+            self.progress.demand.set(Demand::Unasked);
             self.progress.unread.set(Some(payload));
+        } else {
+            self.progress.demand.set(Demand::Complete);
         }
     }
 }

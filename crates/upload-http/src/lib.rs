@@ -21,6 +21,7 @@ mod views;
 
 pub use caller::Caller;
 pub use code::{Code, Retry};
+pub use connection::raise_receive_buffer;
 pub use document::{Endpoint, Operation, header, schemas};
 pub use error::ApiError;
 pub use form::{FormMethod, FormParts, IssueForm, PresignedForm};

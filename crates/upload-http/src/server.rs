@@ -53,11 +53,6 @@ use crate::{
 
 /// How many connections may wait to be accepted. The kernel may allow fewer.
 const BACKLOG: u32 = 4096;
-/// The kernel's receive buffer of each connection, in bytes; Linux doubles this value (socket(7)). Without a fixed size the buffer grows
-/// to megabytes during the first reads, and keeps that size while an upload waits for its turn. A thousand such uploads then hold more
-/// than the kernel gives to TCP in all (`tcp_mem`): it drops packets of every connection, and charges all of it to a cgroup v2. The fixed
-/// size also limits one connection to about 64 KiB in each round trip; a proxy in front of the server has its own buffers.
-const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 /// How long the last answers may take to leave after `SHUTDOWN_TIMEOUT`, in seconds.
 const ANSWER_GRACE_SECONDS: u64 = 2;
 /// How long tracked work may take after the server has returned.
@@ -390,7 +385,6 @@ async fn take(bind_address: &str) -> Result<Taken, StartError> {
     let bound = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         socket.set_reuseaddr(true)?;
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         socket.bind(address)?;
         let address = socket.local_addr()?;
         Ok(Taken { socket, address })
