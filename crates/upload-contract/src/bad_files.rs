@@ -7,7 +7,7 @@ use upload_sandbox::samples;
 
 use super::{
     disputed,
-    subject::{Kept, NOTHING, Strategy, Subject, assert_refused},
+    subject::{Kept, NOTHING, Strategy, Subject, assert_refused, text},
     wire::{self, FormBody, Then},
 };
 
@@ -213,12 +213,12 @@ pub(super) async fn one_byte_over_the_limit_is_not_stored(subject: &mut Subject)
     if subject.strategy == Strategy::Streaming {
         for size in [LIMIT + 1, 4 * LIMIT] {
             let form = FormBody::of(created.form())?.file(&samples::jpeg_of_exactly(size, 1)).end();
-            let url = format!("{}/uploads", subject.url());
+            let url = text(&created.form()["url"]);
             let headers =
                 [("Content-Type", wire::form_headers(0)[0].1.clone()), ("Transfer-Encoding", "chunked".to_owned())];
             let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-            let request = wire::request("POST", &url, &headers, &wire::chunked(&form, 10_000))?;
-            let answer = wire::exchange(&url, request, Then::Wait).await?.context("an answer")?;
+            let request = wire::request("POST", url, &headers, &wire::chunked(&form, 10_000))?;
+            let answer = wire::exchange(url, request, Then::Wait).await?.context("an answer")?;
             assert_refused("chunked", &answer, (413, "payload_too_large"));
         }
     }

@@ -134,7 +134,7 @@ pub(super) async fn what_follows_a_refusal_is_not_read_for_ever(subject: &mut Su
     ];
     let mut holder = None;
     if subject.strategy == Strategy::Streaming {
-        let url = subject.add_server(&[("UPLOADS_ACTIVE", "1"), ("UPLOADS_WAITING", "0")]).await?;
+        let url = subject.add_server(&[("UPLOADS_OPEN", "1"), ("UPLOADS_WAITING", "0")]).await?;
         let [content_type, length] = wire::form_headers(1_000_000);
         let form = [(content_type.0, content_type.1.as_str()), json[1], (length.0, length.1.as_str())];
         let upload = request(&url, "/user/images/upload", &form, b"--")?;

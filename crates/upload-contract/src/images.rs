@@ -58,7 +58,7 @@ pub(super) async fn a_form_has_one_shape_on_both_servers(subject: &mut Subject) 
     let own = names(fields);
     let (url, expected): (String, &[&str]) = match subject.strategy {
         Strategy::Streaming => {
-            (format!("{}/uploads", subject.url()), &["Content-Type", "key", "success_action_status", "x-ticket"])
+            (format!("{}/uploads?ticket=", subject.url()), &["Content-Type", "key", "success_action_status"])
         }
         Strategy::Presigned => {
             let credential = text(&fields["x-amz-credential"]);
@@ -80,15 +80,19 @@ pub(super) async fn a_form_has_one_shape_on_both_servers(subject: &mut Subject) 
             (url, expected)
         }
     };
-    assert_eq!(text(&form["url"]).trim_end_matches('/'), url);
+    match subject.strategy {
+        Strategy::Streaming => assert!(text(&form["url"]).starts_with(&url), "{form}"),
+        Strategy::Presigned => assert_eq!(text(&form["url"]).trim_end_matches('/'), url),
+    }
     // Temporary credentials add their token.
     let own: Vec<&str> = own.into_iter().filter(|name| *name != "x-amz-security-token").collect();
     assert_eq!(own, expected);
 
-    // In the JSON's order the key comes before the ticket or policy, as some stores require.
     let body = std::str::from_utf8(&created.body)?;
-    let proof = if subject.strategy == Strategy::Streaming { "\"x-ticket\"" } else { "\"policy\"" };
-    assert!(body.find("\"key\"") < body.find(proof), "{body}");
+    if subject.strategy == Strategy::Presigned {
+        // In the JSON's order the key comes before the policy, as some stores require.
+        assert!(body.find("\"key\"") < body.find("\"policy\""), "{body}");
+    }
     let server_key = &subject.stand.environment()["S3_ACCESS_KEY_ID"];
     assert!(!body.contains(server_key), "the server's own key is in no form");
     Ok(())

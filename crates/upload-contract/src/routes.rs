@@ -124,7 +124,8 @@ impl Household {
         let client = self.admin.client.at(url);
         // The form was made by another server of the same deployment.
         let mut form = self.form.clone();
-        form["url"] = json!(format!("{url}/uploads"));
+        let ticket = text(&form["url"]).split_once('?').map_or("", |(_url, ticket)| ticket).to_owned();
+        form["url"] = json!(format!("{url}/uploads?{ticket}"));
         let (streamed, uploaded) = futures::try_join!(
             client.stream(ImagePath::UserProfile, ImageFormat::Png, file.clone()),
             client.upload(&form, file.clone())

@@ -91,8 +91,6 @@ pub(super) async fn a_form_works_only_as_it_was_given_out(subject: &mut Subject)
         async || -> Result<_> { user.create_image(ImagePath::UserProfile, ImageFormat::Png).await?.expect_status(201) };
     let (created, other) = (create().await?, create().await?);
     let form = created.form();
-    let proof = if subject.strategy == Strategy::Streaming { "x-ticket" } else { "policy" };
-    let proved = text(&form["fields"][proof]).to_owned();
     let mut forms: Vec<(String, Value)> = Vec::new();
     let mut change = |what: &str, field: &str, value: Option<String>| {
         let mut changed = form.clone();
@@ -113,12 +111,27 @@ pub(super) async fn a_form_works_only_as_it_was_given_out(subject: &mut Subject)
     change("a climbing key", "key", Some(format!("incoming/../media/{}", created.image_id())));
     change("another type", "Content-Type", Some("text/html".to_owned()));
     change("another image type", "Content-Type", Some("image/jpeg".to_owned()));
-    change("another proof", proof, Some(text(&other.form()["fields"][proof]).to_owned()));
-    change("a cut proof", proof, Some(proved[..proved.len() - 2].to_owned()));
-    change("a longer proof", proof, Some(format!("{proved}AA")));
     change("metadata", "x-amz-meta-note", Some("x".to_owned()));
     change("an access list", "acl", Some("public-read".to_owned()));
-    if subject.strategy == Strategy::Presigned {
+    if subject.strategy == Strategy::Streaming {
+        let url = text(&form["url"]);
+        let urls = [
+            ("another ticket", text(&other.form()["url"]).to_owned()),
+            ("a cut ticket", url[..url.len() - 2].to_owned()),
+            ("a longer ticket", format!("{url}AA")),
+            ("two tickets", format!("{url}&ticket=x")),
+            ("no ticket", format!("{}/uploads", subject.url())),
+        ];
+        for (what, url) in urls {
+            let mut changed = form.clone();
+            changed["url"] = json!(url);
+            forms.push((what.to_owned(), changed));
+        }
+    } else {
+        let policy = text(&form["fields"]["policy"]);
+        change("another policy", "policy", Some(text(&other.form()["fields"]["policy"]).to_owned()));
+        change("a cut policy", "policy", Some(policy[..policy.len() - 2].to_owned()));
+        change("a longer policy", "policy", Some(format!("{policy}AA")));
         let signature = text(&form["fields"]["x-amz-signature"]);
         let first = if signature.starts_with('0') { '1' } else { '0' };
         change("another signature", "x-amz-signature", Some(format!("{first}{}", &signature[1..])));

@@ -143,6 +143,9 @@ codes! {
     /// The file does not end where the request's `Content-Length` says.
     MultipartLengthMismatch = "multipart_length_mismatch", UNPROCESSABLE_ENTITY, Retry::Never,
         "Declare `byteSize` before the file, or end the form with a line break (CRLF).";
+    /// You have more uploads open at the same time than one client may have.
+    TooManyUploads = "too_many_uploads", TOO_MANY_REQUESTS, Retry::AfterSeconds(3),
+        "Finish some of them first, then try again after `Retry-After`.";
     /// The server failed and logged the cause.
     InternalError = "internal_error", INTERNAL_SERVER_ERROR, Retry::Never, "Report it with its `requestId`.";
     /// The server is already doing as much work as it can.

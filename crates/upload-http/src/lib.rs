@@ -2,6 +2,7 @@
 
 mod boundary;
 mod caller;
+mod client_address;
 mod code;
 mod connection;
 mod document;

@@ -7,6 +7,8 @@ use actix_web::{
 use ipnet::IpNet;
 use uuid::Uuid;
 
+use crate::client_address::is_trusted;
+
 /// The header from which the id is accepted, and in which it is returned.
 pub(crate) const REQUEST_ID_HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id that is taken over from a proxy, in bytes.
@@ -25,7 +27,7 @@ impl RequestId {
     /// Keeps the id of a trusted proxy if it is well-formed, or makes a new one.
     pub(crate) fn for_request(request: &ServiceRequest, trusted: &[IpNet]) -> Self {
         let peer = request.peer_addr().map(|address| address.ip().to_canonical());
-        let believed = peer.is_some_and(|peer| trusted.iter().any(|network| network.contains(&peer)));
+        let believed = peer.is_some_and(|peer| is_trusted(peer, trusted));
         let given = request.headers().get(REQUEST_ID_HEADER).filter(|_given| believed);
         match given.and_then(sane) {
             Some(id) => Self(id.to_owned()),

@@ -1,7 +1,8 @@
 //! The data that every handler uses. There are no globals, so two servers can run in one process.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
+use actix_web::HttpRequest;
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use upload_domain::{ImageId, ImageLimits, Timing};
@@ -10,7 +11,9 @@ use upload_persistence::Database;
 use upload_storage::Storage;
 use url::Url;
 
-use crate::{ActiveUploads, IssueForm, Metrics, Shutdown, TokenVerifier, readiness::Health};
+use crate::{
+    ActiveUploads, IssueForm, Metrics, Shutdown, TokenVerifier, client_address::client_address, readiness::Health,
+};
 
 /// A server's parts, as `web::Data`.
 #[derive(Clone)]
@@ -51,6 +54,12 @@ impl Shared {
     /// The time by the database's clock, which sets the dates of forms. It is computed from a comparison every few minutes.
     pub fn database_now(&self) -> DateTime<Utc> {
         self.health.database_now()
+    }
+
+    /// The address of the request's client. `TRUSTED_PROXIES` says whose `X-Forwarded-For` counts.
+    pub fn client_address(&self, request: &HttpRequest) -> Option<IpAddr> {
+        let peer = request.peer_addr()?.ip();
+        Some(client_address(peer, request.headers(), &self.trusted_proxies))
     }
 
     /// Where anyone may read an image, while it is linked.

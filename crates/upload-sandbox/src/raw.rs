@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use url::Url;
+use url::{Position, Url};
 
 use crate::client::Answer;
 
@@ -67,7 +67,11 @@ pub fn authority(url: &Url) -> Result<String> {
 /// If the URL names no server.
 pub fn request(method: &str, url: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Vec<u8>> {
     let url = Url::parse(url)?;
-    let mut head = format!("{method} {} HTTP/1.1\r\nHost: {}\r\n", url.path(), authority(&url)?);
+    let mut head = format!(
+        "{method} {} HTTP/1.1\r\nHost: {}\r\n",
+        &url[Position::BeforePath..Position::AfterQuery],
+        authority(&url)?
+    );
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -150,6 +154,15 @@ impl RawForm {
         let fields = fields.map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
         let fields = fields.collect::<Option<_>>().with_context(|| format!("a form's fields are texts: {form}"))?;
         Ok(Self { fields, ..Self::of_profile_image() })
+    }
+
+    /// The path and query of a form's URL: the target of its request.
+    ///
+    /// # Errors
+    /// If the JSON is not a form with a URL.
+    pub fn target(form: &Value) -> Result<String> {
+        let url = Url::parse(form["url"].as_str().with_context(|| format!("a form has a URL: {form}"))?)?;
+        Ok(url[Position::BeforePath..].to_owned())
     }
 
     /// The same form with another boundary.

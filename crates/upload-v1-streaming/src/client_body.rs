@@ -1,4 +1,4 @@
-//! Limits on the client's body: its size, its rate and its time.
+//! Limits on the client's body: its size, its rate and its time. And its turn, which lapses while the client keeps the server waiting.
 //!
 //! The clock of the minimum rate runs only while the server waits for the client, never while the store or the
 //! database keeps the client waiting. So it is not part of the stream, which the parser also polls in between, but of
@@ -17,8 +17,17 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::turns::Turn;
+
 /// The slowest rate at which a client may send, in bytes a second.
 const MIN_CLIENT_BYTES_PER_SECOND: u64 = 8 * 1024;
+
+/// How long a client may keep the server waiting until its turn lapses.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// The same for a client whose turn has lapsed before. It is short, so that a thousand slow clients do not use up the turns with waiting.
+const LITTLE_PATIENCE: Duration = Duration::from_millis(2);
+/// A client that sends this much in one turn is not slow any more, in bytes.
+const FAST_BYTES: u64 = 256 * 1024;
 
 /// What a client's body may do.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +57,9 @@ pub struct ClientBody {
 /// The clock over a [`ClientBody`].
 pub struct Pace {
     limits: BodyLimits,
+    turn: Turn,
+    /// How many bytes had arrived when the turn came back. `None` before it has lapsed, and when the client has been fast since.
+    slow_since: Option<u64>,
     received: Rc<Received>,
     deadline: Instant,
     /// How long the server has waited for the client in this window.
@@ -60,18 +72,17 @@ pub struct Pace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooSlow;
 
-/// Watches `payload` from now on.
-pub fn watch(payload: web::Payload, limits: BodyLimits) -> (ClientBody, Pace) {
+/// Watches `payload` from now on. The upload must have its turn.
+pub fn watch(payload: web::Payload, limits: BodyLimits, turn: Turn) -> (ClientBody, Pace) {
     let received = Rc::<Received>::default();
     let body = ClientBody { payload, max_bytes: limits.max_bytes, received: received.clone() };
-    let deadline = Instant::now() + limits.max_time;
-    (body, Pace { limits, received, deadline, waited: Duration::ZERO, bytes_before: 0 })
+    (body, Pace::new(received, limits, turn))
 }
 
 impl Pace {
-    /// Starts the body's time again, after it has waited for its turn.
-    pub fn restart(&mut self) {
-        self.deadline = Instant::now() + self.limits.max_time;
+    fn new(received: Rc<Received>, limits: BodyLimits, turn: Turn) -> Self {
+        let deadline = Instant::now() + limits.max_time;
+        Self { limits, turn, slow_since: None, received, deadline, waited: Duration::ZERO, bytes_before: 0 }
     }
 
     /// Whether the body failed because it is larger than it may be.
@@ -79,25 +90,56 @@ impl Pace {
         self.received.too_large.get()
     }
 
-    /// Waits for the client, at most as long as it may take.
+    /// Waits for the client, at most as long as it may take. After that, the upload has its turn again.
     pub async fn wait<T>(&mut self, reading: impl Future<Output = T>) -> Result<T, TooSlow> {
         let mut reading = std::pin::pin!(reading);
-        loop {
+        let lapses = Instant::now() + self.patience();
+        let read = loop {
             let begun = Instant::now();
             let window_ends = begun + self.limits.rate_window.saturating_sub(self.waited);
-            if let Ok(read) = timeout_at(window_ends.min(self.deadline), &mut reading).await {
-                self.waited += begun.elapsed();
-                // The time that the store needs counts as part of the body's time.
-                return if Instant::now() < self.deadline { Ok(read) } else { Err(TooSlow) };
+            let mut until = window_ends.min(self.deadline);
+            if self.turn.is_held() {
+                until = until.min(lapses);
             }
-            let bytes = self.received.bytes.get() - self.bytes_before;
-            let needed = MIN_CLIENT_BYTES_PER_SECOND as f64 * self.limits.rate_window.as_secs_f64();
-            if Instant::now() >= self.deadline || (bytes as f64) < needed {
-                return Err(TooSlow);
+            let read = timeout_at(until, &mut reading).await;
+            self.waited += begun.elapsed();
+            if let Ok(read) = read {
+                break read;
             }
-            self.waited = Duration::ZERO;
-            self.bytes_before = self.received.bytes.get();
+            let now = Instant::now();
+            if now >= lapses {
+                self.turn.lapse();
+            }
+            if now >= window_ends || now >= self.deadline {
+                self.end_window()?;
+            }
+        };
+        // The time that the store needs counts as part of the body's time.
+        if Instant::now() >= self.deadline {
+            return Err(TooSlow);
         }
+        if !self.turn.is_held() {
+            self.turn.resume().await;
+            self.slow_since = Some(self.received.bytes.get());
+        }
+        Ok(read)
+    }
+
+    fn patience(&mut self) -> Duration {
+        self.slow_since = self.slow_since.filter(|before| self.received.bytes.get() - before < FAST_BYTES);
+        if self.slow_since.is_some() { LITTLE_PATIENCE } else { PATIENCE }
+    }
+
+    /// Begins the next window, unless the client was too slow in this one, or its time is over.
+    fn end_window(&mut self) -> Result<(), TooSlow> {
+        let bytes = self.received.bytes.get() - self.bytes_before;
+        let needed = MIN_CLIENT_BYTES_PER_SECOND as f64 * self.limits.rate_window.as_secs_f64();
+        if Instant::now() >= self.deadline || (bytes as f64) < needed {
+            return Err(TooSlow);
+        }
+        self.waited = Duration::ZERO;
+        self.bytes_before = self.received.bytes.get();
+        Ok(())
     }
 }
 
@@ -121,42 +163,77 @@ impl Stream for ClientBody {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use std::future::pending;
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    fn pace(received: &Rc<Received>) -> Pace {
+    use std::{future::pending, sync::Arc};
+
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+    use crate::turns::Turns;
+
+    fn pace(received: &Rc<Received>, turns: &Arc<Turns>) -> Pace {
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
         let limits = BodyLimits { max_bytes: 1 << 20, rate_window: 10 * second, max_time: 3 * minute };
-        let deadline = Instant::now() + limits.max_time;
-        Pace { limits, received: received.clone(), deadline, waited: Duration::ZERO, bytes_before: 0 }
+        Pace::new(received.clone(), limits, turns.arrive().try_recv().unwrap())
+    }
+
+    fn wait(milliseconds: u64) -> tokio::time::Sleep {
+        sleep(Duration::from_millis(milliseconds))
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_rate_is_judged_over_waits_alone() {
         let received = Rc::default();
-        let mut pace = pace(&received);
-        let wait = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
-        assert_eq!(pace.wait(wait(6)).await, Ok(()));
+        let mut pace = pace(&received, &Turns::new(1, 1));
+        assert_eq!(pace.wait(wait(6000)).await, Ok(()));
         // The store keeps the client waiting; that is not the client's doing.
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(pace.wait(wait(3)).await, Ok(()));
-        assert_eq!(pace.wait(wait(3)).await, Err(TooSlow), "nothing came in ten seconds of waiting");
+        advance(Duration::from_secs(60)).await;
+        assert_eq!(pace.wait(wait(3000)).await, Ok(()));
+        assert_eq!(pace.wait(wait(3000)).await, Err(TooSlow), "nothing came in ten seconds of waiting");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_steady_client_has_until_the_deadline() {
         let received = Rc::<Received>::default();
-        let mut pace = pace(&received);
+        let mut pace = pace(&received, &Turns::new(1, 1));
         let begun = Instant::now();
         let dripping = async {
             loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                wait(1000).await;
                 received.bytes.set(received.bytes.get() + 20_000);
             }
         };
         assert_eq!(pace.wait(dripping).await, Err::<(), _>(TooSlow));
         assert_eq!(begun.elapsed(), Duration::from_secs(180));
-        pace.restart();
         assert_eq!(pace.wait(pending()).await, Err::<(), _>(TooSlow));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_lapses_while_its_client_keeps_the_server_waiting() {
+        let (received, turns) = (Rc::<Received>::default(), Turns::new(1, 2));
+        let mut pace = pace(&received, &turns);
+        pace.wait(wait(19)).await.unwrap();
+        assert!(turns.arrive().try_recv().is_err(), "this is no more than a hiccup");
+
+        let mut other = turns.arrive();
+        let (slow, other) = futures::join!(pace.wait(wait(21)), async {
+            let turn = (&mut other).await.unwrap();
+            wait(1000).await;
+            drop(turn);
+        });
+        slow.unwrap();
+        let () = other;
+        assert!(pace.turn.is_held(), "the turn is back, after the other one's");
+        pace.wait(async {
+            wait(3).await;
+            assert!(turns.arrive().try_recv().is_ok())
+        })
+        .await
+        .unwrap();
+
+        received.bytes.set(FAST_BYTES);
+        pace.wait(wait(19)).await.unwrap();
+        assert!(turns.arrive().try_recv().is_err(), "it is fast again");
     }
 }

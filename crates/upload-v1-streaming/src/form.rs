@@ -8,11 +8,12 @@ use actix_web::{HttpRequest, error::PayloadError, http::header, web};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use upload_domain::HEAD_BYTES;
-use upload_http::{ApiError, Code};
+use upload_http::{ApiError, Code, raise_receive_buffer};
 
 use crate::{
     client_body::{self, BodyLimits, Pace, TooSlow},
     form_head::{self, FormHead, HeadError, LOOK_AHEAD_BYTES, MAX_PART_HEADER_BYTES},
+    turns::Turn,
 };
 
 /// How large a form may be without its file, in bytes: its fields, headers and delimiters.
@@ -34,6 +35,7 @@ pub const BAD_FORM: &[Code] = &[
     Code::MultipartLengthMismatch,
     Code::StorageTimeout,
     Code::StorageUnavailable,
+    Code::TooManyUploads,
 ];
 
 /// What a request's headers say about its form, before the body is read.
@@ -97,14 +99,16 @@ impl FormRequest {
         Ok(Self { boundary, body_bytes })
     }
 
-    /// Reads the form's head and gives its parts.
+    /// Reads the form's head and gives its parts. The form holds the upload's turn.
     pub async fn open(
         self,
         request: &HttpRequest,
         payload: web::Payload,
         limits: BodyLimits,
+        turn: Turn,
     ) -> Result<Form, ApiError> {
-        let (mut body, mut pace) = client_body::watch(payload, limits);
+        raise_receive_buffer(request);
+        let (mut body, mut pace) = client_body::watch(payload, limits, turn);
         let head = pace.wait(form_head::read_form_head(&mut body, &self.boundary)).await.map_err(too_slow)?;
         let head = match head {
             Ok(head) => head,
@@ -186,11 +190,6 @@ impl Form {
         self.part_bytes = length.and_then(|text| text.parse().ok());
         self.file = Some(file);
         Ok(())
-    }
-
-    /// Starts the body's time again, after the form has waited for its turn.
-    pub fn restart_clock(&mut self) {
-        self.pace.restart();
     }
 
     /// The file's next bytes; `None` when the part has ended.

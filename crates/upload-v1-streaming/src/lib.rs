@@ -7,26 +7,30 @@ mod form;
 mod form_head;
 mod metrics;
 mod settings;
+mod shares;
 mod stream_route;
 mod ticket;
 mod ticket_forms;
 mod ticket_route;
 mod transfer;
+mod turns;
 mod upload_body;
 
 use std::{sync::Arc, time::Duration};
 
-use actix_web::web;
+use actix_web::{HttpRequest, web};
 use secrecy::ExposeSecret as _;
-use upload_http::{ApiError, CommonSettings, Endpoint, Shared, Start, StartError, Strategy, UploadGuard};
+use upload_domain::UserId;
+use upload_http::{ApiError, Code, CommonSettings, Endpoint, Shared, Start, StartError, Strategy, UploadGuard};
 
-use admission::{Admission, Overloaded, Permit};
+use admission::{Admission, ClientShares, NotAdmitted, Room, Uploader};
 use client_body::BodyLimits;
 use form::FORM_OVERHEAD_BYTES;
 use metrics::Metrics;
 pub use settings::StreamingSettings;
 use ticket::TicketKey;
 use ticket_forms::TicketForms;
+use turns::Turn;
 
 /// Upload server V1: receives images and streams them to the store.
 #[derive(Debug, Clone, clap::Parser)]
@@ -49,11 +53,12 @@ struct V1 {
     metrics: Metrics,
 }
 
-/// Held for as long as an upload has its turn.
-struct Turn {
+/// An upload that has begun, until it ends.
+struct Upload {
+    uploader: Uploader,
     /// For a file that is held in memory.
-    room: Option<Permit>,
-    _permit: Permit,
+    room: Option<Room>,
+    _shares: ClientShares,
     _upload: UploadGuard,
 }
 
@@ -85,16 +90,24 @@ fn endpoints() -> Vec<Endpoint> {
 }
 
 impl V1 {
-    /// Waits for this upload's turn. If its file must be buffered, it waits for memory first, so that no upload with a turn
+    /// Waits for the turn of an upload of `user`. If its file must be buffered, it waits for memory first, so that no upload with a turn
     /// waits for memory.
-    async fn enter(&self, shared: &Shared, held_bytes: Option<u64>) -> Result<Turn, ApiError> {
+    async fn enter(
+        &self,
+        shared: &Shared,
+        request: &HttpRequest,
+        user: UserId,
+        held_bytes: Option<u64>,
+    ) -> Result<(Upload, Turn), ApiError> {
+        let uploader = Uploader { user, address: shared.client_address(request) };
+        let shares = self.admission.share(uploader).map_err(not_admitted)?;
         let _waiting = self.metrics.waiting();
         let room = match held_bytes {
-            Some(bytes) => Some(self.admission.buffer(bytes).await.map_err(overloaded)?),
+            Some(bytes) => Some(self.admission.buffer(uploader, bytes).await.map_err(not_admitted)?),
             None => None,
         };
-        let permit = self.admission.enter().await.map_err(overloaded)?;
-        Ok(Turn { room, _permit: permit, _upload: shared.uploads.begin() })
+        let turn = self.admission.enter().await.map_err(not_admitted)?;
+        Ok((Upload { uploader, room, _shares: shares, _upload: shared.uploads.begin() }, turn))
     }
 
     fn body_limits(&self, shared: &Shared) -> BodyLimits {
@@ -113,8 +126,15 @@ impl V1 {
     }
 }
 
-fn overloaded(cause: Overloaded) -> ApiError {
-    ApiError::overloaded().cause(cause)
+fn not_admitted(cause: NotAdmitted) -> ApiError {
+    let error = match cause {
+        NotAdmitted::Overloaded => ApiError::overloaded(),
+        NotAdmitted::TooMany => ApiError::new(
+            Code::TooManyUploads,
+            "You have too many uploads open at the same time; finish some of them first.",
+        ),
+    };
+    error.cause(cause)
 }
 
 #[cfg(test)]

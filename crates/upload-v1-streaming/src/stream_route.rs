@@ -75,8 +75,9 @@ pub async fn stream_upload(
 ) -> Result<HttpResponse, ApiError> {
     let limits = shared.limits;
     let form = FormRequest::check(&request, limits.max_image_bytes)?;
-    let turn = v1.enter(&shared, form.held_bytes(limits.max_image_bytes)).await?;
-    let mut form = form.open(&request, payload, v1.body_limits(&shared)).await?;
+    let held_bytes = form.held_bytes(limits.max_image_bytes);
+    let (upload, turn) = v1.enter(&shared, &request, caller.user_id, held_bytes).await?;
+    let mut form = form.open(&request, payload, v1.body_limits(&shared), turn).await?;
     let Fields { path, byte_size, format } = Fields::read(&mut form, &limits).await?;
     let check_length = |bytes| check_length(bytes, byte_size, &limits);
     let file_bytes = form.file_bytes(byte_size);
@@ -102,7 +103,7 @@ pub async fn stream_upload(
         shared: &shared,
         v1: &v1,
         storage: &storage,
-        turn: &turn,
+        upload: &upload,
         attempt,
         check_length: &check_length,
         format,

@@ -9,7 +9,8 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use upload_domain::{ImageFormat, ImageId, ImageLimits, Sha256Checksum, incoming_key};
+use upload_domain::{ImageFormat, ImageId, ImageLimits, Sha256Checksum, UserId, incoming_key};
+use upload_persistence::images::Image;
 
 const AUDIENCE: &str = "upload-ticket";
 
@@ -18,6 +19,8 @@ const AUDIENCE: &str = "upload-ticket";
 pub struct Ticket {
     /// The image whose bytes may be uploaded.
     pub image: ImageId,
+    /// The image's owner, whose share of the server the upload uses.
+    pub user: UserId,
     /// The only format that they may have.
     pub format: ImageFormat,
     /// Smallest file, in bytes.
@@ -33,17 +36,18 @@ pub struct Ticket {
 
 impl Ticket {
     /// Allows one image's upload until `expires_at`: exactly `byte_size` bytes, or one byte to the largest size.
-    pub fn new(
-        image: ImageId,
-        format: ImageFormat,
-        byte_size: Option<u64>,
-        checksum_sha256: Option<Sha256Checksum>,
-        limits: &ImageLimits,
-        expires_at: DateTime<Utc>,
-    ) -> Self {
-        let (min_bytes, max_bytes) = byte_size.map_or((1, limits.max_image_bytes), |exact| (exact, exact));
-        let (aud, exp) = (AUDIENCE.to_owned(), expires_at.timestamp());
-        Self { image, format, min_bytes, max_bytes, checksum_sha256, aud, exp }
+    pub fn new(image: &Image, limits: &ImageLimits, expires_at: DateTime<Utc>) -> Self {
+        let (min_bytes, max_bytes) = image.byte_size.map_or((1, limits.max_image_bytes), |exact| (exact, exact));
+        Self {
+            image: image.id,
+            user: image.user_id,
+            format: image.format,
+            min_bytes,
+            max_bytes,
+            checksum_sha256: image.checksum_sha256,
+            aud: AUDIENCE.to_owned(),
+            exp: expires_at.timestamp(),
+        }
     }
 
     /// The exact size, where one was declared.
@@ -109,9 +113,16 @@ mod tests {
     const NOW: DateTime<Utc> = DateTime::from_timestamp_nanos(1_700_000_000_500_000_000);
 
     fn ticket(seconds_from_now: i64) -> Ticket {
-        let expires_at = NOW + chrono::TimeDelta::seconds(seconds_from_now);
-        let image = ImageId::from(Uuid::from_u128(1));
-        Ticket::new(image, ImageFormat::Png, Some(5), None, &ImageLimits::default(), expires_at)
+        Ticket {
+            image: ImageId::from(Uuid::from_u128(1)),
+            user: UserId::from(Uuid::from_u128(2)),
+            format: ImageFormat::Png,
+            min_bytes: 5,
+            max_bytes: 5,
+            checksum_sha256: None,
+            aud: AUDIENCE.to_owned(),
+            exp: (NOW + chrono::TimeDelta::seconds(seconds_from_now)).timestamp(),
+        }
     }
 
     #[test]

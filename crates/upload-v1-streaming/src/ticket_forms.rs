@@ -41,14 +41,13 @@ impl IssueForm for TicketForms {
 
 impl TicketForms {
     fn sign(&self, image: &Image, expires_at: DateTime<Utc>) -> Result<PresignedForm, ApiError> {
-        let checksum = image.checksum_sha256;
-        let ticket = Ticket::new(image.id, image.format, image.byte_size, checksum, &self.limits, expires_at);
+        let ticket = Ticket::new(image, &self.limits, expires_at);
         let signed = self.key.sign(&ticket).map_err(ApiError::internal)?;
-        let fields = form_fields(&ticket).into_iter().chain([("x-ticket", signed)]);
-        let fields = fields.map(|(name, value)| (name.to_owned(), value)).collect();
+        let fields = form_fields(&ticket).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Ok(PresignedForm {
             method: FormMethod::Post,
-            url: self.uploads_url.clone(),
+            // The letters of a JWT need no escape in a URL.
+            url: format!("{}?ticket={signed}", self.uploads_url),
             parts: FormParts::Fields(fields),
             expires_at,
         })

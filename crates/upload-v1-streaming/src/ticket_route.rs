@@ -46,8 +46,6 @@ struct TicketForm {
     #[schema(rename = "Content-Type", value_type = schemas::ImageFormat)]
     content_type: String,
     success_action_status: String,
-    #[schema(rename = "x-ticket")]
-    x_ticket: String,
     file: schemas::FilePart,
 }
 
@@ -59,13 +57,13 @@ pub fn operation() -> Operation {
         .content("application/xml", Content::new(Some(schemas::text())));
     Operation::new("Images", "uploadWithForm", "Upload an image's file with the form that the server issued for it")
         .description("The form's `url` points here, so a client does not build this URL itself. No token is needed: anyone who has the form can upload.")
+        .query("ticket", "Signed by the server; it says what may be uploaded. Treat it as a secret.")
         .form::<TicketForm>(
             "Send the form's fields unchanged, and the file as the last part.",
             json!({
                 "key": "incoming/0199a0c4-5d3e-7c6a-9b1f-2f6d0c8e4a71",
                 "Content-Type": "image/jpeg",
                 "success_action_status": SUCCESS_STATUS,
-                "x-ticket": "(signed)",
                 "file": "(bytes)",
             }),
         )
@@ -83,21 +81,29 @@ pub fn operation() -> Operation {
         .database()
 }
 
-/// Takes the file of one form. It needs no token: anyone who has the form can upload, as in S3.
+/// The query of a form's URL.
+#[derive(serde::Deserialize)]
+pub struct TicketQuery {
+    ticket: Option<String>,
+}
+
+/// Takes the file of one form. It needs no token: anyone who has the form can upload, as in S3. The ticket is in the URL, so it is checked
+/// before the body is read.
 pub async fn ticket_upload(
     request: HttpRequest,
+    query: Option<web::Query<TicketQuery>>,
     payload: web::Payload,
     shared: web::Data<Shared>,
     v1: web::Data<V1>,
     storage: web::Data<Storage>,
 ) -> Result<HttpResponse, ApiError> {
+    let ticket = query.and_then(|query| query.into_inner().ticket);
+    let ticket = check_ticket(&ticket.unwrap_or_default(), &v1.ticket_key, shared.database_now())?;
     let form = FormRequest::check(&request, shared.limits.max_image_bytes)?;
     let held_bytes = form.held_bytes(shared.limits.max_image_bytes);
-    // There is no token to check, so the form's head is read first: without a valid ticket, an upload gets no turn.
-    let mut form = form.open(&request, payload, v1.body_limits(&shared)).await?;
-    let ticket = read_fields(&mut form, &v1.ticket_key, shared.database_now()).await?;
-    let turn = v1.enter(&shared, held_bytes).await?;
-    form.restart_clock();
+    let (upload, turn) = v1.enter(&shared, &request, ticket.user, held_bytes).await?;
+    let mut form = form.open(&request, payload, v1.body_limits(&shared), turn).await?;
+    read_fields(&mut form, &ticket).await?;
     let check_length = |bytes| check_length(bytes, &ticket);
     let file_bytes = form.file_bytes(ticket.exact_bytes());
     file_bytes.map_or(Ok(()), check_length)?;
@@ -110,7 +116,7 @@ pub async fn ticket_upload(
         shared: &shared,
         v1: &v1,
         storage: &storage,
-        turn: &turn,
+        upload: &upload,
         attempt,
         check_length: &check_length,
         format: ticket.format,
@@ -136,8 +142,19 @@ async fn claim(
     }
 }
 
+fn check_ticket(ticket: &str, key: &TicketKey, now: DateTime<Utc>) -> Result<Ticket, ApiError> {
+    key.check(ticket, now).map_err(|error| match error {
+        TicketError::Expired => forbidden(Code::FormExpired, "The form has expired; request a new one."),
+        TicketError::Invalid(cause) => forbidden(
+            Code::InvalidForm,
+            "The ticket in the form's URL is missing, was changed or was not signed by this server.",
+        )
+        .cause(cause),
+    })
+}
+
 /// Reads the form's fields, up to the file's first byte, and checks them against the ticket.
-async fn read_fields(form: &mut Form, key: &TicketKey, now: DateTime<Utc>) -> Result<Ticket, ApiError> {
+async fn read_fields(form: &mut Form, ticket: &Ticket) -> Result<(), ApiError> {
     let (mut fields, mut file) = (Vec::new(), None);
     while let Some(mut field) = form.next_part().await? {
         let name = field.name().unwrap_or_default().to_owned();
@@ -153,30 +170,21 @@ async fn read_fields(form: &mut Form, key: &TicketKey, now: DateTime<Utc>) -> Re
     }
     let file = file.ok_or_else(|| ApiError::new(Code::MissingFile, "The form has no part named `file`."))?;
     let value = |name: &str| fields.iter().find(|(known, _value)| known == name).map(|(_name, value)| value.as_str());
-    let ticket = key.check(value("x-ticket").unwrap_or_default(), now).map_err(|error| match error {
-        TicketError::Expired => forbidden(Code::FormExpired, "The form has expired; request a new one."),
-        TicketError::Invalid(cause) => forbidden(
-            Code::InvalidForm,
-            "The field `x-ticket` is missing, was changed or was not signed by this server.",
-        )
-        .cause(cause),
-    })?;
-    let expected = form_fields(&ticket);
+    let expected = form_fields(ticket);
     if let Some((name, _value)) = expected.iter().find(|(name, expected)| value(name) != Some(expected.as_str())) {
         return Err(forbidden(
             Code::InvalidForm,
             &format!("The field `{name}` is missing, or differs from the form that the server issued."),
         ));
     }
-    let known = |name: &str| name == "x-ticket" || expected.iter().any(|(known, _value)| *known == name);
+    let known = |name: &str| expected.iter().any(|(known, _value)| *known == name);
     if fields.iter().any(|(name, _value)| !known(name)) {
         return Err(forbidden(Code::UnexpectedField, "The form has a field that the server did not issue."));
     }
-    form.begin_file(file)?;
-    Ok(ticket)
+    form.begin_file(file)
 }
 
-/// The fields of a ticket's form, the ticket itself left out.
+/// The fields of a ticket's form.
 pub fn form_fields(ticket: &Ticket) -> [(&'static str, String); 3] {
     [
         ("key", ticket.key()),

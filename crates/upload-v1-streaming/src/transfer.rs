@@ -18,7 +18,7 @@ use upload_persistence::images::Image;
 use upload_storage::{Storage, StorageError};
 
 use crate::{
-    Turn, V1,
+    Upload, V1,
     attempt::Attempt,
     form::Form,
     upload_body::{UploadWriter, WriteError, upload_body},
@@ -35,8 +35,8 @@ pub struct Transfer<'a> {
     pub v1: &'a V1,
     /// The worker's own connections to the store.
     pub storage: &'a Storage,
-    /// The upload's turn, perhaps with memory for a file that must be buffered.
-    pub turn: &'a Turn,
+    /// The upload, perhaps with memory for a file that must be buffered.
+    pub upload: &'a Upload,
     /// The upload's attempt, with the media key to write.
     pub attempt: Attempt,
     /// The route's own check of the file's length.
@@ -193,8 +193,9 @@ impl Transfer<'_> {
             if total_bytes > max_bytes {
                 return Err(ApiError::payload_too_large(max_bytes).into());
             }
-            if total_bytes > HEAD_BYTES as u64 && self.turn.room.is_none() && room.is_none() {
-                room = Some(self.v1.admission.buffer(max_bytes).await.map_err(crate::overloaded)?);
+            if total_bytes > HEAD_BYTES as u64 && self.upload.room.is_none() && room.is_none() {
+                let reserved = self.v1.admission.buffer(self.upload.uploader, max_bytes).await;
+                room = Some(reserved.map_err(crate::not_admitted)?);
             }
             while !chunk.is_empty() {
                 let taken = chunk.split_to(chunk.len().min(HEAD_BYTES - block.len()));

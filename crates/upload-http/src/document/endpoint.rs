@@ -52,6 +52,7 @@ pub struct Operation {
     summary: &'static str,
     description: Option<String>,
     bearer: bool,
+    query: Vec<Parameter>,
     body: Option<RequestBody>,
     answers: BTreeMap<u16, Response>,
     refusals: BTreeMap<u16, BTreeSet<Code>>,
@@ -119,6 +120,7 @@ impl Operation {
             summary,
             description: None,
             bearer: false,
+            query: Vec::new(),
             body: None,
             answers: BTreeMap::new(),
             refusals: BTreeMap::new(),
@@ -135,6 +137,18 @@ impl Operation {
     /// It wants a caller's token, and the caller's account may not allow it.
     pub fn bearer(self) -> Self {
         Self { bearer: true, ..self }.refuses(&[Code::InvalidToken, Code::Forbidden])
+    }
+
+    /// It needs this text in its URL's query.
+    pub fn query(mut self, name: &'static str, description: &'static str) -> Self {
+        let parameter = ParameterBuilder::new()
+            .name(name)
+            .parameter_in(ParameterIn::Query)
+            .required(Required::True)
+            .description(Some(description))
+            .schema(Some(schemas::text()));
+        self.query.push(parameter.build());
+        self
     }
 
     /// It asks the database.
@@ -229,7 +243,8 @@ impl Operation {
             .request_body(self.body.clone())
             .responses(Responses::from_iter(answers))
             .response("default", anything_else);
-        let operation = parameters.into_iter().fold(operation, OperationBuilder::parameter);
+        let parameters = parameters.into_iter().chain(self.query.iter().cloned());
+        let operation = parameters.fold(operation, OperationBuilder::parameter);
         let caller = self.bearer.then(|| SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, []));
         operation.securities(Some(caller)).build()
     }

@@ -8,7 +8,7 @@ use upload_sandbox::{
     samples::jpeg_of_exactly,
 };
 
-use crate::rig::{Rig, STREAM, TICKET, until};
+use crate::rig::{Rig, STREAM, until};
 
 const FILE_BYTES: usize = 2_000_000;
 
@@ -23,8 +23,11 @@ impl Half {
     async fn sent(rig: &Rig) -> Self {
         let created = rig.create().await;
         let file = jpeg_of_exactly(FILE_BYTES, 1);
-        let mut upload =
-            RawForm::of_ticket(created.form()).unwrap().begin(&rig.server.url, TICKET, "", file.len()).await.unwrap();
+        let mut upload = RawForm::of_ticket(created.form())
+            .unwrap()
+            .begin(&rig.server.url, &RawForm::target(created.form()).unwrap(), "", file.len())
+            .await
+            .unwrap();
         let (first, rest) = file.split_at(FILE_BYTES / 2);
         upload.send(first).await;
         rig.store.requested(300_000).await;
@@ -44,7 +47,8 @@ async fn a_client_that_vanishes_leaves_no_object_and_a_row_that_can_be_used_agai
         let created = rig.create().await;
         let file = jpeg_of_exactly(FILE_BYTES, 2);
         let form = RawForm::of_ticket(created.form()).unwrap();
-        let mut upload = form.begin(&rig.server.url, TICKET, "", file.len()).await.unwrap();
+        let mut upload =
+            form.begin(&rig.server.url, &RawForm::target(created.form()).unwrap(), "", file.len()).await.unwrap();
         upload.send(&file[..sent_bytes]).await;
         until(async || rig.stand.count("image WHERE attempt IS NOT NULL").await.unwrap() == 1).await;
         // The form's end is never sent.
@@ -203,21 +207,19 @@ async fn an_object_that_the_database_cannot_be_told_of_is_deleted() {
 
 #[tokio::test]
 async fn an_upload_without_a_ticket_takes_no_turn() {
-    let rig = Rig::start(&[("UPLOADS_ACTIVE", "1"), ("UPLOADS_WAITING", "0")]).await;
+    let rig = Rig::start(&[("UPLOADS_OPEN", "1"), ("UPLOADS_WAITING", "0")]).await;
     let created = rig.create().await;
-    let mut without = RawForm::of_ticket(created.form()).unwrap();
-    without.fields.retain(|(name, _value)| name != "x-ticket");
-    // Only the last line end of its head is missing, so the server waits for more of it.
-    let (head, tail) = (without.head(), Vec::new());
-    let idle = without.begin_with(&rig.server.url, TICKET, &head[..head.len() - 2], tail, FILE_BYTES).await.unwrap();
+    let form = RawForm::of_ticket(created.form()).unwrap();
+    let refused = form.begin(&rig.server.url, "/uploads", "", FILE_BYTES).await.unwrap();
+    // The head alone is enough for the answer.
+    assert_eq!(refused.answer().await.unwrap().refusal(), (403, "invalid_form"));
     let file = jpeg_of_exactly(300_000, 8);
     assert_eq!(rig.client().upload(created.form(), file).await.unwrap().status, 201);
-    drop(idle);
 }
 
 #[tokio::test]
 async fn an_upload_beyond_the_queue_is_refused_and_one_in_it_waits() {
-    let rig = Rig::start(&[("UPLOADS_ACTIVE", "1"), ("UPLOADS_WAITING", "1")]).await;
+    let rig = Rig::start(&[("UPLOADS_OPEN", "1"), ("UPLOADS_WAITING", "1")]).await;
     let half = Half::sent(&rig).await;
     let file = jpeg_of_exactly(300_000, 4);
     let client = rig.client();
@@ -276,6 +278,16 @@ async fn a_tampered_form_is_refused_as_s3_refuses_it() {
         form["fields"][name] = value.into();
         form
     };
+    let with_url_of = |other: &Answer| {
+        let mut form = form.clone();
+        form["url"] = other.form()["url"].clone();
+        form
+    };
+    let with_query = |query: &str| {
+        let mut form = form.clone();
+        form["url"] = format!("{}/uploads{query}", rig.server.url).into();
+        form
+    };
     let without = |name: &str| {
         let mut form = form.clone();
         form["fields"].as_object_mut().unwrap().remove(name);
@@ -286,10 +298,11 @@ async fn a_tampered_form_is_refused_as_s3_refuses_it() {
         (change("key", "media/../incoming/x"), (403, "invalid_form")),
         (change("Content-Type", "image/png"), (403, "invalid_form")),
         (change("success_action_status", "200"), (403, "invalid_form")),
-        (change("x-ticket", "a.b.c"), (403, "invalid_form")),
-        (change("x-ticket", other.form()["fields"]["x-ticket"].as_str().unwrap()), (403, "invalid_form")),
+        (with_query(""), (403, "invalid_form")),
+        (with_query("?ticket=a.b.c"), (403, "invalid_form")),
+        (with_query("?ticket=%ff&ticket"), (403, "invalid_form")),
+        (with_url_of(&other), (403, "invalid_form")),
         (change("x-amz-meta-extra", "1"), (403, "unexpected_field")),
-        (without("x-ticket"), (403, "invalid_form")),
         (without("key"), (403, "invalid_form")),
     ];
     let file = jpeg_of_exactly(10_000, 5);

@@ -12,7 +12,6 @@ use upload_sandbox::{
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_upload-v1-streaming");
 pub const STREAM: &str = "/user/images/upload";
-pub const TICKET: &str = "/uploads";
 
 /// A server, its stand, and one of its users.
 pub struct Rig {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use upload_sandbox::{client::Answer, raw::RawForm, samples::jpeg_of_exactly};
 
-use crate::rig::{Rig, STREAM, TICKET};
+use crate::rig::{Rig, STREAM};
 
 const MIB: u64 = 1024 * 1024;
 /// The default of `UPLOADS_ACTIVE`.
@@ -108,8 +108,16 @@ async fn a_file_is_streamed_however_its_part_writes_its_name() {
         let form = RawForm::of_ticket(created.form()).unwrap();
         let head = String::from_utf8(form.head()).unwrap().replace("name=\"file\"; filename=\"a.jpg\"", name);
         let body_bytes = head.len() + file.len() + form.tail().len();
-        let mut upload =
-            form.begin_with(&rig.server.url, TICKET, head.as_bytes(), form.tail(), body_bytes).await.unwrap();
+        let mut upload = form
+            .begin_with(
+                &rig.server.url,
+                &RawForm::target(created.form()).unwrap(),
+                head.as_bytes(),
+                form.tail(),
+                body_bytes,
+            )
+            .await
+            .unwrap();
         upload.send(&file).await;
         let answer = upload.finish().await.unwrap();
         assert_eq!(answer.status, 201, "{name}: {answer:?}");
@@ -192,8 +200,11 @@ async fn a_second_upload_before_the_link_replaces_the_first() {
     let created = rig.create().await;
     for seed in [7, 8] {
         let file = jpeg_of_exactly(300_000, seed);
-        let mut upload =
-            RawForm::of_ticket(created.form()).unwrap().begin(&rig.server.url, TICKET, "", file.len()).await.unwrap();
+        let mut upload = RawForm::of_ticket(created.form())
+            .unwrap()
+            .begin(&rig.server.url, &RawForm::target(created.form()).unwrap(), "", file.len())
+            .await
+            .unwrap();
         upload.send(&file).await;
         let answer = upload.finish().await.unwrap();
         assert_eq!(answer.status, 201, "{answer:?}");
@@ -201,8 +212,11 @@ async fn a_second_upload_before_the_link_replaces_the_first() {
         assert!(rig.only_object().await == file);
     }
     assert_eq!(rig.client().link_profile(created.image_id()).await.unwrap().status, 201);
-    let mut late =
-        RawForm::of_ticket(created.form()).unwrap().begin(&rig.server.url, TICKET, "", 300_000).await.unwrap();
+    let mut late = RawForm::of_ticket(created.form())
+        .unwrap()
+        .begin(&rig.server.url, &RawForm::target(created.form()).unwrap(), "", 300_000)
+        .await
+        .unwrap();
     late.send(&jpeg_of_exactly(300_000, 9)[..1000]).await;
     assert_eq!(late.answer().await.unwrap().refusal(), (409, "already_linked"), "without waiting for the body");
     assert!(rig.client().download(created.image_id()).await.unwrap().body == jpeg_of_exactly(300_000, 8));
