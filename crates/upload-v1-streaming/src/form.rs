@@ -6,13 +6,14 @@
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_web::{HttpRequest, error::PayloadError, http::header, web};
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::StreamExt;
 use upload_domain::HEAD_BYTES;
 use upload_http::{ApiError, Code, raise_receive_buffer};
 
 use crate::{
     client_body::{self, BodyLimits, Pace, TooSlow},
     form_head::{self, FormHead, HeadError, LOOK_AHEAD_BYTES, MAX_PART_HEADER_BYTES},
+    form_input::{FileInput, FormInput},
     turns::Turn,
 };
 
@@ -54,10 +55,19 @@ struct FilePlace {
     implied_bytes: u64,
 }
 
+/// The part that is the file.
+enum FilePart {
+    /// The parser finds its end.
+    Parsed(Field),
+    /// Its length is known. The parser gets only what comes after that.
+    Exact(FileInput, Field),
+}
+
 /// A form whose parts are read in order.
 pub struct Form {
     multipart: Multipart,
-    file: Option<Field>,
+    input: FormInput,
+    file: Option<FilePart>,
     /// What the file's own part says of its length, in bytes.
     part_bytes: Option<u64>,
     pace: Pace,
@@ -124,10 +134,10 @@ impl FormRequest {
             file_offset,
             implied_bytes: form_head::implied_file_bytes(body_bytes, file_offset, &self.boundary),
         });
-        let replayed = stream::iter(chunks.into_iter().map(Ok)).chain(body);
-        let multipart = Multipart::new(request.headers(), replayed);
+        let input = FormInput::new(chunks, body, file_offset.unwrap_or(u64::MAX));
+        let multipart = Multipart::new(request.headers(), input.clone());
         let Self { boundary, body_bytes } = self;
-        Ok(Form { multipart, file: None, part_bytes: None, pace, boundary, body_bytes, place, parts: 0 })
+        Ok(Form { multipart, input, file: None, part_bytes: None, pace, boundary, body_bytes, place, parts: 0 })
     }
 }
 
@@ -188,21 +198,42 @@ impl Form {
         }
         let length = file.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
         self.part_bytes = length.and_then(|text| text.parse().ok());
-        self.file = Some(file);
+        self.file = Some(FilePart::Parsed(file));
         Ok(())
+    }
+
+    /// Takes the file as `length` bytes. It must still be proven that the form goes on as predicted.
+    pub fn expect(&mut self, length: u64) {
+        // The parser has a count of its own for a part that states its length.
+        if self.place.is_none() || self.part_bytes.is_some() {
+            return;
+        }
+        self.file = match self.file.take() {
+            Some(FilePart::Parsed(part)) => Some(FilePart::Exact(self.input.file(length, &self.boundary), part)),
+            file => file,
+        };
     }
 
     /// The file's next bytes; `None` when the part has ended.
     pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
-        let Some(file) = &mut self.file else { return Ok(None) };
-        match self.pace.wait(file.next()).await.map_err(too_slow)? {
-            Some(Ok(chunk)) => Ok(Some(chunk)),
-            Some(Err(error)) => Err(body_error(error, &self.pace)),
-            None => {
-                // The parser would wait for ever if a field that has ended is not dropped.
-                self.file = None;
-                Ok(None)
+        if let Some(FilePart::Exact(bytes, _part)) = &mut self.file {
+            match self.pace.wait(bytes.next()).await.map_err(too_slow)? {
+                Some(Ok(chunk)) => return Ok(Some(chunk)),
+                Some(Err(error)) => return Err(body_error(error.into(), &self.pace)),
+                None => {}
             }
+        }
+        // The parser gives what is left of the part: nothing if the length was right.
+        let Some(FilePart::Parsed(mut part) | FilePart::Exact(_, mut part)) = self.file.take() else { return Ok(None) };
+        self.input.open();
+        match self.pace.wait(part.next()).await.map_err(too_slow)? {
+            Some(Ok(chunk)) => {
+                self.file = Some(FilePart::Parsed(part));
+                Ok(Some(chunk))
+            }
+            Some(Err(error)) => Err(body_error(error, &self.pace)),
+            // The parser would wait for ever if a field that has ended were not dropped.
+            None => Ok(None),
         }
     }
 

@@ -5,6 +5,7 @@ mod attempt;
 mod client_body;
 mod form;
 mod form_head;
+mod form_input;
 mod metrics;
 mod settings;
 mod shares;

@@ -111,6 +111,7 @@ impl Transfer<'_> {
 
     /// Streams a file that is `length` bytes long if the form keeps its word.
     async fn stream(&self, form: &mut Form, length: u64) -> Result<Stored, TransferError> {
+        form.expect(length);
         let (head, dimensions) = self.judge_head(form, length).await?;
         let media_key = self.attempt.hold().media_key();
         let (writer, body) = upload_body(length, self.v1.storage_timeout);
@@ -133,18 +134,28 @@ impl Transfer<'_> {
     /// Reads as much of the file as the inspection needs: nearly always the first chunk, at most [`HEAD_BYTES`] and the chunk
     /// that completes them.
     async fn judge_head(&self, form: &mut Form, length: u64) -> Result<(Bytes, Dimensions), TransferError> {
-        let mut head = BytesMut::new();
+        let mut copied = BytesMut::new();
         let mut enough = LEAST_HEAD_BYTES;
         while let Some(chunk) = form.next_chunk().await? {
-            head.extend_from_slice(&chunk);
+            if !copied.is_empty() || chunk.len() < enough {
+                copied.extend_from_slice(&chunk);
+            }
+            // Nearly always the first chunk is enough, and is not copied.
+            let head = if copied.is_empty() { &chunk[..] } else { &copied[..] };
             if head.len() < enough {
                 continue;
             }
             let seen = &head[..head.len().min(HEAD_BYTES)];
             match inspect(seen, length, self.declared_bytes, self.format, &self.shared.limits) {
-                Ok(dimensions) => return Ok((head.freeze(), dimensions)),
+                Ok(dimensions) if copied.is_empty() => return Ok((chunk, dimensions)),
+                Ok(dimensions) => return Ok((copied.freeze(), dimensions)),
                 // Twice as much next time, so that a file in tiny chunks is not inspected after each one.
-                Err(Refusal::HeaderTooLong) if seen.len() < HEAD_BYTES => enough = HEAD_BYTES.min(2 * head.len()),
+                Err(Refusal::HeaderTooLong) if seen.len() < HEAD_BYTES => {
+                    enough = HEAD_BYTES.min(2 * head.len());
+                    if copied.is_empty() {
+                        copied.extend_from_slice(&chunk);
+                    }
+                }
                 Err(refusal) => return Err(refusal.into()),
             }
         }
