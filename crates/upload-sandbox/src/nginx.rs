@@ -163,6 +163,12 @@ impl Nginx {
         self.master.log()
     }
 
+    /// The access log up to a line that is waited for.
+    pub async fn access_log_until(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+        self.master.wait_for_output(wanted).await?;
+        Ok(self.master.stdout())
+    }
+
     /// The process ids of all workers so far. The log already has the end of each worker that has ended.
     fn workers(&self) -> Vec<String> {
         let log = self.master.log();

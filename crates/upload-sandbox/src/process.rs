@@ -234,9 +234,17 @@ impl Server {
 
     /// Waits for a line of the log. An earlier line counts, too.
     pub async fn wait_for_log(&self, wanted: impl Fn(&str) -> bool) -> Result<String> {
+        self.wait_for_line(self.running.stderr.clone(), wanted).await
+    }
+
+    /// Waits for a line that it prints. An earlier line counts, too.
+    pub async fn wait_for_output(&self, wanted: impl Fn(&str) -> bool) -> Result<String> {
+        self.wait_for_line(self.running.stdout.clone(), wanted).await
+    }
+
+    async fn wait_for_line(&self, mut lines: watch::Receiver<Lines>, wanted: impl Fn(&str) -> bool) -> Result<String> {
         let find = |lines: &Lines| lines.kept.iter().find(|line| wanted(line)).cloned();
-        let mut stderr = self.running.stderr.clone();
-        let lines = wait_until(&mut stderr, |lines| lines.ended || find(lines).is_some()).await?;
+        let lines = wait_until(&mut lines, |lines| lines.ended || find(lines).is_some()).await?;
         find(&lines).with_context(|| format!("{} ended without the line that was waited for", self.running.name))
     }
 

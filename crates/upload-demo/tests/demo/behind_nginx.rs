@@ -266,6 +266,22 @@ async fn a_client_that_still_sends_hears_that_it_is_refused() {
 }
 
 #[tokio::test]
+async fn a_tickets_url_is_in_no_log_of_nginx() {
+    let Some(mut proxied) = Proxied::start(Active::V1, &[]).await else { return };
+    let caller = proxied.caller().await;
+    let created = caller.create_image(ImagePath::UserProfile, ImageFormat::Jpeg).await.unwrap();
+    let upload = async || caller.upload(created.form(), jpeg_of_exactly(FILE_BYTES, 1)).await.unwrap();
+    assert_eq!(upload().await.status, 201);
+    // What nginx logs of a failure of its own has the request's line as well.
+    assert_eq!(proxied.v1.terminate().await.unwrap(), Some(0));
+    assert_eq!(upload().await.refusal(), (503, "unreachable"));
+    let nginx = &proxied.nginx;
+    let requests = nginx.access_log_until(|line| line.contains("\"POST /uploads\" 503")).await.unwrap();
+    let logs = [requests, nginx.log()].concat().join("\n");
+    assert!(!logs.contains("ticket"), "{logs}");
+}
+
+#[tokio::test]
 async fn an_upload_that_its_client_gives_up_ends_and_leaves_nothing() {
     let Some(proxied) = Proxied::start(Active::V1, &[]).await else { return };
     let caller = proxied.caller().await;
