@@ -61,6 +61,8 @@ const UNASKED_BYTES: usize = 256 * 1024;
 const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 /// The same for an upload that has had its turn. The kernel allows at most `net.core.rmem_max`.
 const UPLOAD_RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
+/// How many bytes of a body are read each time that its handler asks for more.
+const PIECE_BYTES: usize = 64 * 1024;
 /// The answer to a client whose head is not complete in time.
 const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
@@ -96,8 +98,8 @@ enum Demand {
     Complete,
     /// The handler is busy with what it has, or waits for something else.
     Unasked,
-    /// The handler waits for more.
-    Asked,
+    /// The handler waits for more, and so many bytes have come since.
+    Asked(usize),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -210,14 +212,20 @@ impl AsyncRead for Connection {
         let this = self.get_mut();
         let stage = this.progress.stage.get();
         if matches!(stage, Stage::Serving | Stage::Answered) {
-            if this.progress.demand.get() == Demand::Unasked {
+            let demand = this.progress.demand.get();
+            if matches!(demand, Demand::Unasked | Demand::Asked(PIECE_BYTES..)) {
                 this.progress.reader.set(Some(context.waker().clone()));
                 return Poll::Pending;
             }
             if this.progress.raise.take() {
                 this.set_receive_buffer(UPLOAD_RECEIVE_BUFFER_BYTES);
             }
-            return Pin::new(&mut this.stream).poll_read(context, buffer);
+            let before = buffer.filled().len();
+            let came = Pin::new(&mut this.stream).poll_read(context, buffer);
+            if let Demand::Asked(bytes) = demand {
+                this.progress.demand.set(Demand::Asked(bytes + buffer.filled().len() - before));
+            }
+            return came;
         }
         // actix reads until there is no more. Stop it after each piece, so that `watch` sees a head before its body is read.
         if std::mem::take(&mut this.has_read) && matches!(stage, Stage::Coming { .. }) {
@@ -295,7 +303,7 @@ impl Progress {
 
     /// Lets the connection read more of the body.
     fn ask(&self) {
-        self.demand.set(Demand::Asked);
+        self.demand.set(Demand::Asked(0));
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
