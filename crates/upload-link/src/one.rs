@@ -123,7 +123,8 @@ impl Links {
         Err(failure)
     }
 
-    /// Runs after the commit. It deletes the object under the incoming key; if that fails, the sweep does it.
+    /// Runs after the commit. If what is served is elsewhere, it deletes the object under the incoming key; if that fails, the sweep does
+    /// it.
     pub(crate) fn linked(&self, pinned: &Pinned, started: Instant) {
         let image = &pinned.image;
         self.observe(Event::Linked);
@@ -134,6 +135,9 @@ impl Links {
             duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "image linked"
         );
+        if pinned.is_incoming() {
+            return;
+        }
         let (storage, key) = (self.storage.clone(), incoming_key(image.id));
         drop(self.background.spawn(async move {
             if let Err(error) = storage.delete(&key).await {

@@ -313,7 +313,7 @@ async fn twisted_attacks(ground: &Ground) -> Vec<Attack> {
         add(format!("the PUT as an archive with {names:?} below {prefix}"), request, Outcome::Refused);
     }
 
-    let url = stand.storage.read_url(LINKED_KEY, std::time::Duration::from_secs(300)).await.unwrap().url;
+    let url = stand.storage.read_url(LINKED_KEY, None, std::time::Duration::from_secs(300)).await.unwrap().url;
     for target in [VICTIMS_KEY, "media/1/2", ""] {
         add(format!("the URL with the key {target:?}"), client.get(url.replace(LINKED_KEY, target)), Outcome::Refused);
     }
