@@ -49,6 +49,7 @@ impl Links {
 
     async fn link_one<T: Target>(&self, user: UserId, id: ImageId, to: T) -> Result<Linked<T::Attachment>, LinkError> {
         let started = Instant::now();
+        let _turn = self.turn(1).await?;
         let claimed = {
             let mut connection = self.database.connection().await?;
             to.permit(&mut connection, user).await?;

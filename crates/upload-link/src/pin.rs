@@ -6,8 +6,6 @@
 //!
 //! No database connection is held here while the store is asked.
 
-use std::time::Duration;
-
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use upload_domain::{Dimensions, HEAD_BYTES, Refusal, Sha256Checksum, incoming_key};
@@ -15,9 +13,6 @@ use upload_persistence::{self as persistence, images::Image, posts::Post};
 use upload_storage::{Head, Pin, StorageError, VersionError, chain};
 
 use crate::{Hold, LinkError, Links, Written, verify::Checked};
-
-/// How long a link may wait for its turn. It holds the image meanwhile, so the rest of the lease must be long enough for the work.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
 
 /// How much of a version a link reads at first, in bytes. It holds the headers of nearly all images.
 const FIRST_BYTES: usize = 64 * 1024;
@@ -93,24 +88,27 @@ impl Links {
         if let Some(verified) = image.verified() {
             let (byte_size, dimensions) = (verified.byte_size, verified.dimensions);
             let media_key = verified.media_key.to_owned();
+            self.turns.got_on();
             return Ok(Pinned { image, hold, media_key, media_version: None, byte_size, dimensions });
         }
         match self.verify_and_pin(&image, &hold, until).await {
             Ok(Checked { etag: _, version: media_version, byte_size, dimensions }) => {
+                self.turns.got_on();
                 let media_key = if media_version.is_some() { incoming_key(image.id) } else { hold.media_key() };
                 Ok(Pinned { image, hold, media_key, media_version, byte_size, dimensions })
             }
             Err(error) => {
+                if !matches!(error, LinkError::Storage(_) | LinkError::TooSlow) {
+                    self.turns.got_on();
+                }
                 self.undo(&hold).await;
                 Err(error)
             }
         }
     }
 
-    /// Waits for its turn, which bounds the memory of all links, and then works until `until` at the latest.
+    /// Works until `until` at the latest.
     async fn verify_and_pin(&self, image: &Image, hold: &Hold, until: Instant) -> Result<Checked, LinkError> {
-        let wait = timeout_at(until.min(Instant::now() + LONGEST_WAIT), self.turns.acquire());
-        let Ok(Ok(_turn)) = wait.await else { return Err(LinkError::Overloaded) };
         if self.storage.pin() == Pin::Version {
             return timeout_at(until, self.take_version(image, hold)).await.map_err(|_elapsed| LinkError::TooSlow)?;
         }
