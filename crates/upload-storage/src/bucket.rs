@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::{
     config::{
-        ConfigBag, Intercept, RuntimeComponents, http::HttpResponse,
-        interceptors::BeforeDeserializationInterceptorContextRef,
+        ConfigBag, Intercept, RuntimeComponents,
+        http::HttpResponse,
+        interceptors::{AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextRef},
     },
     error::{BoxError, ProvideErrorMetadata, SdkError},
     operation::get_bucket_lifecycle_configuration::GetBucketLifecycleConfigurationError,
@@ -212,15 +213,26 @@ pub async fn versioning(storage: &Storage) -> Result<Versioning, StorageError> {
     }
 }
 
-/// The bucket's rules; none if the store has none for it.
-pub(crate) async fn lifecycle_rules(
+async fn lifecycle_rules(
     storage: &Storage,
 ) -> Result<Vec<LifecycleRule>, SdkError<GetBucketLifecycleConfigurationError, HttpResponse>> {
-    match storage.client().get_bucket_lifecycle_configuration().bucket(storage.bucket()).send().await {
-        Ok(current) => Ok(current.rules.unwrap_or_default()),
-        Err(error) if code(&error) == Some("NoSuchLifecycleConfiguration") => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+    Ok(lifecycle(storage).await?.into_iter().map(|(rule, _xml)| rule).collect())
+}
+
+/// The bucket's rules, each with its XML, because the SDK's type leaves out what MinIO adds. None if the bucket has no rules.
+pub(crate) async fn lifecycle(
+    storage: &Storage,
+) -> Result<Vec<(LifecycleRule, String)>, SdkError<GetBucketLifecycleConfigurationError, HttpResponse>> {
+    let body = BodyOfAnswer::default();
+    let get = storage.client().get_bucket_lifecycle_configuration().bucket(storage.bucket());
+    let rules = match get.customize().interceptor(body.clone()).send().await {
+        Ok(current) => current.rules.unwrap_or_default(),
+        Err(error) if code(&error) == Some("NoSuchLifecycleConfiguration") => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let text = body.get();
+    let xml = text.split("<Rule>").skip(1).map(str::to_owned).chain(std::iter::repeat(String::new()));
+    Ok(rules.into_iter().zip(xml).collect())
 }
 
 async fn put_lifecycle_rules(storage: &Storage, rules: Vec<LifecycleRule>) -> Result<Outcome, StorageError> {
@@ -298,6 +310,33 @@ impl Intercept for DateOfAnswer {
     ) -> Result<(), BoxError> {
         let date = context.response().headers().get("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date.map(|date| date.to_utc());
+        Ok(())
+    }
+}
+
+/// Keeps the body of an answer as text.
+#[derive(Debug, Clone, Default)]
+struct BodyOfAnswer(Arc<Mutex<String>>);
+
+impl BodyOfAnswer {
+    fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Intercept for BodyOfAnswer {
+    fn name(&self) -> &'static str {
+        "BodyOfAnswer"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response().body().bytes().unwrap_or_default();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = String::from_utf8_lossy(body).into_owned();
         Ok(())
     }
 }

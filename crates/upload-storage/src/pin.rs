@@ -73,7 +73,7 @@ async fn check_versioning(storage: &Storage) -> Result<(), PinError> {
 
 /// A form may be used again after the link. Then the linked version is no longer the newest, and such a rule would remove it.
 async fn check_lifecycle(storage: &Storage) -> Result<(), PinError> {
-    let rules = match bucket::lifecycle_rules(storage).await {
+    let rules = match bucket::lifecycle(storage).await {
         Ok(rules) => rules,
         Err(error) if code(&error) == Some("AccessDenied") => return Err(lacks(storage, "get the bucket's lifecycle")),
         Err(error) => match bucket::not_supported(error) {
@@ -81,9 +81,9 @@ async fn check_lifecycle(storage: &Storage) -> Result<(), PinError> {
             Err(error) => return Err(PinError(error.advice())),
         },
     };
-    match rules.iter().find(|rule| removes_old_versions(rule)) {
+    match rules.iter().find(|(rule, xml)| removes_old_versions(rule, xml)) {
         None => Ok(()),
-        Some(rule) => Err(PinError(format!(
+        Some((rule, _xml)) => Err(PinError(format!(
             "S3_PIN: the lifecycle rule `{}` of the bucket `{}` removes old versions under {INCOMING_PREFIX}, which may be linked images; \
              remove the rule or give it another prefix, or set S3_PIN=copy",
             rule.id().unwrap_or_default(),
@@ -92,13 +92,15 @@ async fn check_lifecycle(storage: &Storage) -> Result<(), PinError> {
     }
 }
 
-fn removes_old_versions(rule: &LifecycleRule) -> bool {
+fn removes_old_versions(rule: &LifecycleRule, xml: &str) -> bool {
+    // MinIO alone has these two (its internal/bucket/lifecycle), and the SDK does not know them.
+    let removes_all = ["<DelMarkerExpiration>", "<ExpiredObjectAllVersions>true"].iter().any(|word| xml.contains(word));
     let filter = rule.filter();
     let of_filter = filter.and_then(|filter| filter.prefix().or_else(|| filter.and()?.prefix()));
     #[expect(deprecated, reason = "a rule may still have its prefix in the old place")]
     let prefix = of_filter.or_else(|| rule.prefix()).unwrap_or_default();
     rule.status() == &ExpirationStatus::Enabled
-        && rule.noncurrent_version_expiration().is_some()
+        && (rule.noncurrent_version_expiration().is_some() || removes_all)
         && (INCOMING_PREFIX.starts_with(prefix) || prefix.starts_with(INCOMING_PREFIX))
 }
 

@@ -6,6 +6,7 @@ use std::{
     env, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Output,
 };
 
 use secrecy::SecretString;
@@ -93,20 +94,22 @@ impl Minio {
         profiles.collect()
     }
 
-    /// Removes what the script has created, because the MinIO may be used for other tests, too.
-    async fn forget(&self, ids: impl Iterator<Item = String>) {
+    /// Runs MinIO's client with the root key. `store` is the MinIO.
+    async fn administer(&self, arguments: &[&str]) -> Output {
         let host = self.endpoint.trim_start_matches("http://").trim_end_matches('/');
         let store = format!("http://{}:{}@{host}", self.root.id, self.root.secret);
-        let administer = async |arguments: &[&str]| {
-            let mut mc = Command::new(&self.mc);
-            mc.env("MC_CONFIG_DIR", self.folder.path()).env("MC_HOST_store", &store);
-            mc.arg("admin").args(arguments).output().await.unwrap()
-        };
+        let mut mc = Command::new(&self.mc);
+        mc.env("MC_CONFIG_DIR", self.folder.path()).env("MC_HOST_store", &store);
+        mc.args(arguments).output().await.unwrap()
+    }
+
+    /// Removes what the script has created, because the MinIO may be used for other tests, too.
+    async fn forget(&self, ids: impl Iterator<Item = String>) {
         for id in ids {
-            administer(&["user", "remove", "store", &id]).await;
+            self.administer(&["admin", "user", "remove", "store", &id]).await;
         }
         for role in ROLES {
-            administer(&["policy", "remove", "store", &format!("{}-{role}", self.bucket)]).await;
+            self.administer(&["admin", "policy", "remove", "store", &format!("{}-{role}", self.bucket)]).await;
         }
     }
 }
@@ -188,6 +191,14 @@ async fn the_set_up_of_a_minio_makes_keys_that_may_do_what_they_must_and_no_more
     for pin in [Pin::Version, Pin::Copy] {
         assert_eq!(check(&new_keys, pin).await, Ok(()), "{pin:?}");
     }
+
+    // A rule that only MinIO has.
+    let place = format!("store/{}", minio.bucket);
+    let all_versions = ["--expire-days", "1", "--expire-all-object-versions"];
+    let added = minio.administer(&[&["ilm", "rule", "add", &place], &all_versions[..]].concat()).await;
+    assert!(added.status.success(), "{added:?}");
+    let refused = check(&new_keys, Pin::Version).await.unwrap_err();
+    assert!(refused.starts_with("S3_PIN: the lifecycle rule "), "{refused}");
 
     let admin = settings(&minio.root, &keys["reader"]);
     bucket::empty_and_remove(&Storage::new(&admin).await.unwrap()).await.unwrap();
