@@ -2,6 +2,9 @@
 //!
 //! A header proves nothing. Garage answers with version ids, but keeps no versions; SeaweedFS makes versions by PUT, but not by POST. So
 //! the check writes twice under a key that nothing else uses, reads the first bytes again, and removes both versions.
+//!
+//! It also tries to write a version that is there. MinIO takes `versionId` in the query of a write, for its replication, and the query of
+//! a form is not signed. The signer's policy refuses that.
 
 use aws_sdk_s3::{
     Config,
@@ -133,13 +136,31 @@ async fn write_twice(storage: &Storage, write: Write<'_>, image: ImageId) -> Res
         versions.push(head.version.ok_or_else(none)?);
     }
     let first = versions.first().filter(|first| versions.last() != Some(first)).ok_or_else(none)?;
-    match storage.read_head(&key, Some(first), 1).await {
-        Ok(Some(head)) if head.bytes == "1" => {}
-        Ok(_other) => return Err(none()),
-        Err(StorageError::Refused(_)) => return Err(lacks(storage, "get versions of incoming/*")),
-        Err(error) => return Err(PinError(error.advice())),
+    if !is_unchanged(storage, &key, first).await? {
+        return Err(none());
     }
-    check_reader(storage, &key, first).await
+    check_reader(storage, &key, first).await?;
+    let Write::Post(signer) = write else { return Ok(()) };
+    // Whatever the store answers, the version must not change.
+    let refused = write.send_to(storage, image, "3", Some(first)).await;
+    match is_unchanged(storage, &key, first).await? {
+        true => Ok(()),
+        false => Err(PinError(format!(
+            "{}: with `versionId` in its URL, a form of the signer's key changes a version that is already there ({}); use the signer's \
+             policy in docs/OPERATIONS.md, or set S3_PIN=copy",
+            signer.key().origin(),
+            refused.map_or_else(|error| error.to_string(), |()| "the store accepts it".to_owned())
+        ))),
+    }
+}
+
+/// Whether the version still has what the first write brought.
+async fn is_unchanged(storage: &Storage, key: &str, version: &str) -> Result<bool, PinError> {
+    match storage.read_head(key, Some(version), 1).await {
+        Ok(head) => Ok(head.is_some_and(|head| head.bytes == "1")),
+        Err(StorageError::Refused(_)) => Err(lacks(storage, "get versions of incoming/*")),
+        Err(error) => Err(PinError(error.advice())),
+    }
 }
 
 impl Write<'_> {
@@ -151,6 +172,17 @@ impl Write<'_> {
     }
 
     async fn send(self, storage: &Storage, image: ImageId, content: &'static str) -> Result<(), PinError> {
+        self.send_to(storage, image, content, None).await
+    }
+
+    /// A form can also be sent to the URL of a version. MinIO takes that as the version to write.
+    async fn send_to(
+        self,
+        storage: &Storage,
+        image: ImageId,
+        content: &'static str,
+        version: Option<&str>,
+    ) -> Result<(), PinError> {
         let format = ImageFormat::Png.as_str();
         let put = storage.client().put_object().bucket(storage.bucket()).key(incoming_key(image)).content_type(format);
         let put = put.body(ByteStream::from_static(content.as_bytes())).customize();
@@ -161,6 +193,7 @@ impl Write<'_> {
                 // The form leads to the address for clients, which this process may not reach. Its signature is good for any address.
                 let bucket = storage.settings().bucket_at(&storage.settings().endpoint, "S3_ENDPOINT");
                 let url = bucket.map_err(|error| PinError(error.to_string()))?.url().to_owned();
+                let url = version.map_or_else(|| url.clone(), |version| format!("{url}?versionId={version}"));
                 (put.interceptor(AsForm { url, body: multipart(&form, content) }), signer.key().origin(), "signer's")
             }
         };

@@ -55,13 +55,18 @@ pub(super) struct KeyRing {
 impl Policy {
     /// Reads the JSON of a policy; [`ANY_BUCKET`] in it stands for every bucket.
     ///
-    /// The only condition is that the request names a version. MinIO needs it, because there `s3:GetObjectVersion` gives `s3:GetObject`
-    /// too. Here it always holds, because the actions of versions are asked for only if the request names one.
+    /// It knows the conditions of `compose/minio`, which a MinIO needs (docs/OPERATIONS.md says why). Here they always hold: the actions of
+    /// versions are asked for only if a request names one, every request is signed, and a write ignores a version that it names.
     pub(super) fn parse(json: &str) -> serde_json::Result<Self> {
         let policy: Self = serde_json::from_str(json)?;
-        let names_version = serde_json::json!({ "StringLike": { "s3:versionid": ["?*"] } });
+        let any = serde_json::json!(["?*"]);
+        let names_version = serde_json::json!({ "StringLike": { "s3:versionid": any } });
+        let signed_without_version = serde_json::json!({
+            "StringLike": { "s3:authType": any },
+            "StringNotLike": { "s3:versionid": any },
+        });
         let mut conditions = policy.statement.iter().filter_map(|statement| statement.condition.as_ref());
-        match conditions.find(|condition| **condition != names_version) {
+        match conditions.find(|condition| ![&names_version, &signed_without_version].contains(condition)) {
             Some(unknown) => Err(serde::de::Error::custom(format!("the condition {unknown} is not known"))),
             None => Ok(policy),
         }

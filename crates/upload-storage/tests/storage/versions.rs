@@ -8,10 +8,10 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use secrecy::SecretString;
 use upload_sandbox::{
     not_tested::{MINIO, not_tested},
-    s3::{READER_POLICY, SERVER_POLICY},
+    s3::{READER_POLICY, S3Connection, SERVER_POLICY},
 };
 use upload_storage::{
-    Pin, Signer, Storage, StorageSettings,
+    Pin, Signer, SignerSettings, Storage, StorageSettings,
     bucket::{self, Outcome, Versioning},
     pin, rights,
 };
@@ -213,6 +213,33 @@ async fn a_key_that_may_not_do_it_by_version_is_refused_by_name() {
         sentence.starts_with("S3_ACCESS_KEY_ID: the server's key lacks the right to get the bucket's ver"),
         "{sentence}"
     );
+    assert_eq!(stand.admin.list_versions("").await.unwrap(), []);
+}
+
+/// MinIO lets a form name the version to write, if the signer's policy does not refuse that.
+#[tokio::test]
+async fn a_signer_that_may_change_a_version_is_refused() {
+    let Some(stand) = versioned().await else { return };
+    let bare = serde_json::json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow",
+        "Action": ["s3:PutObject"],
+        "Resource": [format!("arn:aws:s3:::{}/incoming/*", stand.settings.bucket)],
+    }] });
+    let Some(key) = further_key(&bare.to_string()).await else { return };
+    let settings = SignerSettings {
+        access_key_id: Some(key.id),
+        secret_access_key: Some(SecretString::from(key.secret)),
+        session_token: key.session_token.map(SecretString::from),
+        profile: None,
+    };
+    let signer = Signer::new(&stand.settings, &settings).await.unwrap();
+    let checked = pin::check(&stand.storage, Some(&signer)).await;
+    if S3Connection::from_environment().unwrap().is_none() {
+        return assert_eq!(checked, Ok(()), "the store in memory ignores the version");
+    }
+    let sentence = checked.unwrap_err().to_string();
+    let expected = "S3_SIGNER_ACCESS_KEY_ID: with `versionId` in its URL, a form of the signer's key changes a version";
+    assert!(sentence.starts_with(expected), "{sentence}");
     assert_eq!(stand.admin.list_versions("").await.unwrap(), []);
 }
 
