@@ -14,7 +14,7 @@ use upload_sandbox::{
     samples,
 };
 
-use super::subject::{Kept, Member, Strategy, Subject, assert_refused, picture};
+use super::subject::{Kept, Member, Strategy, Subject, assert_refused, picture, text};
 
 const BY_VERSION: (&str, &str) = ("S3_PIN", "version");
 
@@ -66,6 +66,13 @@ pub(super) async fn what_is_linked_by_version_stays_whatever_its_form_writes(sub
         assert_eq!(user.download(id).await?.body, picture(1), "{method}: behind a delete marker");
         upload(subject, &user, &created, picture(3)).await?;
         assert_eq!(subject.stand.storage.list_versions(&key).await?.len(), 4);
+        if subject.strategy == Strategy::Presigned && method == "POST" {
+            // No signature covers the query of a form's URL. A MinIO would write the version that it names.
+            let mut form = created.form().clone();
+            form["url"] = format!("{}?versionId={version}", text(&form["url"])).into();
+            user.upload(&form, picture(4)).await?;
+            assert_eq!(user.download(id).await?.body, picture(1), "{method}: to the URL of the version");
+        }
         assert_eq!(subject.stand.sweep_incoming().await?, 1);
         let served = user.download(id).await?;
         assert_eq!((served.body.as_ref(), served.header("content-type")), (picture(1).as_slice(), "image/png"));
