@@ -3,7 +3,7 @@
 use upload_domain::origin;
 use upload_storage::{
     Pin, Storage, StorageError, StorageSettings,
-    bucket::{self, INCOMING_DAYS, Outcome},
+    bucket::{self, INCOMING_DAYS, Outcome, Versioning},
 };
 
 use crate::{Stop, reach};
@@ -54,7 +54,11 @@ pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
     }
 
     if arguments.versioning || storage.pin() == Pin::Version {
-        return set_up_versioning(&storage).await;
+        enable_versioning(&storage).await?;
+        return let_nothing_expire(&storage).await;
+    }
+    if bucket::versioning(&storage).await.is_ok_and(|versioning| versioning != Versioning::Never) {
+        return let_nothing_expire(&storage).await;
     }
     let lifecycle =
         bucket::set_lifecycle(&storage).await.map_err(|error| not_done(error, "set the lifecycle of the bucket"))?;
@@ -73,8 +77,7 @@ pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Enables versioning. The rule that expires `incoming/` goes: there linked images are.
-async fn set_up_versioning(storage: &Storage) -> Result<(), Stop> {
+async fn enable_versioning(storage: &Storage) -> Result<(), Stop> {
     let enabled = bucket::enable_versioning(storage).await;
     match enabled.map_err(|error| not_done(error, "enable versioning of the bucket"))? {
         Outcome::Done => println!("versioning: now enabled"),
@@ -85,6 +88,11 @@ async fn set_up_versioning(storage: &Storage) -> Result<(), Stop> {
             )));
         }
     }
+    Ok(())
+}
+
+/// In a bucket with versions, linked images may be in `incoming/`. So the rule that expires it goes.
+async fn let_nothing_expire(storage: &Storage) -> Result<(), Stop> {
     let lifecycle = bucket::remove_lifecycle(storage).await;
     match lifecycle.map_err(|error| not_done(error, "set the lifecycle of the bucket"))? {
         Outcome::Done => println!("lifecycle: the rule that expired incoming/ is removed"),

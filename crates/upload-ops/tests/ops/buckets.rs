@@ -55,15 +55,15 @@ async fn a_key_that_may_not_make_the_bucket_is_a_wrong_setting() {
 async fn versioning_is_enabled_once_and_nothing_expires_uploads_any_more() {
     let stand = stand().await;
     answer(&stand, "bucket").await;
-    for (arguments, versioning, lifecycle) in [
-        ("bucket --versioning", "now enabled", "the rule that expired incoming/ is removed"),
-        ("bucket --versioning", "enabled already", "no rule expires incoming/"),
+    for (arguments, said) in [
+        ("bucket --versioning", ["versioning: now enabled", "lifecycle: the rule that expired incoming/ is removed"]),
+        ("bucket --s3-pin version", ["versioning: enabled already", "lifecycle: no rule expires incoming/"]),
         // A later run does not bring the rule back.
-        ("bucket --s3-pin version", "enabled already", "no rule expires incoming/"),
+        ("bucket", ["lifecycle: no rule expires incoming/"; 2]),
     ] {
         let printed = answer(&stand, arguments).await;
-        let lines: Vec<_> = printed.lines().rev().take(2).collect();
-        assert_eq!(lines, [format!("lifecycle: {lifecycle}"), format!("versioning: {versioning}")], "{arguments}");
+        assert!(said.iter().all(|said| printed.contains(said)), "{arguments}: {printed}");
+        assert!(!printed.contains("now expires"), "{arguments}: {printed}");
     }
     assert_eq!(bucket::versioning(&stand.admin).await.unwrap(), bucket::Versioning::Enabled);
 }
