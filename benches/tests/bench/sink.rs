@@ -79,11 +79,11 @@ async fn the_servers_own_client_puts_reads_promotes_and_deletes() {
     let file: Bytes = samples::jpeg_of_exactly(FILE_BYTES, 1).into();
 
     assert!(bucket::look(&storage).await.unwrap().exists, "any bucket does");
-    assert_eq!(storage.read_head("incoming/1", HEAD_BYTES).await.unwrap(), None);
+    assert_eq!(storage.read_head("incoming/1", None, HEAD_BYTES).await.unwrap(), None);
     storage.put("incoming/1", "image/jpeg", file.clone()).await.unwrap();
     assert_eq!(sink.objects().await.unwrap(), (1, FILE_BYTES as u64));
 
-    let head = storage.read_head("incoming/1", HEAD_BYTES).await.unwrap().unwrap();
+    let head = storage.read_head("incoming/1", None, HEAD_BYTES).await.unwrap().unwrap();
     assert_eq!(head.bytes, file.slice(..HEAD_BYTES));
     assert_eq!((head.total_bytes, head.content_type.as_deref()), (FILE_BYTES as u64, Some("image/jpeg")));
     assert!(storage.promote("incoming/1", "media/1/1", "\"another\"", ImageFormat::Jpeg).await.is_err());
@@ -91,7 +91,7 @@ async fn the_servers_own_client_puts_reads_promotes_and_deletes() {
     storage.delete("incoming/1").await.unwrap();
     assert_eq!(storage.size("incoming/1").await.unwrap(), None);
     assert_eq!(storage.size("media/1/1").await.unwrap(), Some(FILE_BYTES as u64));
-    let copy = storage.read_head("media/1/1", HEAD_BYTES).await.unwrap().unwrap();
+    let copy = storage.read_head("media/1/1", None, HEAD_BYTES).await.unwrap().unwrap();
     assert_eq!((copy.bytes, copy.content_type.as_deref()), (head.bytes, Some("image/png")));
 
     storage
@@ -135,7 +135,7 @@ async fn forms_of_every_size_end_as_objects_of_just_that_size() {
             assert!((200..300).contains(&status), "{size}: {status}");
             assert_eq!(storage.size(&incoming_key(image)).await.unwrap(), Some(size as u64), "{}", form["method"]);
         }
-        let head = storage.read_head(&incoming_key(image), HEAD_BYTES).await.unwrap().unwrap();
+        let head = storage.read_head(&incoming_key(image), None, HEAD_BYTES).await.unwrap().unwrap();
         assert_eq!(head.bytes, file.slice(..size.min(HEAD_BYTES)));
         bytes += size as u64;
     }

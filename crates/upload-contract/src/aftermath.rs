@@ -1,7 +1,7 @@
 //! What must be true after every case: the server stops cleanly when told to, its log has no unexpected error and no secret, and
 //! rows and objects belong together.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use upload_domain::{INCOMING_PREFIX, MEDIA_PREFIX};
@@ -27,6 +27,8 @@ pub(super) async fn check(subject: &mut Subject) -> Result<()> {
 /// The keys that rows name.
 struct Named {
     media: BTreeSet<String>,
+    /// Incoming keys of linked images, each with the version that is served.
+    pinned: BTreeMap<String, String>,
     /// Those of pending images.
     incoming: BTreeSet<String>,
     /// Those that attempts may have written.
@@ -38,8 +40,11 @@ impl Named {
         let keys = async |sql: &str| -> Result<BTreeSet<String>> {
             Ok(stand.sql(sql).await?.into_iter().flatten().flatten().collect())
         };
+        let pinned = stand.sql("SELECT media_key, media_version FROM image WHERE media_version IS NOT NULL").await?;
+        let pinned = pinned.into_iter();
         Ok(Self {
-            media: keys("SELECT media_key FROM image").await?,
+            media: keys("SELECT media_key FROM image WHERE media_version IS NULL").await?,
+            pinned: pinned.filter_map(|row| Some((row[0].clone()?, row[1].clone()?))).collect(),
             incoming: keys(&format!("SELECT '{INCOMING_PREFIX}' || id FROM image WHERE linked_at IS NULL")).await?,
             trail: keys("SELECT key FROM image_attempt").await?,
         })
@@ -73,13 +78,17 @@ async fn check_rows_and_objects(subject: &Subject) -> Result<()> {
     ensure!(half.is_empty(), "images are linked without a media key: {half:?}");
 
     let objects: BTreeSet<String> = stand.storage.list("").await?.into_iter().collect();
-    let Named { media, incoming, trail } = Named::by_rows(stand).await?;
+    let Named { media, pinned, incoming, trail } = Named::by_rows(stand).await?;
     for key in &media {
         ensure!(objects.contains(key), "a row names an object that is not there: {key}");
         ensure!(!trail.contains(key), "an image's key would be swept: {key}");
     }
+    for pinned in pinned.iter().map(|(key, version)| (key.clone(), version.clone())) {
+        let versions = stand.storage.list_versions(&pinned.0).await?;
+        ensure!(versions.contains(&pinned), "a row names a version that is not there: {pinned:?}");
+    }
     for key in &objects {
-        let known = media.contains(key) || incoming.contains(key) || trail.contains(key);
+        let known = media.contains(key) || pinned.contains_key(key) || incoming.contains(key) || trail.contains(key);
         ensure!(known, "an object that no row names: {key}");
     }
     // When no attempt can write any more, the sweep removes what attempts left. Then media/ holds only the objects that images name.

@@ -14,18 +14,6 @@ use super::{
 /// Memory that one table of bad input may add, in bytes.
 pub(super) const FLAT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A JPEG whose application segments fill more than the inspected head before any frame header comes.
-pub(super) fn jpeg_with_long_header() -> Vec<u8> {
-    let mut jpeg = vec![0xff, 0xd8];
-    while jpeg.len() <= HEAD_BYTES {
-        jpeg.extend([0xff, 0xe1, 0xff, 0xff]);
-        jpeg.extend([0; 0xfffd]);
-    }
-    let whole = samples::jpeg(64, 48);
-    jpeg.extend(&whole[2..]);
-    jpeg
-}
-
 /// Uploads each file as this format and links it. Asserts that it is refused for good with this code, and that nothing is kept.
 async fn refuse_all(subject: &Subject, files: Vec<(&str, ImageFormat, Vec<u8>)>, code: &str) -> Result<()> {
     let user = subject.user().await?;
@@ -133,7 +121,8 @@ pub(super) async fn a_header_that_is_too_long_or_promises_too_much_is_refused(su
         }),
     ];
     refuse_all(subject, bombs, "image_too_large").await?;
-    refuse_all(subject, vec![("a long header", Jpeg, jpeg_with_long_header())], "header_too_long").await
+    refuse_all(subject, vec![("a long header", Jpeg, samples::jpeg_with_long_header(HEAD_BYTES))], "header_too_long")
+        .await
 }
 
 /// Files that mislead a reader of headers: files that fit into the inspected head, and longer ones.

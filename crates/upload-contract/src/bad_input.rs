@@ -260,6 +260,7 @@ impl Wilderness {
             wrong("S3_ENDPOINT", environment["S3_ENDPOINT"].replace("http://", "https://"), &["cannot be reached"]),
             wrong("S3_ENDPOINT", self.encrypted_store.endpoint(), &["certificate"]),
             wrong("S3_BUCKET", "no bucket", &[]),
+            wrong("S3_PIN", "both", &["copy, version"]),
             wrong("S3_SECRET_ACCESS_KEY", "secret-word", &["correct"]).naming("S3_ACCESS_KEY_ID"),
             wrong("S3_ACCESS_KEY_ID", nobody, &["correct"]),
             missing("S3_SECRET_ACCESS_KEY"),

@@ -26,6 +26,7 @@ mod crashes;
 mod every_route;
 mod images;
 mod outages;
+mod pinning;
 mod posters;
 mod posts;
 mod profile;
@@ -138,6 +139,11 @@ suite! { $
         without_credentials_nothing_is_signed,
         an_upload_that_changes_while_it_is_linked_is_not_linked,
         a_copy_that_is_not_what_was_verified_is_not_linked;
+    pinning:
+        what_is_linked_by_version_stays_whatever_its_form_writes,
+        rows_of_both_modes_are_read_by_either,
+        a_link_asks_the_store_as_often_as_its_mode_says,
+        a_version_that_is_refused_is_gone;
     posters:
         a_host_gives_their_own_competition_a_poster,
         an_admin_gives_any_competition_a_poster,
@@ -189,6 +195,7 @@ suite! { $
         bad_input_is_refused_in_one_sentence,
         an_address_that_cannot_be_had_is_a_failure,
         a_schema_that_is_not_the_binarys_is_refused,
+        a_bucket_that_keeps_no_versions_is_refused,
         a_stores_clock_that_is_off_is_noticed,
         a_databases_clock_that_is_off_is_noticed;
     tokens:

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use upload_domain::{ImageFormat, ImagePath, Sha256Checksum, incoming_key};
+use upload_domain::{HEAD_BYTES, ImageFormat, ImagePath, Sha256Checksum, incoming_key};
 use upload_sandbox::samples;
 
 use super::subject::{NOTHING, Strategy, Subject, assert_refused, picture};
@@ -46,7 +46,7 @@ pub(super) async fn what_the_store_let_through_is_refused_at_link(subject: &mut 
     let user = subject.user().await?;
     let good = picture(1);
     let of_good = Sha256Checksum::from(<[u8; 32]>::from(Sha256::digest(&good)));
-    let long_header = super::bad_files::jpeg_with_long_header();
+    let long_header = samples::jpeg_with_long_header(HEAD_BYTES);
     let cases: [(&str, Value, &str, Vec<u8>, &str); 12] = [
         ("one byte too long", json!({ "byteSize": good.len() - 1 }), "image/png", good.clone(), "size_mismatch"),
         ("one byte too short", json!({ "byteSize": good.len() + 1 }), "image/png", good.clone(), "size_mismatch"),

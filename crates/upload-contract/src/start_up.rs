@@ -111,6 +111,12 @@ pub(super) async fn a_schema_that_is_not_the_binarys_is_refused(subject: &mut Su
     Ok(())
 }
 
+pub(super) async fn a_bucket_that_keeps_no_versions_is_refused(subject: &mut Subject) -> Result<()> {
+    let says =
+        ["S3_PIN: ", subject.stand.bucket(), "has no versioning", "upload-ops bucket --versioning", "S3_PIN=copy"];
+    subject.refused_at_start(&[("S3_PIN", "version")], &says).await
+}
+
 pub(super) async fn a_stores_clock_that_is_off_is_noticed(subject: &mut Subject) -> Result<()> {
     let (endpoint, relay) = Relay::before(&subject.stand.environment()["S3_ENDPOINT"]).await?;
     relay.shift_dates(10);

@@ -137,7 +137,7 @@ impl Links {
 
     /// Looks for an object that the store did not confirm. No other attempt writes this key, so an object there is this attempt's.
     pub async fn find_written(&self, hold: &Hold, first_bytes: usize) -> Written {
-        match self.storage.read_head(&hold.media_key(), first_bytes).await {
+        match self.storage.read_head(&hold.media_key(), None, first_bytes).await {
             Ok(Some(head)) => Written::Object(head),
             Ok(None) => Written::Nothing,
             Err(error) => Written::Unknown(error),

@@ -7,11 +7,11 @@ mod one;
 mod pin;
 mod post;
 mod targets;
+mod turns;
 mod verify;
 
 use std::{fmt, sync::Arc};
 
-use tokio::sync::Semaphore;
 use upload_domain::{ImageLimits, Refusal, Timing};
 use upload_persistence::Database;
 use upload_storage::Storage;
@@ -22,6 +22,8 @@ pub use hold::{Hold, NotRecovered, Written};
 pub use one::Linked;
 pub use post::{PostError, PostText};
 pub use targets::*;
+
+use turns::{Turn, Turns};
 
 /// What the protocol works with: one value for all requests of a server.
 #[derive(Clone)]
@@ -36,7 +38,7 @@ pub struct Links {
     pub timing: Timing,
     /// Where links run to their end.
     pub background: Background,
-    turns: Arc<Semaphore>,
+    turns: Turns,
     observer: Arc<dyn Fn(Event) + Send + Sync>,
 }
 
@@ -50,7 +52,7 @@ pub enum Event {
 }
 
 impl Links {
-    /// At most `at_once` links verify and pin at the same time; further ones wait in order. `observer` hears of each event once.
+    /// At most `at_once` images are verified and pinned at the same time; further links wait in order. `observer` hears of each event once.
     pub fn new(
         database: Database,
         storage: Storage,
@@ -60,8 +62,15 @@ impl Links {
         at_once: u16,
         observer: impl Fn(Event) + Send + Sync + 'static,
     ) -> Self {
-        let turns = Arc::new(Semaphore::new(at_once.into()));
+        let turns = Turns::new(at_once);
         Self { database, storage, limits, timing, background, turns, observer: Arc::new(observer) }
+    }
+
+    /// Waits for the right to verify and pin so many images at the same time.
+    async fn turn(&self, images: usize) -> Result<Turn, LinkError> {
+        let images = u16::try_from(images).unwrap_or(u16::MAX);
+        // If nobody got on for so long, this link would hardly be done within its lease.
+        self.turns.wait(images, self.timing.link_lease / 2).await
     }
 
     fn observe(&self, event: Event) {

@@ -49,6 +49,7 @@ impl Links {
 
     async fn link_one<T: Target>(&self, user: UserId, id: ImageId, to: T) -> Result<Linked<T::Attachment>, LinkError> {
         let started = Instant::now();
+        let _turn = self.turn(1).await?;
         let claimed = {
             let mut connection = self.database.connection().await?;
             to.permit(&mut connection, user).await?;
@@ -123,7 +124,8 @@ impl Links {
         Err(failure)
     }
 
-    /// Runs after the commit. It deletes the object under the incoming key; if that fails, the sweep does it.
+    /// Runs after the commit. If what is served is elsewhere, it deletes the object under the incoming key; if that fails, the sweep does
+    /// it.
     pub(crate) fn linked(&self, pinned: &Pinned, started: Instant) {
         let image = &pinned.image;
         self.observe(Event::Linked);
@@ -134,6 +136,9 @@ impl Links {
             duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             "image linked"
         );
+        if pinned.is_incoming() {
+            return;
+        }
         let (storage, key) = (self.storage.clone(), incoming_key(image.id));
         drop(self.background.spawn(async move {
             if let Err(error) = storage.delete(&key).await {

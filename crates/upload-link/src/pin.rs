@@ -1,22 +1,21 @@
-//! From a claimed image to a pinned one: verified bytes under a media key, which no client ever had a signature for.
+//! From a claimed image to a pinned one: verified bytes that nobody can change. They are a copy under a media key, which no client ever
+//! had a signature for, or one version of the upload (`S3_PIN`).
 //!
-//! Both the source and the copy are verified. It is not enough that the store copies the version that an ETag names: most ETags are MD5,
+//! For a copy, both the source and the copy are verified. It is not enough that the store copies the version that an ETag names: most ETags are MD5,
 //! and MD5 has collisions, so a client could swap two files between the check and the copy. The link uses only verified bytes.
 //!
 //! No database connection is held here while the store is asked.
-
-use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 use upload_domain::{Dimensions, HEAD_BYTES, Refusal, Sha256Checksum, incoming_key};
 use upload_persistence::{self as persistence, images::Image, posts::Post};
-use upload_storage::{StorageError, VersionError, chain};
+use upload_storage::{Head, Pin, StorageError, VersionError, chain};
 
 use crate::{Hold, LinkError, Links, Written, verify::Checked};
 
-/// How long a link may wait for its turn. It holds the image meanwhile, so the rest of the lease must be long enough for the work.
-const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// How much of a version a link reads at first, in bytes. It holds the headers of nearly all images.
+const FIRST_BYTES: usize = 64 * 1024;
 
 /// An image that this link holds.
 #[derive(Debug)]
@@ -33,6 +32,7 @@ pub(crate) struct Pinned {
     pub(crate) image: Image,
     pub(crate) hold: Hold,
     media_key: String,
+    media_version: Option<String>,
     pub(crate) byte_size: u64,
     dimensions: Dimensions,
 }
@@ -45,6 +45,7 @@ impl Pinned {
             user: self.image.user_id,
             attempt: self.hold.attempt(),
             media_key: &self.media_key,
+            media_version: self.media_version.as_deref(),
             byte_size: self.byte_size,
             dimensions: self.dimensions,
         }
@@ -59,6 +60,7 @@ impl Pinned {
             width: Some(self.dimensions.width),
             height: Some(self.dimensions.height),
             media_key: Some(self.media_key),
+            media_version: self.media_version,
             media_byte_size: Some(self.byte_size),
             attempt: None,
             ..self.image
@@ -67,36 +69,49 @@ impl Pinned {
 
     /// Whether the row of the image names what this attempt would commit.
     pub(crate) fn is_on(&self, row: &Image) -> bool {
-        row.linked_at.is_some() && row.media_key.as_deref() == Some(&self.media_key)
+        row.linked_at.is_some()
+            && row.media_key.as_deref() == Some(&self.media_key)
+            && row.media_version == self.media_version
+    }
+
+    /// Whether what is served is under the incoming key.
+    pub(crate) fn is_incoming(&self) -> bool {
+        self.media_version.is_some()
     }
 }
 
 impl Links {
-    /// Verifies and copies the client's upload. If V1 has already stored verified bytes, nothing is left to do. A failure undoes the
-    /// attempt.
+    /// Verifies the client's upload, and copies it or takes its version. If V1 has already stored verified bytes, nothing is left to do. A
+    /// failure undoes the attempt.
     pub(crate) async fn pin(&self, claimed: Claimed) -> Result<Pinned, LinkError> {
         let Claimed { image, hold, until } = claimed;
         if let Some(verified) = image.verified() {
             let (byte_size, dimensions) = (verified.byte_size, verified.dimensions);
             let media_key = verified.media_key.to_owned();
-            return Ok(Pinned { image, hold, media_key, byte_size, dimensions });
+            self.turns.got_on();
+            return Ok(Pinned { image, hold, media_key, media_version: None, byte_size, dimensions });
         }
-        match self.verify_and_copy(&image, &hold, until).await {
-            Ok(Checked { etag: _, byte_size, dimensions }) => {
-                let media_key = hold.media_key();
-                Ok(Pinned { image, hold, media_key, byte_size, dimensions })
+        match self.verify_and_pin(&image, &hold, until).await {
+            Ok(Checked { etag: _, version: media_version, byte_size, dimensions }) => {
+                self.turns.got_on();
+                let media_key = if media_version.is_some() { incoming_key(image.id) } else { hold.media_key() };
+                Ok(Pinned { image, hold, media_key, media_version, byte_size, dimensions })
             }
             Err(error) => {
+                if !matches!(error, LinkError::Storage(_) | LinkError::TooSlow) {
+                    self.turns.got_on();
+                }
                 self.undo(&hold).await;
                 Err(error)
             }
         }
     }
 
-    /// Waits for its turn, which bounds the memory of all links, and then works until `until` at the latest.
-    async fn verify_and_copy(&self, image: &Image, hold: &Hold, until: Instant) -> Result<Checked, LinkError> {
-        let wait = timeout_at(until.min(Instant::now() + LONGEST_WAIT), self.turns.acquire());
-        let Ok(Ok(_turn)) = wait.await else { return Err(LinkError::Overloaded) };
+    /// Works until `until` at the latest.
+    async fn verify_and_pin(&self, image: &Image, hold: &Hold, until: Instant) -> Result<Checked, LinkError> {
+        if self.storage.pin() == Pin::Version {
+            return timeout_at(until, self.take_version(image, hold)).await.map_err(|_elapsed| LinkError::TooSlow)?;
+        }
         let source = timeout_at(until, self.verify(image, hold)).await.map_err(|_elapsed| LinkError::TooSlow)??;
         // `timeout_at` lets its future begin even when the time is over. By then a sweep may have forgotten the key.
         if Instant::now() >= until {
@@ -104,6 +119,36 @@ impl Links {
         }
         hold.will_write();
         timeout_at(until, self.copy(image, hold, &source)).await.map_err(|_elapsed| LinkError::TooSlow)?
+    }
+
+    /// Verifies the newest version of the client's upload. Nobody can change a version, so nothing is written, and nothing is read twice.
+    async fn take_version(&self, image: &Image, hold: &Hold) -> Result<Checked, LinkError> {
+        let key = incoming_key(image.id);
+        let mut head = self.storage.read_head(&key, None, FIRST_BYTES).await?.ok_or(LinkError::NotUploaded)?;
+        let mut judged = self.judge_version(image, &head);
+        if matches!(judged, Err(Refusal::HeaderTooLong)) && head.bytes.len() < HEAD_BYTES {
+            let version = head.version.as_deref().ok_or_else(no_version)?;
+            let longer = self.storage.read_head(&key, Some(version), HEAD_BYTES).await?;
+            head = longer.ok_or(LinkError::UploadChanged(None))?;
+            judged = self.judge_version(image, &head);
+        }
+        let checked = match judged {
+            Ok(checked) => checked,
+            Err(refusal) => return Err(self.refuse_upload(hold, refusal).await),
+        };
+        let version = head.version.ok_or_else(no_version)?;
+        if let Some(declared) = image.checksum_sha256
+            && Sha256Checksum::from(self.storage.sha256(&key, Some(&version), &checked.etag).await?) != declared
+        {
+            return Err(self.refuse_upload(hold, Refusal::ChecksumMismatch).await);
+        }
+        Ok(Checked { version: Some(version), ..checked })
+    }
+
+    /// As [`Links::judge`]. A copy drops what the client told browsers about its upload, but a version is served as it is.
+    fn judge_version(&self, image: &Image, head: &Head) -> Result<Checked, Refusal> {
+        let checked = self.judge(image, head)?;
+        if head.has_client_headers { Err(Refusal::ContentMismatch) } else { Ok(checked) }
     }
 
     /// Copies, and then verifies the copy.
@@ -141,10 +186,17 @@ impl Links {
 
     /// Reads the whole copy. Only this attempt writes there, so if the copy is missing or has changed, the store made a mistake.
     async fn checksum(&self, media_key: &str, etag: &str) -> Result<Sha256Checksum, LinkError> {
-        match self.storage.sha256(media_key, etag).await {
+        match self.storage.sha256(media_key, None, etag).await {
             Ok(digest) => Ok(digest.into()),
             Err(VersionError::Storage(error)) => Err(error.into()),
             Err(other) => Err(StorageError::unavailable(other).into()),
         }
     }
+}
+
+fn no_version() -> LinkError {
+    StorageError::unavailable(
+        "S3_PIN=version, but the store gave the upload no version of its own; run `upload-ops bucket --versioning`, or set S3_PIN=copy",
+    )
+    .into()
 }

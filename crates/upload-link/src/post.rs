@@ -73,6 +73,10 @@ impl Links {
     async fn link_all(&self, user: UserId, text: PostText, ids: Vec<ImageId>) -> Result<(Post, Vec<Image>), PostError> {
         let started = Instant::now();
         let post = PostId::from(Uuid::now_v7());
+        let _turn = match ids.len() {
+            0 => None,
+            images => Some(self.turn(images.min(AT_ONCE)).await?),
+        };
         let claimed = self.claim_all(user, post, &ids).await?;
         let mut pinned = self.pin_all(claimed).await?;
         pinned.sort_by_key(|one| ids.iter().position(|id| *id == one.image.id));

@@ -13,6 +13,8 @@ use crate::{Event, Hold, LinkError, Links};
 /// An object that passed.
 pub(crate) struct Checked {
     pub(crate) etag: String,
+    /// Its version, if that was pinned.
+    pub(crate) version: Option<String>,
     pub(crate) byte_size: u64,
     pub(crate) dimensions: Dimensions,
 }
@@ -20,7 +22,8 @@ pub(crate) struct Checked {
 impl Links {
     /// Verifies the client's upload, so that nearly every bad file is refused before it is copied.
     pub(crate) async fn verify(&self, image: &Image, hold: &Hold) -> Result<Checked, LinkError> {
-        let head = self.storage.read_head(&incoming_key(image.id), HEAD_BYTES).await?.ok_or(LinkError::NotUploaded)?;
+        let head = self.storage.read_head(&incoming_key(image.id), None, HEAD_BYTES).await?;
+        let head = head.ok_or(LinkError::NotUploaded)?;
         match self.judge(image, &head) {
             Ok(verified) => Ok(verified),
             Err(refusal) => Err(self.refuse_upload(hold, refusal).await),
@@ -38,7 +41,7 @@ impl Links {
             _ if !as_declared => return Err(Refusal::ContentMismatch),
             judged => judged?,
         };
-        Ok(Checked { etag: head.etag.clone(), byte_size: head.total_bytes, dimensions })
+        Ok(Checked { etag: head.etag.clone(), version: None, byte_size: head.total_bytes, dimensions })
     }
 
     /// Records the refusal, and deletes the refused upload.

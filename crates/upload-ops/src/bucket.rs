@@ -2,8 +2,8 @@
 
 use upload_domain::origin;
 use upload_storage::{
-    StorageError, StorageSettings,
-    bucket::{self, INCOMING_DAYS, Outcome},
+    Pin, Storage, StorageError, StorageSettings,
+    bucket::{self, INCOMING_DAYS, Outcome, Versioning},
 };
 
 use crate::{Stop, reach};
@@ -16,6 +16,10 @@ pub(crate) struct BucketArguments {
     /// Origins of the browsers' pages that may upload to the store, separated by commas; `*` allows every one
     #[arg(long, env, hide_env_values = true, value_delimiter = ',', value_parser = origin)]
     cors_origins: Vec<String>,
+
+    /// Enable versioning, which S3_PIN=version needs. With S3_PIN=version it is enabled without this flag
+    #[arg(long)]
+    versioning: bool,
 }
 
 /// Creates the bucket and sets its rules. It keeps what already exists.
@@ -49,6 +53,13 @@ pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
         println!("CORS: {}", cors_report(cors, &origins));
     }
 
+    if arguments.versioning || storage.pin() == Pin::Version {
+        enable_versioning(&storage).await?;
+        return let_nothing_expire(&storage).await;
+    }
+    if bucket::versioning(&storage).await.is_ok_and(|versioning| versioning != Versioning::Never) {
+        return let_nothing_expire(&storage).await;
+    }
     let lifecycle =
         bucket::set_lifecycle(&storage).await.map_err(|error| not_done(error, "set the lifecycle of the bucket"))?;
     println!(
@@ -63,6 +74,30 @@ pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
             }
         }
     );
+    Ok(())
+}
+
+async fn enable_versioning(storage: &Storage) -> Result<(), Stop> {
+    let enabled = bucket::enable_versioning(storage).await;
+    match enabled.map_err(|error| not_done(error, "enable versioning of the bucket"))? {
+        Outcome::Done => println!("versioning: now enabled"),
+        Outcome::AlreadyThere => println!("versioning: enabled already"),
+        Outcome::NotSupported(words) => {
+            return Err(Stop::Settings(format!(
+                "S3_ENDPOINT: the store has no versioning ({words}); use this store with S3_PIN=copy and without --versioning"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// In a bucket with versions, linked images may be in `incoming/`. So the rule that expires it goes.
+async fn let_nothing_expire(storage: &Storage) -> Result<(), Stop> {
+    let lifecycle = bucket::remove_lifecycle(storage).await;
+    match lifecycle.map_err(|error| not_done(error, "set the lifecycle of the bucket"))? {
+        Outcome::Done => println!("lifecycle: the rule that expired incoming/ is removed"),
+        Outcome::AlreadyThere | Outcome::NotSupported(_) => println!("lifecycle: no rule expires incoming/"),
+    }
     Ok(())
 }
 

@@ -9,10 +9,12 @@
 //! A link deletes its incoming object, but that may fail, and a form that is still valid can write the key again. So after the last form
 //! of a linked image has expired, a sweep deletes the object of that key, if any, and marks the row as done. No later sweep looks at it.
 //!
+//! In a bucket with versions a sweep deletes every version and every delete marker of a key, but never the version that a link has pinned.
+//!
 //! No database connection is held while the store works.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -26,7 +28,7 @@ use upload_domain::{ImageId, Timing, TimingSettings, incoming_key, media_key};
 use upload_persistence::{
     Database, DatabaseError, DatabaseSettings,
     image_attempts::{self, Abandoned},
-    images::{self, Doomed},
+    images::{self, Doomed, LinkedIncoming},
 };
 use upload_storage::{Storage, StorageSettings};
 
@@ -76,6 +78,8 @@ pub(crate) async fn run(arguments: &SweepArguments) -> Result<(), Stop> {
 
 /// Rows by their ids, each with keys under which it may have an object.
 type Objects<Id> = Vec<(Id, BTreeSet<String>)>;
+/// Keys with the one version that must stay.
+type PinnedVersions = BTreeMap<String, String>;
 
 /// What a sweep removes.
 #[derive(Clone, Copy)]
@@ -202,7 +206,8 @@ impl Sweeper {
             return Ok((0, 0));
         }
         let objects = doomed.iter().map(|doomed| (doomed.id, keys_of(doomed))).collect();
-        let gone = self.delete_objects(&objects).await.context("cannot delete objects of expired images")?;
+        let gone = self.delete_objects(&objects, &PinnedVersions::new()).await;
+        let gone = gone.context("cannot delete objects of expired images")?;
         swept.images += self.delete_rows(&gone).await.context("cannot delete rows of expired images")?;
         Ok((objects.len(), gone.len()))
     }
@@ -214,7 +219,8 @@ impl Sweeper {
             return Ok((0, 0));
         }
         let objects = abandoned.into_iter().map(|Abandoned { id, key }| (id, BTreeSet::from([key]))).collect();
-        let gone = self.delete_objects(&objects).await.context("cannot delete leftover objects of attempts")?;
+        let gone = self.delete_objects(&objects, &PinnedVersions::new()).await;
+        let gone = gone.context("cannot delete leftover objects of attempts")?;
         swept.attempts += self.forget(&gone).await.context("cannot delete rows of attempts")?;
         Ok((objects.len(), gone.len()))
     }
@@ -225,8 +231,10 @@ impl Sweeper {
         if linked.is_empty() {
             return Ok((0, 0));
         }
-        let objects = linked.into_iter().map(|id| (id, BTreeSet::from([incoming_key(id)]))).collect();
-        let empty = self.delete_objects(&objects).await.context("cannot delete incoming objects of linked images")?;
+        let objects = linked.iter().map(|image| (image.id, BTreeSet::from([incoming_key(image.id)]))).collect();
+        let pinned = linked.into_iter().filter_map(|image| Some((incoming_key(image.id), image.media_version?)));
+        let empty = self.delete_objects(&objects, &pinned.collect()).await;
+        let empty = empty.context("cannot delete incoming objects of linked images")?;
         swept.linked += self.note_emptied(&empty).await.context("cannot update rows of linked images")?;
         Ok((objects.len(), empty.len()))
     }
@@ -246,7 +254,7 @@ impl Sweeper {
         Ok(image_attempts::forget(&mut connection, gone).await?)
     }
 
-    async fn take_incoming(&self) -> Result<Vec<ImageId>, DatabaseError> {
+    async fn take_incoming(&self) -> Result<Vec<LinkedIncoming>, DatabaseError> {
         let mut connection = self.database.connection().await?;
         Ok(images::take_incoming(&mut connection, self.timing.form_life(), BATCH_ROWS).await?)
     }
@@ -256,10 +264,14 @@ impl Sweeper {
         Ok(images::incoming_emptied(&mut connection, empty).await?)
     }
 
-    /// Deletes the objects, and says which rows have none of them any more.
-    async fn delete_objects<Id: Copy>(&self, objects: &Objects<Id>) -> anyhow::Result<Vec<Id>> {
+    /// Deletes the objects except for the pinned versions, and says which rows have none of them any more.
+    async fn delete_objects<Id: Copy>(
+        &self,
+        objects: &Objects<Id>,
+        pinned: &PinnedVersions,
+    ) -> anyhow::Result<Vec<Id>> {
         let keys: Vec<String> = objects.iter().flat_map(|(_, keys)| keys).cloned().collect();
-        let failed: BTreeSet<String> = self.storage.delete_many(&keys).await?.into_iter().collect();
+        let failed: BTreeSet<String> = self.storage.empty(&keys, pinned).await?.into_iter().collect();
         if let Some(key) = failed.first() {
             tracing::warn!(
                 keys = failed.len(),

@@ -62,6 +62,8 @@ pub struct Image {
     pub height: Option<u32>,
     /// Where verified bytes are; `None` until they are there.
     pub media_key: Option<String>,
+    /// Which version of the media key they are, if a link has pinned a version.
+    pub media_version: Option<String>,
     /// Length in bytes of the object under the media key. It is separate from `byte_size`, because without a declared length another
     /// upload before the link may have another length.
     #[diesel(deserialize_as = Stored<Option<u64>>)]
@@ -83,6 +85,7 @@ impl Image {
             user: self.user_id,
             attempt: self.attempt?,
             media_key: self.media_key.as_deref()?,
+            media_version: self.media_version.as_deref(),
             byte_size: self.media_byte_size?,
             dimensions: Dimensions { width: self.width?, height: self.height? },
         })
@@ -144,6 +147,20 @@ pub struct Served {
     /// Where its bytes are.
     #[diesel(sql_type = Text)]
     pub media_key: String,
+    /// Which version of the key they are; `None` if there is only one.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub media_version: Option<String>,
+}
+
+/// A linked image whose incoming key a sweep has taken, to empty it.
+#[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
+pub struct LinkedIncoming {
+    /// Which image, and so its incoming key.
+    #[diesel(sql_type = Uuid, deserialize_as = uuid::Uuid)]
+    pub id: ImageId,
+    /// The version of this key that is served, and that must stay.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub media_version: Option<String>,
 }
 
 /// A row that a sweep has taken. The sweep deletes its objects, and then the row.
@@ -223,7 +240,7 @@ pub async fn find_for_update(connection: &mut Connection, id: ImageId) -> QueryR
 /// What is served under this id, while a live link to it exists.
 pub async fn find_served(connection: &mut Connection, id: ImageId) -> QueryResult<Option<Served>> {
     let statement = diesel::sql_query(
-        "SELECT media_key FROM image
+        "SELECT media_key, media_version FROM image
          WHERE id = $1 AND linked_at IS NOT NULL
              AND EXISTS (SELECT FROM image_link WHERE image_id = image.id AND ended_at IS NULL)",
     )
@@ -300,14 +317,17 @@ pub async fn delete_marked(connection: &mut Connection, ids: &[ImageId]) -> Quer
     )
     .bind::<Array<Uuid>, _>(ids.iter().copied().map(ImageId::uuid).collect::<Vec<_>>())
     .bind::<Interval, _>(interval(LATE_WRITE));
-    let gone: Vec<Taken> = Cached(statement).load(connection).await?;
-    Ok(gone.len())
+    Cached(statement).execute(connection).await
 }
 
 /// Takes at most `limit` linked images whose incoming key nobody can write to any more, so that a sweep empties it: a form may be
 /// used for `form_life` after the link. Those that a sweep took and did not finish come back after [`SWEEP_LEASE`]; those for
 /// which [`incoming_emptied`] was called never do. Any number of sweeps may run at once: each row goes to one of them.
-pub async fn take_incoming(connection: &mut Connection, form_life: Duration, limit: u32) -> QueryResult<Vec<ImageId>> {
+pub async fn take_incoming(
+    connection: &mut Connection,
+    form_life: Duration,
+    limit: u32,
+) -> QueryResult<Vec<LinkedIncoming>> {
     let statement = diesel::sql_query(
         "WITH due AS MATERIALIZED (
              SELECT id FROM image
@@ -317,16 +337,16 @@ pub async fn take_incoming(connection: &mut Connection, form_life: Duration, lim
              FOR NO KEY UPDATE SKIP LOCKED
          )
          UPDATE image SET incoming_due_at = now() + $2 FROM due WHERE image.id = due.id
-         RETURNING image.id",
+         RETURNING image.id, image.media_version",
     )
     .bind::<Interval, _>(interval(form_life))
     .bind::<Interval, _>(interval(SWEEP_LEASE))
     .bind::<Int8, _>(i64::from(limit));
-    let taken: Vec<Taken> = Cached(statement).load(connection).await?;
-    Ok(taken.into_iter().map(|taken| taken.id).collect())
+    Cached(statement).load(connection).await
 }
 
-/// Records that nothing is under the incoming keys of these linked images, and never will be. Returns for how many that was new.
+/// Records that nothing but a pinned version is under the incoming keys of these linked images, and never will be. Returns for how many
+/// that was new.
 pub async fn incoming_emptied(connection: &mut Connection, ids: &[ImageId]) -> QueryResult<usize> {
     let ids: Vec<uuid::Uuid> = ids.iter().copied().map(ImageId::uuid).collect();
     let never: Option<DateTime<Utc>> = None;
@@ -345,13 +365,6 @@ fn open(youngest: Moment) -> _ {
         .and(image::deleting_at.is_null())
         .and(image::refused_code.is_null())
         .and(image::created_at.gt(youngest))
-}
-
-/// What [`take_incoming`] and [`delete_marked`] read.
-#[derive(diesel::QueryableByName)]
-struct Taken {
-    #[diesel(sql_type = Uuid, deserialize_as = uuid::Uuid)]
-    id: ImageId,
 }
 
 /// What [`standing`] reads.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper,
     result::{DatabaseErrorKind, Error},
-    sql_types::{Bool, Int4, Int8, Text, Uuid},
+    sql_types::{Bool, Int4, Int8, Nullable, Text, Uuid},
 };
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use upload_domain::{CompetitionId, ImageId, ImagePath, UserId};
@@ -143,7 +143,8 @@ async fn link_at_once(
              FOR NO KEY UPDATE OF competition
          ), linked AS (
              UPDATE image SET
-                 linked_at = now(), media_key = $3, media_byte_size = $4, byte_size = $4, width = $5, height = $6,
+                 linked_at = now(), media_key = $3, media_version = $10, media_byte_size = $4, byte_size = $4,
+                 width = $5, height = $6,
                  attempt = NULL, attempt_kind = NULL, attempt_until = NULL
              FROM permitted
              WHERE image.id = $7 AND image.user_id = permitted.caller_id AND path = $8
@@ -170,6 +171,7 @@ async fn link_at_once(
     .bind::<Int4, _>(integer(verified.dimensions.height))
     .bind::<Uuid, _>(verified.image.uuid())
     .bind::<Text, _>(ImagePath::Competition.as_str())
-    .bind::<Uuid, _>(verified.attempt.uuid());
+    .bind::<Uuid, _>(verified.attempt.uuid())
+    .bind::<Nullable<Text>, _>(verified.media_version);
     Cached(statement).get_result(connection).await.optional()
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper,
-    sql_types::{Array, Int4, Int8, Text, Uuid},
+    sql_types::{Array, Int4, Int8, Nullable, Text, Uuid},
 };
 use diesel_async::RunQueryDsl;
 use upload_domain::{ImageId, ImagePath, PostId, Role, UserId};
@@ -112,8 +112,8 @@ async fn create_at_once(
 ) -> QueryResult<Option<Post>> {
     let statement = diesel::sql_query(
         "WITH given AS (
-             SELECT * FROM unnest($1, $2, $3, $4, $5, $6) WITH ORDINALITY
-                 AS given (image_id, attempt, media_key, byte_size, width, height, place)
+             SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $13) WITH ORDINALITY
+                 AS given (image_id, attempt, media_key, byte_size, width, height, media_version, place)
          ), author AS (
              SELECT id FROM \"user\" WHERE id = $7 AND status = 'ACTIVE' AND role = ANY ($8)
          ), held AS (
@@ -132,8 +132,8 @@ async fn create_at_once(
              RETURNING *
          ), linked AS (
              UPDATE image SET
-                 linked_at = now(), media_key = given.media_key, media_byte_size = given.byte_size,
-                 byte_size = given.byte_size, width = given.width, height = given.height,
+                 linked_at = now(), media_key = given.media_key, media_version = given.media_version,
+                 media_byte_size = given.byte_size, byte_size = given.byte_size, width = given.width, height = given.height,
                  attempt = NULL, attempt_kind = NULL, attempt_until = NULL
              FROM given, created
              WHERE image.id = given.image_id
@@ -157,7 +157,8 @@ async fn create_at_once(
     .bind::<Text, _>(ImagePath::Post.as_str())
     .bind::<Uuid, _>(new.id.uuid())
     .bind::<Text, _>(new.title)
-    .bind::<Text, _>(new.content);
+    .bind::<Text, _>(new.content)
+    .bind::<Array<Nullable<Text>>, _>(images.iter().map(|verified| verified.media_version).collect::<Vec<_>>());
     Cached(statement).get_result(connection).await.optional()
 }
 

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use diesel::{
     ExpressionMethods, OptionalExtension, QueryDsl, SelectableHelper,
     result::{DatabaseErrorKind, Error},
-    sql_types::{Array, Int4, Int8, Text, Uuid},
+    sql_types::{Array, Int4, Int8, Nullable, Text, Uuid},
 };
 use diesel_async::{AsyncConnection, RunQueryDsl};
 use upload_domain::{ImageId, ImagePath, Role, UserId};
@@ -103,7 +103,8 @@ async fn link_at_once(connection: &mut Connection, verified: &Verified<'_>) -> Q
              SELECT id FROM \"user\" WHERE id = $1 AND status = 'ACTIVE' AND role = ANY ($2) FOR NO KEY UPDATE
          ), linked AS (
              UPDATE image SET
-                 linked_at = now(), media_key = $3, media_byte_size = $4, byte_size = $4, width = $5, height = $6,
+                 linked_at = now(), media_key = $3, media_version = $10, media_byte_size = $4, byte_size = $4,
+                 width = $5, height = $6,
                  attempt = NULL, attempt_kind = NULL, attempt_until = NULL
              FROM owner
              WHERE image.id = $7 AND image.user_id = owner.id AND path = $8
@@ -117,7 +118,7 @@ async fn link_at_once(connection: &mut Connection, verified: &Verified<'_>) -> Q
              WHERE user_profile_image.user_id = linked.user_id AND deleted_at IS NULL
              RETURNING user_profile_image.id
          ), shown AS (
-             UPDATE \"user\" SET profile_image_url_key = $3, updated_at = now() FROM linked
+             UPDATE \"user\" SET profile_image_url_key = $3 || coalesce('?versionId=' || $10, ''), updated_at = now() FROM linked
              WHERE \"user\".id = linked.user_id
          )
          INSERT INTO user_profile_image (user_id, image_id)
@@ -132,6 +133,7 @@ async fn link_at_once(connection: &mut Connection, verified: &Verified<'_>) -> Q
     .bind::<Int4, _>(integer(verified.dimensions.height))
     .bind::<Uuid, _>(verified.image.uuid())
     .bind::<Text, _>(ImagePath::UserProfile.as_str())
-    .bind::<Uuid, _>(verified.attempt.uuid());
+    .bind::<Uuid, _>(verified.attempt.uuid())
+    .bind::<Nullable<Text>, _>(verified.media_version);
     Cached(statement).get_result(connection).await.optional()
 }

@@ -53,7 +53,7 @@ diesel::table! {
         width -> Nullable<Int4>,
         /// Pixels from top to bottom of what is under the media key.
         height -> Nullable<Int4>,
-        /// The server-only key of its bytes, under media/; null until verified bytes are there.
+        /// The key of its bytes; null until verified bytes are there. Without a version it is under media/, where only servers write. With one it is the incoming key.
         media_key -> Nullable<Varchar>,
         /// Length in bytes of what is under the media key; apart from byte_size, because another upload before the link may be of another length where none was declared.
         media_byte_size -> Nullable<Int8>,
@@ -69,6 +69,8 @@ diesel::table! {
         deleting_at -> Nullable<Timestamptz>,
         /// Once linked: from when a sweep may empty the incoming key, to which forms can write for some time after the link. A sweep that takes the row puts it off; null when that is done, once and for all.
         incoming_due_at -> Nullable<Timestamptz>,
+        /// The id of the version that was verified and is served, where the link pinned a version and made no copy.
+        media_version -> Nullable<Varchar>,
     }
 }
 
@@ -145,7 +147,7 @@ diesel::table! {
         birth -> Nullable<Varchar>,
         /// Belt rank.
         belt -> Nullable<Varchar>,
-        /// The media key of the live profile image; null without one.
+        /// Where the live profile image is in the bucket: its media key, and with a version also ?versionId= and the version; null without one.
         profile_image_url_key -> Nullable<Varchar>,
         /// ACTIVE or INACTIVE; only ACTIVE users may act.
         status -> Varchar,

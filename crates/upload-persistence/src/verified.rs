@@ -13,6 +13,8 @@ pub struct Verified<'a> {
     pub attempt: AttemptId,
     /// Where its bytes are.
     pub media_key: &'a str,
+    /// The version that was verified, if the key is the incoming key.
+    pub media_version: Option<&'a str>,
     /// Their length, in bytes.
     pub byte_size: u64,
     /// Their size, in pixels.

@@ -58,6 +58,18 @@ pub fn jpeg(width: u16, height: u16) -> Vec<u8> {
     jpeg
 }
 
+/// A JPEG whose frame header comes after more than this many bytes of application segments.
+pub fn jpeg_with_long_header(bytes: usize) -> Vec<u8> {
+    let mut jpeg = vec![0xff, 0xd8];
+    while jpeg.len() <= bytes {
+        jpeg.extend([0xff, 0xe1, 0xff, 0xff]);
+        jpeg.extend([0; 0xfffd]);
+    }
+    let whole = self::jpeg(64, 48);
+    jpeg.extend(&whole[2..]);
+    jpeg
+}
+
 /// A valid JPEG of 64 × 48 pixels and exactly `bytes` bytes. Behind the image's end it has noise, which the seed decides.
 ///
 /// # Panics

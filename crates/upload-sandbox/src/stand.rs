@@ -6,13 +6,16 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum as _;
 use secrecy::SecretString;
 use tokio::{runtime::Handle, task::JoinHandle};
-use upload_domain::{Role, UserId, UserStatus};
-use upload_persistence::{Database, DatabaseSettings, databases, image_attempts, users};
-use upload_storage::{Addressing, ChecksumMode, SignerSettings, Storage, StorageSettings, bucket};
+use upload_domain::{Role, UserId, UserStatus, incoming_key};
+use upload_persistence::{Database, DatabaseSettings, databases, image_attempts, images, users};
+use upload_storage::{
+    Addressing, ChecksumMode, Pin, SignerSettings, Storage, StorageSettings,
+    bucket::{self, Outcome},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -230,9 +233,45 @@ impl Stand {
         let mut connection = self.database.connection().await?;
         let abandoned = image_attempts::take_abandoned(&mut connection, 10_000).await?;
         let (ids, keys): (Vec<_>, Vec<_>) = abandoned.into_iter().map(|one| (one.id, one.key)).unzip();
-        let kept = self.storage.delete_many(&keys).await?;
+        let kept = self.storage.empty(&keys, &BTreeMap::new()).await?;
         ensure!(kept.is_empty(), "objects that attempts left cannot be deleted: {kept:?}");
         Ok(image_attempts::forget(&mut connection, &ids).await?)
+    }
+
+    /// Makes the bucket keep versions, as `S3_PIN=version` needs.
+    ///
+    /// # Errors
+    /// If the store has no versions.
+    pub async fn enable_versioning(&self) -> Result<()> {
+        match bucket::enable_versioning(&self.admin).await? {
+            Outcome::Done | Outcome::AlreadyThere => Ok(()),
+            Outcome::NotSupported(words) => bail!("the store has no versions: {words}"),
+        }
+    }
+
+    /// Hides an object behind a delete marker, in a bucket with versions.
+    ///
+    /// # Errors
+    /// If the store does not do it.
+    pub async fn hide(&self, key: &str) -> Result<()> {
+        // The stand's own settings have S3_PIN=copy, so this DELETE names no version.
+        Ok(self.storage.delete(key).await?)
+    }
+
+    /// Ends the time of every form of a linked image, and then empties the incoming keys as `upload-ops sweep` does. Returns how many
+    /// there were.
+    ///
+    /// # Errors
+    /// If an object cannot be deleted.
+    pub async fn sweep_incoming(&self) -> Result<usize> {
+        let mut connection = self.database.connection().await?;
+        let due = images::take_incoming(&mut connection, Duration::ZERO, 10_000).await?;
+        let keys: Vec<String> = due.iter().map(|image| incoming_key(image.id)).collect();
+        let ids: Vec<_> = due.iter().map(|image| image.id).collect();
+        let pinned = due.into_iter().filter_map(|image| Some((incoming_key(image.id), image.media_version?)));
+        let kept = self.storage.empty(&keys, &pinned.collect()).await?;
+        ensure!(kept.is_empty(), "objects under incoming keys cannot be deleted: {kept:?}");
+        Ok(images::incoming_emptied(&mut connection, &ids).await?)
     }
 
     /// The traffic that has reached the bucket so far, also while a body is on its way; `None` with a store that is not embedded.
@@ -317,6 +356,7 @@ fn settings_of_store(parts: &Parts, bucket: String) -> Result<(StorageSettings, 
         reader_session_token: keys.reader.session_token.as_ref().map(secret),
         reader_profile: None,
         allow_one_key: false,
+        pin: Pin::Copy,
         key_check: parts.key_check(),
         media_public_base_url: None,
     };

@@ -6,13 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_sdk_s3::{
     config::{
-        ConfigBag, Intercept, RuntimeComponents, http::HttpResponse,
-        interceptors::BeforeDeserializationInterceptorContextRef,
+        ConfigBag, Intercept, RuntimeComponents,
+        http::HttpResponse,
+        interceptors::{AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextRef},
     },
     error::{BoxError, ProvideErrorMetadata, SdkError},
+    operation::get_bucket_lifecycle_configuration::GetBucketLifecycleConfigurationError,
     types::{
-        BucketLifecycleConfiguration, BucketLocationConstraint, CorsConfiguration, CorsRule, CreateBucketConfiguration,
-        ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
+        BucketLifecycleConfiguration, BucketLocationConstraint, BucketVersioningStatus, CorsConfiguration, CorsRule,
+        CreateBucketConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
+        VersioningConfiguration,
     },
 };
 use chrono::{DateTime, Utc};
@@ -41,6 +44,17 @@ pub enum Outcome {
     AlreadyThere,
     /// The store does not support this for a bucket; the text is the store's own.
     NotSupported(String),
+}
+
+/// Whether writes to the bucket make versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versioning {
+    /// They never did.
+    Never,
+    /// They do.
+    Enabled,
+    /// They did. The old versions are still there.
+    Suspended,
 }
 
 /// The result of one HeadBucket.
@@ -119,16 +133,109 @@ pub async fn set_lifecycle(storage: &Storage) -> Result<Outcome, StorageError> {
         .expiration(LifecycleExpiration::builder().days(INCOMING_DAYS).build())
         .build()
         .map_err(|error| StorageError::Refused(error.into()))?;
-
-    let get = storage.client().get_bucket_lifecycle_configuration().bucket(storage.bucket());
-    let current = match get.send().await {
-        Ok(current) => current.rules.unwrap_or_default(),
-        Err(error) if code(&error) == Some("NoSuchLifecycleConfiguration") => Vec::new(),
+    let current = match lifecycle_rules(storage).await {
+        Ok(current) => current,
         Err(error) => return not_supported(error),
     };
-    let Some(rules) = merged(current, rule, |rule| rule.id() == Some(LIFECYCLE_RULE)) else {
-        return Ok(Outcome::AlreadyThere);
+    match merged(current, rule, |rule| rule.id() == Some(LIFECYCLE_RULE)) {
+        Some(rules) => put_lifecycle_rules(storage, rules).await,
+        None => Ok(Outcome::AlreadyThere),
+    }
+}
+
+/// Removes the rule of [`set_lifecycle`]. In a bucket with versions that rule hides each linked image behind a delete marker after a day,
+/// and no sweep comes back for the marker.
+///
+/// # Errors
+/// [`StorageError`].
+pub async fn remove_lifecycle(storage: &Storage) -> Result<Outcome, StorageError> {
+    let mut rules = match lifecycle_rules(storage).await {
+        Ok(rules) => rules,
+        Err(error) => return not_supported(error),
     };
+    let before = rules.len();
+    rules.retain(|rule| rule.id() != Some(LIFECYCLE_RULE));
+    if rules.len() == before {
+        return Ok(Outcome::AlreadyThere);
+    }
+    if !rules.is_empty() {
+        return put_lifecycle_rules(storage, rules).await;
+    }
+    match storage.client().delete_bucket_lifecycle().bucket(storage.bucket()).send().await {
+        Ok(_removed) => Ok(Outcome::Done),
+        Err(error) => not_supported(error),
+    }
+}
+
+/// Makes every later write to the bucket a version of its own.
+///
+/// # Errors
+/// [`StorageError`].
+pub async fn enable_versioning(storage: &Storage) -> Result<Outcome, StorageError> {
+    set_versioning(storage, BucketVersioningStatus::Enabled).await
+}
+
+/// Lets later writes replace each other again. The versions stay.
+///
+/// # Errors
+/// [`StorageError`].
+pub async fn suspend_versioning(storage: &Storage) -> Result<Outcome, StorageError> {
+    set_versioning(storage, BucketVersioningStatus::Suspended).await
+}
+
+async fn set_versioning(storage: &Storage, status: BucketVersioningStatus) -> Result<Outcome, StorageError> {
+    let get = storage.client().get_bucket_versioning().bucket(storage.bucket());
+    match get.send().await {
+        Ok(current) if current.status.as_ref() == Some(&status) => return Ok(Outcome::AlreadyThere),
+        Ok(_other) => {}
+        Err(error) => return not_supported(error),
+    }
+    let versioning = VersioningConfiguration::builder().status(status).build();
+    let put = storage.client().put_bucket_versioning().bucket(storage.bucket());
+    match put.versioning_configuration(versioning).send().await {
+        Ok(_set) => Ok(Outcome::Done),
+        Err(error) => not_supported(error),
+    }
+}
+
+/// Whether writes make versions, as the store says. A store that does not know the question makes none.
+///
+/// # Errors
+/// [`StorageError`]; [`StorageError::Refused`] when the key may not ask.
+pub async fn versioning(storage: &Storage) -> Result<Versioning, StorageError> {
+    match storage.client().get_bucket_versioning().bucket(storage.bucket()).send().await {
+        Ok(answer) => Ok(match answer.status {
+            Some(BucketVersioningStatus::Enabled) => Versioning::Enabled,
+            Some(BucketVersioningStatus::Suspended) => Versioning::Suspended,
+            _ => Versioning::Never,
+        }),
+        Err(error) => not_supported(error).map(|_outcome| Versioning::Never),
+    }
+}
+
+async fn lifecycle_rules(
+    storage: &Storage,
+) -> Result<Vec<LifecycleRule>, SdkError<GetBucketLifecycleConfigurationError, HttpResponse>> {
+    Ok(lifecycle(storage).await?.into_iter().map(|(rule, _xml)| rule).collect())
+}
+
+/// The bucket's rules, each with its XML, because the SDK's type leaves out what MinIO adds. None if the bucket has no rules.
+pub(crate) async fn lifecycle(
+    storage: &Storage,
+) -> Result<Vec<(LifecycleRule, String)>, SdkError<GetBucketLifecycleConfigurationError, HttpResponse>> {
+    let body = BodyOfAnswer::default();
+    let get = storage.client().get_bucket_lifecycle_configuration().bucket(storage.bucket());
+    let rules = match get.customize().interceptor(body.clone()).send().await {
+        Ok(current) => current.rules.unwrap_or_default(),
+        Err(error) if code(&error) == Some("NoSuchLifecycleConfiguration") => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let text = body.get();
+    let xml = text.split("<Rule>").skip(1).map(str::to_owned).chain(std::iter::repeat(String::new()));
+    Ok(rules.into_iter().zip(xml).collect())
+}
+
+async fn put_lifecycle_rules(storage: &Storage, rules: Vec<LifecycleRule>) -> Result<Outcome, StorageError> {
     let lifecycle = BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build();
     let lifecycle = lifecycle.map_err(|error| StorageError::Refused(error.into()))?;
     let put = storage.client().put_bucket_lifecycle_configuration().bucket(storage.bucket());
@@ -167,8 +274,12 @@ pub async fn empty_and_remove(storage: &Storage) -> Result<(), StorageError> {
     if !look(storage).await?.exists {
         return Ok(());
     }
-    let keys = storage.list("").await?;
-    storage.delete_many(&keys).await?;
+    if versioning(storage).await.is_ok_and(|versioning| versioning != Versioning::Never) {
+        storage.delete_these(&storage.list_versions("").await?).await?;
+    } else {
+        let keys = storage.list("").await?;
+        storage.delete_many(&keys).await?;
+    }
     match storage.client().delete_bucket().bucket(storage.bucket()).send().await {
         Ok(_removed) => Ok(()),
         Err(error) if status(&error) == Some(404) => Ok(()),
@@ -203,6 +314,33 @@ impl Intercept for DateOfAnswer {
     }
 }
 
+/// Keeps the body of an answer as text.
+#[derive(Debug, Clone, Default)]
+struct BodyOfAnswer(Arc<Mutex<String>>);
+
+impl BodyOfAnswer {
+    fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Intercept for BodyOfAnswer {
+    fn name(&self) -> &'static str {
+        "BodyOfAnswer"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let body = context.response().body().bytes().unwrap_or_default();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = String::from_utf8_lossy(body).into_owned();
+        Ok(())
+    }
+}
+
 /// The rules to write, with our rule instead of its older version; `None` if our rule is already there.
 fn merged<R: PartialEq>(mut current: Vec<R>, rule: R, is_ours: impl Fn(&R) -> bool) -> Option<Vec<R>> {
     if current.contains(&rule) {
@@ -214,7 +352,7 @@ fn merged<R: PartialEq>(mut current: Vec<R>, rule: R, is_ours: impl Fn(&R) -> bo
 }
 
 /// Separates "this store does not support that" from a failure.
-fn not_supported<E>(error: SdkError<E, HttpResponse>) -> Result<Outcome, StorageError>
+pub(crate) fn not_supported<E>(error: SdkError<E, HttpResponse>) -> Result<Outcome, StorageError>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {

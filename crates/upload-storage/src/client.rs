@@ -25,9 +25,10 @@ use s3_presigned_post::Bucket;
 use tokio::try_join;
 
 use crate::{
-    Addressing, ChecksumMode, SettingsError, Signer, StorageError, StorageSettings,
+    Addressing, ChecksumMode, Pin, SettingsError, Signer, StorageError, StorageSettings,
     key::Key,
-    url_signer::{UrlSigner, encode_key},
+    objects::{CACHE_CONTROL, CONTENT_DISPOSITION},
+    url_signer::{UrlSigner, encode_key, query_of},
 };
 
 /// How long a TCP (and TLS) handshake may take.
@@ -125,14 +126,19 @@ impl Storage {
     }
 
     /// A URL at which anyone can read the object for `lasts`, signed by the reader's key; or, where media is public, its lasting URL.
+    /// With a version it leads to that version alone.
     ///
     /// # Errors
     /// [`StorageError::Refused`] when there is neither a reader's key nor a public address; [`StorageError::Unavailable`] when the
     /// reader's credentials have ended.
-    pub async fn read_url(&self, key: &str, lasts: Duration) -> Result<ReadUrl, StorageError> {
+    pub async fn read_url(&self, key: &str, version: Option<&str>, lasts: Duration) -> Result<ReadUrl, StorageError> {
         let shared = self.shared.as_ref();
         if let Some(base) = &shared.settings.media_public_base_url {
-            return Ok(ReadUrl { url: format!("{}/{}", base.as_str().trim_end_matches('/'), encode_key(key)), lasts });
+            let mut url = format!("{}/{}", base.as_str().trim_end_matches('/'), encode_key(key));
+            if let Some(version) = version {
+                url.push_str(&query_of(&[("versionId", version)]));
+            }
+            return Ok(ReadUrl { url, lasts });
         }
         let reader = shared.reader.as_ref().ok_or_else(|| StorageError::Refused(SettingsError::NoReader.into()))?;
         let credentials = reader.credentials(lasts).await?;
@@ -140,8 +146,18 @@ impl Storage {
         let life = credentials.expiry().map(|expiry| expiry.duration_since(now).unwrap_or_default());
         // Signatures count whole seconds.
         let lasts = Duration::from_secs(life.map_or(lasts, |life| life.min(lasts)).as_secs());
-        let url = UrlSigner::new(&shared.public_bucket, &credentials).sign("GET", key, &[], now, lasts);
+        let query: Vec<(&str, &str)> = version.map_or_else(Vec::new, |version| {
+            // A copy has these two headers. A form does not let its client set them.
+            let (disposition, caching) = ("response-content-disposition", "response-cache-control");
+            vec![("versionId", version), (disposition, CONTENT_DISPOSITION), (caching, CACHE_CONTROL)]
+        });
+        let url = UrlSigner::new(&shared.public_bucket, &credentials).sign("GET", key, &query, &[], now, lasts);
         Ok(ReadUrl { url: url.map_err(|error| StorageError::Refused(error.into()))?, lasts })
+    }
+
+    /// How a link makes verified bytes unchangeable.
+    pub fn pin(&self) -> Pin {
+        self.shared.settings.pin
     }
 
     pub(crate) fn settings(&self) -> &StorageSettings {

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
 
 pub mod bucket;
+pub mod pin;
 pub mod rights;
 
 mod advice;
@@ -13,10 +14,11 @@ mod objects;
 mod settings;
 mod signer;
 mod url_signer;
+mod versions;
 
 pub use client::{ReadUrl, Storage};
 pub use error::{BoxError, StorageError, VersionError, chain};
 pub use objects::Head;
-pub use settings::{Addressing, ChecksumMode, KeyCheck, SettingsError, SignerSettings, StorageSettings};
+pub use settings::{Addressing, ChecksumMode, KeyCheck, Pin, SettingsError, SignerSettings, StorageSettings};
 pub use signer::{FormError, FormRequest, PostForm, PutForm, Signer};
 pub use url_signer::UrlError;

@@ -1,8 +1,8 @@
-//! Objects: store, read, promote and delete them.
+//! Objects: store, read, promote and list them.
 
 use aws_sdk_s3::{
     primitives::{ByteStream, SdkBody},
-    types::{Delete, MetadataDirective, ObjectIdentifier},
+    types::MetadataDirective,
 };
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -11,20 +11,15 @@ use upload_domain::ImageFormat;
 
 use crate::{
     BoxError, Storage, StorageError, VersionError, body,
-    client::{
-        with_deletions_timeouts, with_whole_file_timeouts, within_operation_timeout, within_whole_file_timeout,
-        without_timeouts,
-    },
+    client::{with_whole_file_timeouts, within_operation_timeout, within_whole_file_timeout, without_timeouts},
     error::{is_bucket_missing, status},
     url_signer::encode_key,
 };
 
 /// Media keys are never written twice, so a cached copy stays correct.
-const CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
+pub(crate) const CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
 /// Browsers show the file, and do not save it under a name that a client chose.
-const CONTENT_DISPOSITION: &str = "inline";
-/// S3's most keys in one DeleteObjects.
-const DELETE_BATCH: usize = 1000;
+pub(crate) const CONTENT_DISPOSITION: &str = "inline";
 
 /// The beginning of an object and what the store says of the whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +32,10 @@ pub struct Head {
     pub content_type: Option<String>,
     /// The ETag, with its quotation marks. Empty for an empty object, because the answer to a refused range has no ETag.
     pub etag: String,
+    /// The id of the version, if the bucket has versions and gave this one an id of its own.
+    pub version: Option<String>,
+    /// Whether the client has told browsers how to decode the file, or to save it and under which name.
+    pub has_client_headers: bool,
 }
 
 impl Storage {
@@ -108,14 +107,20 @@ impl Storage {
         Ok(())
     }
 
-    /// Reads at most the first `max_bytes` (at least one) in one request; `None` if the key holds nothing.
+    /// Reads at most the first `max_bytes` (at least one) of this version, or of the newest, in one request; `None` if it is not there.
     ///
     /// # Errors
     /// [`StorageError`].
-    pub async fn read_head(&self, key: &str, max_bytes: usize) -> Result<Option<Head>, StorageError> {
+    pub async fn read_head(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        max_bytes: usize,
+    ) -> Result<Option<Head>, StorageError> {
         let max_bytes = max_bytes.max(1);
         within_operation_timeout(async {
-            let get = self.client().get_object().bucket(self.bucket()).key(key);
+            let get =
+                self.client().get_object().bucket(self.bucket()).key(key).set_version_id(version.map(str::to_owned));
             let object = match get.range(format!("bytes=0-{}", max_bytes - 1)).send().await {
                 Ok(object) => object,
                 // No first byte: the object is empty (RFC 9110, section 14.1.2).
@@ -130,19 +135,32 @@ impl Storage {
                 .or_else(|| object.content_length.and_then(|length| u64::try_from(length).ok()))
                 .ok_or_else(|| StorageError::unavailable("the store did not say how long the object is"))?;
             let etag = object.e_tag.ok_or_else(|| StorageError::unavailable("the store sent no ETag"))?;
+            // An object without an id of its own has the id `null`. A later write may take its place.
+            let version = object.version_id.filter(|id| id != "null");
+            let encoding = object.content_encoding.is_some_and(|encoding| !encoding.is_empty());
+            let disposition = object.content_disposition.is_some_and(|disposition| disposition != CONTENT_DISPOSITION);
             let bytes = read_up_to(object.body, max_bytes).await?;
-            Ok(Some(Head { bytes, total_bytes, content_type: object.content_type, etag }))
+            Ok(Some(Head {
+                bytes,
+                total_bytes,
+                content_type: object.content_type,
+                etag,
+                version,
+                has_client_headers: encoding || disposition,
+            }))
         })
         .await
     }
 
-    /// The SHA-256 of the whole object, if it is still the version that `etag` names. Reads it in steps, in at most 30 seconds.
+    /// The SHA-256 of the whole object, if it still has this ETag. With a version it is that version's. Reads it in steps, in at most 30
+    /// seconds.
     ///
     /// # Errors
     /// [`VersionError`].
-    pub async fn sha256(&self, key: &str, etag: &str) -> Result<[u8; 32], VersionError> {
+    pub async fn sha256(&self, key: &str, version: Option<&str>, etag: &str) -> Result<[u8; 32], VersionError> {
         within_whole_file_timeout(async {
             let get = self.client().get_object().bucket(self.bucket()).key(key).if_match(etag);
+            let get = get.set_version_id(version.map(str::to_owned));
             let mut object = get.send().await.map_err(VersionError::from_sdk)?;
             let mut digest = Sha256::new();
             while let Some(bytes) = object.body.next().await {
@@ -185,39 +203,6 @@ impl Storage {
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// Removes an object; a key that holds nothing is no error.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
-        self.client().delete_object().bucket(self.bucket()).key(key).send().await?;
-        Ok(())
-    }
-
-    /// Removes objects, a thousand at a time and each thousand in at most a minute, and answers with the keys that may still be there.
-    ///
-    /// A quiet answer names errors alone. One that names no key of its batch may concern any of them, so all of them count.
-    ///
-    /// # Errors
-    /// [`StorageError`] when a whole request failed; earlier batches are gone then.
-    pub async fn delete_many(&self, keys: &[String]) -> Result<Vec<String>, StorageError> {
-        let mut failed = Vec::new();
-        for batch in keys.chunks(DELETE_BATCH) {
-            let mut delete = Delete::builder().quiet(true);
-            for key in batch {
-                let object = ObjectIdentifier::builder().key(key).build();
-                delete = delete.objects(object.map_err(|error| StorageError::Refused(error.into()))?);
-            }
-            let delete = delete.build().map_err(|error| StorageError::Refused(error.into()))?;
-            let delete = self.client().delete_objects().bucket(self.bucket()).delete(delete);
-            let answer = delete.customize().config_override(with_deletions_timeouts()).send().await?;
-            let errors = answer.errors.unwrap_or_default().into_iter();
-            let named: Option<Vec<String>> = errors.map(|error| error.key.filter(|key| batch.contains(key))).collect();
-            failed.extend(named.unwrap_or_else(|| batch.to_vec()));
-        }
-        Ok(failed)
     }
 
     /// A whole object, in memory; `None` if the key holds nothing.
@@ -263,7 +248,14 @@ impl Storage {
 
 impl Head {
     fn of_nothing() -> Self {
-        Self { bytes: Bytes::new(), total_bytes: 0, content_type: None, etag: String::new() }
+        Self {
+            bytes: Bytes::new(),
+            total_bytes: 0,
+            content_type: None,
+            etag: String::new(),
+            version: None,
+            has_client_headers: false,
+        }
     }
 }
 

@@ -9,8 +9,11 @@
 //!   MinIO, Garage and most others. AWS answers 403 and names `s3:ListBucket` as the missing right
 //!   (<https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>). If a 403 names nothing, the check reads an existing object;
 //!   if there is none yet, the log says that it could not check.
-//! - to *delete*: a DELETE of a missing object. In a bucket with versions that leaves a delete marker, as every DELETE does.
+//! - to *delete*: a DELETE of a missing object. In a bucket with versions that leaves a delete marker, which the server's key then removes.
+//!   With `S3_PIN=version` that key is asked to delete the version `null`, which leaves no marker.
 //! - to *list*: for one key.
+//!
+//! With `S3_PIN=version` [`pin::check`](crate::pin::check) also reads a version with the server's and the reader's key.
 //!
 //! Requests are boxed: an SDK future has some kilobytes, and two dozen of them at once would be on the caller's stack.
 //!
@@ -30,7 +33,7 @@ use tracing::warn;
 use upload_domain::{INCOMING_PREFIX, MEDIA_PREFIX};
 
 use crate::{
-    KeyCheck, Signer, Storage, StorageError,
+    KeyCheck, Pin, Signer, Storage, StorageError,
     error::{code, status},
     key::Key,
     url_signer::encode_key,
@@ -40,6 +43,8 @@ use crate::{
 const NOBODYS_KEY: &str = "rights-check";
 /// Outside of both prefixes.
 const OUTSIDE: &str = "";
+/// The version of an object from a time without versioning. Every store knows this id.
+const NULL_VERSION: &str = "null";
 /// The MD5 of no bytes.
 const WRONG_MD5: &str = "1B2M2Y8AsgTpgAmY7PhCfg==";
 /// An ETag that no object has.
@@ -174,21 +179,27 @@ impl Asker<'_> {
             self.write(MEDIA_PREFIX),
             self.copy(&incoming, &media),
             self.copy(&media, &media),
-            self.delete(INCOMING_PREFIX),
-            self.delete(MEDIA_PREFIX),
+            self.clean_up(INCOMING_PREFIX),
+            self.clean_up(MEDIA_PREFIX),
             self.write(OUTSIDE),
         );
         let (list, write) = (list?, write?);
         // A copy also needs the right to write, and on AWS to list: without those its refusal says nothing about reading.
         let clear = |read: Answer| if [list, write].contains(&Answer::Denied) { Answer::Unclear } else { read };
-        let must = [
+        let mut must = vec![
             ("list the bucket", list),
             ("put media/*", write),
             ("get incoming/*", clear(read_incoming?)),
             ("get media/*", clear(read_media?)),
-            ("delete incoming/*", delete_incoming?),
-            ("delete media/*", delete_media?),
         ];
+        match self.storage.settings().pin {
+            Pin::Copy => must.extend([("delete incoming/*", delete_incoming?), ("delete media/*", delete_media?)]),
+            Pin::Version => must.extend([
+                ("list the versions in the bucket", self.list_versions().await?),
+                ("delete versions of incoming/*", delete_incoming?),
+                ("delete versions of media/*", delete_media?),
+            ]),
+        }
         let must_not = [("put outside of incoming/* and media/*", write_outside?)];
         Ok(self.judge(Role::Server, &must, &must_not))
     }
@@ -226,15 +237,24 @@ impl Asker<'_> {
     }
 
     /// The rights that neither the signer's nor the reader's key may have. Clients see the ids of these two.
-    async fn no_client_may(&self) -> Result<[(&'static str, Answer); 4], Fault> {
-        let (list, read, delete_incoming, delete_media) =
-            join!(self.list(), self.read(INCOMING_PREFIX), self.delete(INCOMING_PREFIX), self.delete(MEDIA_PREFIX));
-        Ok([
+    async fn no_client_may(&self) -> Result<Vec<(&'static str, Answer)>, Fault> {
+        let (list, read, delete_incoming, delete_media) = join!(
+            self.list(),
+            self.read(INCOMING_PREFIX),
+            self.delete(INCOMING_PREFIX, None),
+            self.delete(MEDIA_PREFIX, None)
+        );
+        let mut rights = vec![
             ("list the bucket", list?),
             ("get incoming/*", read?),
             ("delete incoming/*", delete_incoming?),
             ("delete media/*", delete_media?),
-        ])
+        ];
+        if self.storage.settings().pin == Pin::Version {
+            rights.push(("delete versions of incoming/*", self.delete(INCOMING_PREFIX, Some(NULL_VERSION)).await?));
+            rights.push(("delete versions of media/*", self.delete(MEDIA_PREFIX, Some(NULL_VERSION)).await?));
+        }
+        Ok(rights)
     }
 
     fn judge(&self, role: Role, must: &[(&'static str, Answer)], must_not: &[(&'static str, Answer)]) -> Rights {
@@ -265,14 +285,37 @@ impl Asker<'_> {
         }
     }
 
-    async fn delete(&self, prefix: &str) -> Result<Answer, Fault> {
+    /// The DELETE that this bucket's clean-up needs.
+    async fn clean_up(&self, prefix: &str) -> Result<Answer, Fault> {
+        let version = (self.storage.settings().pin == Pin::Version).then_some(NULL_VERSION);
+        self.delete(prefix, version).await
+    }
+
+    async fn delete(&self, prefix: &str, version: Option<&str>) -> Result<Answer, Fault> {
         let delete = self.storage.client().delete_object().bucket(self.storage.bucket()).key(at(prefix));
-        let sent = Box::pin(delete.customize().config_override(self.credentials()).send()).await;
-        sent.map_or_else(answer, |_deleted| Ok(Answer::Allowed))
+        let delete = delete.set_version_id(version.map(str::to_owned));
+        match Box::pin(delete.customize().config_override(self.credentials()).send()).await {
+            Ok(deleted) => {
+                if let (None, Some(marker)) = (version, deleted.version_id) {
+                    let marker = [(at(prefix), marker)];
+                    if let Err(error) = Box::pin(self.storage.delete_these(&marker)).await {
+                        warn!(key = at(prefix), %error, "Cannot remove the delete marker of the rights check");
+                    }
+                }
+                Ok(Answer::Allowed)
+            }
+            Err(error) => answer(error),
+        }
     }
 
     async fn list(&self) -> Result<Answer, Fault> {
         let list = self.storage.client().list_objects_v2().bucket(self.storage.bucket()).max_keys(1);
+        let sent = Box::pin(list.customize().config_override(self.credentials()).send()).await;
+        sent.map_or_else(answer, |_listed| Ok(Answer::Allowed))
+    }
+
+    async fn list_versions(&self) -> Result<Answer, Fault> {
+        let list = self.storage.client().list_object_versions().bucket(self.storage.bucket()).max_keys(1);
         let sent = Box::pin(list.customize().config_override(self.credentials()).send()).await;
         sent.map_or_else(answer, |_listed| Ok(Answer::Allowed))
     }
@@ -349,6 +392,7 @@ where
             | "InvalidDigest"
             | "XAmzContentChecksumMismatch"
             | "NoSuchKey"
+            | "NoSuchVersion"
             | "PreconditionFailed"
             | "InvalidRange",
         ) => return Ok(Answer::Allowed),

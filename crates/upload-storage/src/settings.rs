@@ -52,6 +52,16 @@ pub enum ChecksumMode {
     WhenSupported,
 }
 
+/// How a link makes verified bytes unchangeable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Pin {
+    /// By a copy to a key that no client can write. Every store can do that.
+    #[default]
+    Copy,
+    /// By the version id of what was verified. The bucket must have versioning.
+    Version,
+}
+
 /// What to do if a key has too few or too many rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum KeyCheck {
@@ -85,6 +95,9 @@ pub struct StorageSettings {
     /// When the SDK adds checksums of its own
     #[arg(id = "s3_checksums", long = "s3-checksums", env = "S3_CHECKSUMS", value_enum, default_value_t)]
     pub checksums: ChecksumMode,
+    /// How a link makes verified bytes unchangeable: by a copy to a key that no client can write, or by the id of the version that was verified (the bucket must have versioning)
+    #[arg(id = "s3_pin", long = "s3-pin", env = "S3_PIN", value_enum, default_value_t)]
+    pub pin: Pin,
     /// The server's key: may read, write and delete incoming/* and media/*, and list the bucket. Without it and S3_PROFILE, AWS's default chain is asked: environment, web identity, container, instance
     #[arg(id = "s3_access_key_id", long = "s3-access-key-id", env = "S3_ACCESS_KEY_ID")]
     pub access_key_id: Option<String>,

@@ -145,7 +145,7 @@ impl Signer {
         let key = incoming_key(request.image);
         let now = SystemTime::from(request.now);
         let signer = UrlSigner::new(&self.bucket, &credentials);
-        let url = signer.sign("PUT", &key, &signed, now, Duration::from_secs(lasts))?;
+        let url = signer.sign("PUT", &key, &[], &signed, now, Duration::from_secs(lasts))?;
         Ok(PutForm { url, headers, expires_at })
     }
 

@@ -45,17 +45,19 @@ impl<'a> UrlSigner<'a> {
         Self { bucket, credentials }
     }
 
-    /// A URL that is valid from `now` for `lasts`, in whole seconds, at most seven days. The client must send `headers` (in lower case)
-    /// unchanged.
+    /// A URL that is valid from `now` for `lasts`, in whole seconds, at most seven days. `parameters` of its query are signed too. The
+    /// client must send `headers` (in lower case) unchanged.
     pub(crate) fn sign(
         &self,
         method: &str,
         key: &str,
+        parameters: &[(&str, &str)],
         headers: &[(&str, &str)],
         now: SystemTime,
         lasts: Duration,
     ) -> Result<String, UrlError> {
         let url = format!("{}/{}", self.bucket.url().trim_end_matches('/'), encode_key(key));
+        let url = url + &query_of(parameters);
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::QueryParams;
         settings.expires_in = Some(lasts);
@@ -64,7 +66,7 @@ impl<'a> UrlSigner<'a> {
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
         settings.payload_checksum_kind = PayloadChecksumKind::NoHeader;
         let identity = self.credentials.clone().into();
-        let parameters = SigningParams::builder()
+        let signing = SigningParams::builder()
             .identity(&identity)
             .region(self.bucket.region())
             .name("s3")
@@ -73,17 +75,28 @@ impl<'a> UrlSigner<'a> {
             .build()
             .map_err(|error| UrlError(error.into()))?;
         let request = SignableRequest::new(method, &url, headers.iter().copied(), SignableBody::UnsignedPayload)?;
-        let (instructions, _signature) = sign(request, &parameters.into())?.into_parts();
+        let (instructions, _signature) = sign(request, &signing.into())?.into_parts();
         let (_headers, query) = instructions.into_parts();
         let query: Vec<String> =
             query.iter().map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, RESERVED))).collect();
-        Ok(format!("{url}?{}", query.join("&")))
+        let separator = if parameters.is_empty() { '?' } else { '&' };
+        Ok(format!("{url}{separator}{}", query.join("&")))
     }
 }
 
 /// A key encoded for a URL's path and for `x-amz-copy-source`.
 pub(crate) fn encode_key(key: &str) -> String {
     utf8_percent_encode(key, RESERVED_IN_PATH).to_string()
+}
+
+/// These parameters as a query with its question mark; empty without parameters.
+pub(crate) fn query_of(parameters: &[(&str, &str)]) -> String {
+    let mut query = String::new();
+    for (name, value) in parameters {
+        let separator = if query.is_empty() { '?' } else { '&' };
+        query.push_str(&format!("{separator}{name}={}", utf8_percent_encode(value, RESERVED)));
+    }
+    query
 }
 
 #[cfg(test)]
@@ -100,7 +113,7 @@ mod tests {
         let credentials = Credentials::new("AKIAIOSFODNN7EXAMPLE", secret, None, None, "test");
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_600);
         let signer = UrlSigner::new(&bucket, &credentials);
-        let url = signer.sign("GET", "test.txt", &[], now, Duration::from_secs(86_400)).unwrap();
+        let url = signer.sign("GET", "test.txt", &[], &[], now, Duration::from_secs(86_400)).unwrap();
         let (base, query) = url.split_once('?').unwrap();
         assert_eq!(base, "https://examplebucket.s3.amazonaws.com/test.txt");
         for part in [

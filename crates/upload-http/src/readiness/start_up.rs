@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 use upload_persistence::Database;
-use upload_storage::{Signer, Storage, StorageError, rights};
+use upload_storage::{Signer, Storage, StorageError, pin, rights};
 
 use super::probe::{Probe, ProbeError, probe};
 use crate::SettingsError;
@@ -15,7 +15,8 @@ use crate::SettingsError;
 /// How long the whole check may take. Credentials are fetched before it, with a limit of their own.
 const LIMIT: Duration = Duration::from_secs(9);
 
-/// Checks the database and its schema, the bucket, the clocks and the rights of the keys. Each role must have a key of its own.
+/// Checks the database and its schema, the bucket, the clocks, the rights of the keys, and what `S3_PIN` needs. Each role must have a key
+/// of its own.
 pub(crate) async fn check(
     database: &Database,
     storage: &Storage,
@@ -30,10 +31,12 @@ pub(crate) async fn check(
             Err(ProbeError::Failed(error)) => Err(rights::refusal(storage, error).await),
             Err(ProbeError::NoAnswer) | Ok(_) => rights::check(storage, signer).await,
         }
+        .map_err(|error| error.to_string())?;
+        pin::check(storage, signer).await.map_err(|error| error.to_string())
     });
     match rights.await {
         Ok(Ok(())) => Ok(probe),
-        Ok(Err(error)) => Err(SettingsError(error.to_string())),
+        Ok(Err(sentence)) => Err(SettingsError(sentence)),
         Err(_elapsed) => Err(SettingsError(format!(
             "S3_ENDPOINT: the store did not answer within {} s when asked for the rights of the keys; check that it runs, or set S3_KEY_CHECK=off",
             LIMIT.as_secs()

@@ -169,7 +169,8 @@ pub(super) async fn read(shared: Data<Shared>, id: Path<ImageId>) -> Result<Http
     let served = images::find_served(&mut connection, id.into_inner()).await?;
     drop(connection);
     let served = served.ok_or_else(ApiError::image_not_found)?;
-    let ReadUrl { url, lasts } = shared.storage.read_url(&served.media_key, READ_TTL).await?;
+    let read = shared.storage.read_url(&served.media_key, served.media_version.as_deref(), READ_TTL);
+    let ReadUrl { url, lasts } = read.await?;
     // A browser may reuse the redirect for a shorter time, so that it never follows a URL that has just expired.
     let max_age = lasts.as_secs() * 4 / 5;
     Ok(HttpResponse::build(StatusCode::FOUND)

@@ -10,6 +10,7 @@ mod claim;
 mod commit;
 mod pin;
 mod posts;
+mod versions;
 mod world;
 
 use upload_domain::{ImagePath, incoming_key};

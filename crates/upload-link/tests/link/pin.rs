@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use upload_domain::{ImageFormat, Refusal, incoming_key};
 use upload_link::{Event, LinkError, Linked, Links, Profile};
 use upload_sandbox::{relay::Mode, samples};
@@ -97,18 +98,36 @@ async fn an_upload_that_changes_after_it_was_verified_is_not_copied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_that_gets_no_turn_releases_the_image() {
+async fn a_link_that_waits_for_its_turn_does_not_hold_the_image() {
     let world = World::new().await;
     let Links { database, storage, limits, mut timing, background, .. } = world.links.clone();
-    // The lease bounds the wait.
-    timing.link_lease = Duration::from_millis(100);
+    // The wait ends when nobody has got on for half a lease.
+    timing.link_lease = Duration::from_millis(200);
     let links = Links::new(database, storage, limits, timing, background, 0, |_event| {});
     let image = world.uploaded(PROFILE).await;
-    let error = links.link(world.user, image, Profile).await.unwrap_err();
-    assert!(matches!(error, LinkError::Overloaded), "{error:?}");
-    assert_eq!(world.row(image).await, ("pending".to_owned(), None));
-    assert_eq!(world.objects().await, [incoming_key(image)]);
+    let (waiting, other) =
+        tokio::join!(links.link(world.user, image, Profile), world.links.link(world.user, image, Profile));
+    assert!(matches!(waiting, Err(LinkError::Overloaded)), "{waiting:?}");
+    assert!(matches!(other, Ok(Linked::Now(_))), "{other:?}");
     assert_eq!(world.stand.count("image_attempt").await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_wait_for_their_turn_as_long_as_others_get_on() {
+    const LINKS: usize = 200;
+    let world = World::new().await;
+    let Links { database, storage, limits, mut timing, background, .. } = world.links.clone();
+    timing.link_lease = Duration::from_secs(4);
+    let links = Links::new(database, storage, limits, timing, background, 1, |_event| {});
+    let mut images = Vec::new();
+    for _ in 0..LINKS {
+        images.push(world.uploaded(PROFILE).await);
+    }
+    let all = images.into_iter().map(|image| links.link(world.user, image, Profile));
+    for linked in join_all(all).await {
+        assert!(matches!(linked, Ok(Linked::Now(_))), "{linked:?}");
+    }
+    assert_eq!(world.stand.count("image WHERE linked_at IS NOT NULL").await.unwrap(), LINKS as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ use upload_sandbox::{
     relay::{Mode, Relay},
     samples,
 };
-use upload_storage::Storage;
+use upload_storage::{Pin, Storage, StorageSettings};
 use uuid::Uuid;
 
 /// The protocol with a database and a bucket of its own, and a user, who may host competitions.
@@ -36,6 +36,19 @@ impl World {
         let user = stand.add_user(Role::Host, UserStatus::Active).await.unwrap();
         let (database, storage) = (stand.database.clone(), stand.storage.clone());
         Self::with(stand, user, database, storage)
+    }
+
+    /// The bucket keeps versions, and links pin them.
+    pub async fn by_version() -> Self {
+        Self::new().await.pinning_by_version().await
+    }
+
+    /// From now on the bucket keeps versions, and links pin them.
+    pub async fn pinning_by_version(mut self) -> Self {
+        self.stand.enable_versioning().await.unwrap();
+        let settings = StorageSettings { pin: Pin::Version, ..self.stand.storage_settings.clone() };
+        self.links.storage = Storage::new(&settings).await.unwrap();
+        self
     }
 
     /// The way to the database leads through a relay; the stand's own does not.

@@ -50,3 +50,20 @@ async fn a_key_that_may_not_make_the_bucket_is_a_wrong_setting() {
     let wrong = ops(&stand, "bucket --cors-origins a.example").run().await.unwrap();
     assert_refused(&wrong, 2, &["CORS_ORIGINS", "https://app.example.org"]);
 }
+
+#[tokio::test]
+async fn versioning_is_enabled_once_and_nothing_expires_uploads_any_more() {
+    let stand = stand().await;
+    answer(&stand, "bucket").await;
+    for (arguments, said) in [
+        ("bucket --versioning", ["versioning: now enabled", "lifecycle: the rule that expired incoming/ is removed"]),
+        ("bucket --s3-pin version", ["versioning: enabled already", "lifecycle: no rule expires incoming/"]),
+        // A later run does not bring the rule back.
+        ("bucket", ["lifecycle: no rule expires incoming/"; 2]),
+    ] {
+        let printed = answer(&stand, arguments).await;
+        assert!(said.iter().all(|said| printed.contains(said)), "{arguments}: {printed}");
+        assert!(!printed.contains("now expires"), "{arguments}: {printed}");
+    }
+    assert_eq!(bucket::versioning(&stand.admin).await.unwrap(), bucket::Versioning::Enabled);
+}

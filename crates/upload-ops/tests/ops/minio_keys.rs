@@ -6,6 +6,7 @@ use std::{
     env, fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Output,
 };
 
 use secrecy::SecretString;
@@ -16,7 +17,7 @@ use upload_sandbox::{
     process::Finished,
     s3::{Key, S3Connection},
 };
-use upload_storage::{Signer, SignerSettings, Storage, StorageSettings, bucket, rights};
+use upload_storage::{Pin, Signer, SignerSettings, Storage, StorageSettings, bucket, pin, rights};
 use uuid::Uuid;
 
 use crate::world::{ops, stand};
@@ -93,20 +94,22 @@ impl Minio {
         profiles.collect()
     }
 
-    /// Removes what the script has created, because the MinIO may be used for other tests, too.
-    async fn forget(&self, ids: impl Iterator<Item = String>) {
+    /// Runs MinIO's client with the root key. `store` is the MinIO.
+    async fn administer(&self, arguments: &[&str]) -> Output {
         let host = self.endpoint.trim_start_matches("http://").trim_end_matches('/');
         let store = format!("http://{}:{}@{host}", self.root.id, self.root.secret);
-        let administer = async |arguments: &[&str]| {
-            let mut mc = Command::new(&self.mc);
-            mc.env("MC_CONFIG_DIR", self.folder.path()).env("MC_HOST_store", &store);
-            mc.arg("admin").args(arguments).output().await.unwrap()
-        };
+        let mut mc = Command::new(&self.mc);
+        mc.env("MC_CONFIG_DIR", self.folder.path()).env("MC_HOST_store", &store);
+        mc.args(arguments).output().await.unwrap()
+    }
+
+    /// Removes what the script has created, because the MinIO may be used for other tests, too.
+    async fn forget(&self, ids: impl Iterator<Item = String>) {
         for id in ids {
-            administer(&["user", "remove", "store", &id]).await;
+            self.administer(&["admin", "user", "remove", "store", &id]).await;
         }
         for role in ROLES {
-            administer(&["policy", "remove", "store", &format!("{}-{role}", self.bucket)]).await;
+            self.administer(&["admin", "policy", "remove", "store", &format!("{}-{role}", self.bucket)]).await;
         }
     }
 }
@@ -150,8 +153,8 @@ async fn the_set_up_of_a_minio_makes_keys_that_may_do_what_they_must_and_no_more
         reader_session_token: None,
         ..stand.storage_settings.clone()
     };
-    let check = async |keys: &BTreeMap<String, Key>| {
-        let settings = settings(&keys["server"], &keys["reader"]);
+    let check = async |keys: &BTreeMap<String, Key>, pin: Pin| {
+        let settings = StorageSettings { pin, ..settings(&keys["server"], &keys["reader"]) };
         let storage = Storage::new(&settings).await.unwrap();
         let signer = SignerSettings {
             access_key_id: Some(keys["signer"].id.clone()),
@@ -159,9 +162,11 @@ async fn the_set_up_of_a_minio_makes_keys_that_may_do_what_they_must_and_no_more
             session_token: None,
             profile: None,
         };
-        rights::check(&storage, Some(&Signer::new(&settings, &signer).await.unwrap())).await
+        let signer = Signer::new(&settings, &signer).await.unwrap();
+        rights::check(&storage, Some(&signer)).await.map_err(|error| error.to_string())?;
+        pin::check(&storage, Some(&signer)).await.map_err(|error| error.to_string())
     };
-    assert_eq!(check(&keys).await, Ok(()));
+    assert_eq!(check(&keys, Pin::Copy).await, Ok(()));
 
     // A second run changes nothing. A run that finds a profile missing creates that one.
     let again = minio.set_up("").await;
@@ -174,7 +179,26 @@ async fn the_set_up_of_a_minio_makes_keys_that_may_do_what_they_must_and_no_more
     let new_keys = minio.keys();
     assert_eq!((&new_keys["server"], &new_keys["signer"]), (&keys["server"], &keys["signer"]));
     assert_ne!(new_keys["reader"], keys["reader"]);
-    assert_eq!(check(&new_keys).await, Ok(()));
+    assert_eq!(check(&new_keys, Pin::Copy).await, Ok(()));
+
+    // A bucket with versions gets the rights for them, whatever S3_PIN is now.
+    let enabled = make_bucket("operator").arg("--versioning").run().await.unwrap();
+    assert!(enabled.stdout.contains("versioning: now enabled"), "{enabled:?}");
+    let refused = check(&new_keys, Pin::Version).await.unwrap_err();
+    assert!(refused.contains("lacks the right to get the bucket's versioning"), "{refused}");
+    let widened = minio.set_up("").await;
+    assert_eq!((widened.code, minio.keys()), (Some(0), new_keys.clone()), "{widened:?}");
+    for pin in [Pin::Version, Pin::Copy] {
+        assert_eq!(check(&new_keys, pin).await, Ok(()), "{pin:?}");
+    }
+
+    // A rule that only MinIO has.
+    let place = format!("store/{}", minio.bucket);
+    let all_versions = ["--expire-days", "1", "--expire-all-object-versions"];
+    let added = minio.administer(&[&["ilm", "rule", "add", &place], &all_versions[..]].concat()).await;
+    assert!(added.status.success(), "{added:?}");
+    let refused = check(&new_keys, Pin::Version).await.unwrap_err();
+    assert!(refused.starts_with("S3_PIN: the lifecycle rule "), "{refused}");
 
     let admin = settings(&minio.root, &keys["reader"]);
     bucket::empty_and_remove(&Storage::new(&admin).await.unwrap()).await.unwrap();

@@ -223,6 +223,39 @@ async fn what_a_form_left_after_the_link_goes_once_no_form_is_valid() {
 }
 
 #[tokio::test]
+async fn in_a_bucket_with_versions_every_version_goes_but_the_pinned_one() {
+    for mode in ["version", "copy"] {
+        let world = World::new().await;
+        world.stand.enable_versioning().await.unwrap();
+        let storage = &world.stand.storage;
+        let pinned = world.image(1_000_000, "").await;
+        let (copied, (_, copy)) = (world.image(1_000_000, "").await, media(ImageId::from(Uuid::now_v7())));
+        let (expired, left) = (world.image(4000, "").await, world.attempt(pinned, 1).await);
+        let incoming = incoming_key(pinned);
+        world.put(&incoming).await;
+        let version = storage.list_versions(&incoming).await.unwrap().remove(0).1;
+        let linked = |key: &str| format!("{}, byte_size = 5, linked_at = now() - interval '1 h'", verified(key));
+        for (image, set) in
+            [(pinned, format!("{}, media_version = '{version}'", linked(&incoming))), (copied, linked(&copy))]
+        {
+            world.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{image}'")).await.unwrap();
+        }
+        world.put(&copy).await;
+        for key in [&incoming, &incoming_key(copied), &incoming_key(expired), &left] {
+            world.put(key).await;
+            world.stand.hide(key).await.unwrap();
+            world.put(key).await;
+        }
+        let sweep = ops(&world.stand, "sweep --once").env("S3_PIN", mode).run().await.unwrap();
+        assert!(sweep.stdout.starts_with(&said(1, 1, 2, 3)), "{mode}: {sweep:?}");
+        let mut kept = storage.list_versions("").await.unwrap();
+        kept.sort();
+        let copy_version = kept.iter().find(|(key, _version)| *key == copy).unwrap().1.clone();
+        assert_eq!(kept, [(incoming, version), (copy, copy_version)], "{mode}");
+    }
+}
+
+#[tokio::test]
 async fn what_attempts_left_goes_when_no_write_can_come_any_more() {
     let world = World::new().await;
     let image = world.image(60, "").await;

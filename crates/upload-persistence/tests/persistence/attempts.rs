@@ -296,7 +296,7 @@ async fn an_image_is_served_only_while_a_live_link_exists() {
     assert_eq!(images::find_served(&mut connection, held.image).await.unwrap(), None);
     profile_images::link(&mut connection, &held.verified()).await.unwrap().unwrap();
     let served = images::find_served(&mut connection, held.image).await.unwrap();
-    assert_eq!(served, Some(Served { media_key: held.media_key.clone() }));
+    assert_eq!(served, Some(Served { media_key: held.media_key.clone(), media_version: None }));
     assert!(profile_images::delete_live(&mut connection, world.user).await.unwrap());
     assert_eq!(images::find_served(&mut connection, held.image).await.unwrap(), None);
 }

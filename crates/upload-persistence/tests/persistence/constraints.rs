@@ -26,6 +26,9 @@ async fn enumerations_take_only_their_words() {
         "UPDATE image SET byte_size = 0",
         "UPDATE image SET checksum_sha256 = '\\x00'",
         "UPDATE image SET media_key = 'incoming/x', media_byte_size = 1, width = 1, height = 1",
+        "UPDATE image SET media_key = 'media/x', media_version = 'v', media_byte_size = 1, width = 1, height = 1",
+        "UPDATE image SET media_key = 'incoming/' || id, media_version = 'v', media_byte_size = 1, width = 1, height = 1",
+        "UPDATE image SET media_version = 'v'",
         "UPDATE image SET width = 0, media_byte_size = 1, media_key = 'media/x', height = 1",
     ] {
         let error = broken(&world, sql).await;
@@ -84,6 +87,13 @@ async fn what_is_linked_is_final() {
         let error = broken(&world, sql).await;
         assert!(error.contains("image_linked_is_final"), "{sql}: {error}");
     }
+    // A version is one of the image's own incoming key.
+    for (key, version) in [("'incoming/x'", "'v'"), ("'incoming/' || id", "''"), ("'incoming/' || id", "NULL")] {
+        let sql = format!("UPDATE image SET media_key = {key}, media_version = {version}");
+        let error = broken(&world, &sql).await;
+        assert!(error.contains("image_media_key_check"), "{sql}: {error}");
+    }
+    world.sql("UPDATE image SET media_key = 'incoming/' || id, media_version = 'v'").await;
     for sql in ["DELETE FROM image", "DELETE FROM \"user\""] {
         let error = broken(&world, sql).await;
         assert!(error.contains("violates foreign key constraint"), "{sql}: {error}");

@@ -1,15 +1,19 @@
 //! Profile images and posters: who may link, what a link changes, and what remains after a replacement.
 
-use upload_domain::{CompetitionId, ImagePath, Role, UserStatus};
+use std::{collections::BTreeMap, time::Duration};
+
+use upload_domain::{CompetitionId, ImagePath, Role, UserStatus, incoming_key};
 use upload_persistence::{
+    Verified,
     competitions::{self, NewCompetition},
     images,
     poster_images::{self, Permission},
+    posts::{self, NewPost},
     profile_images, users,
 };
 use uuid::Uuid;
 
-use crate::world::{World, new_attempt};
+use crate::world::{Held, World, new_attempt, new_post};
 
 #[tokio::test]
 async fn a_profile_link_changes_the_image_the_link_and_the_user_together() {
@@ -31,6 +35,38 @@ async fn a_profile_link_changes_the_image_the_link_and_the_user_together() {
 
     let again = profile_images::link(&mut connection, &held.verified()).await.unwrap();
     assert_eq!(again, None, "an image is linked once in its life");
+}
+
+#[tokio::test]
+async fn a_version_is_served_with_its_key_and_stays_for_the_sweep() {
+    let world = World::new().await;
+    let mut connection = world.connection().await;
+    let host = world.add_user(Role::Host).await;
+    let competition = world.competition(host).await;
+    let [profile, poster, post] = [
+        world.held(world.user, ImagePath::UserProfile).await,
+        world.held(host, ImagePath::Competition).await,
+        world.held(world.user, ImagePath::Post).await,
+    ];
+    let keys = [&profile, &poster, &post].map(|held| incoming_key(held.image));
+    fn verified<'a>(held: &'a Held, key: &'a str, version: &'a str) -> Verified<'a> {
+        Verified { media_key: key, media_version: Some(version), ..held.verified() }
+    }
+    profile_images::link(&mut connection, &verified(&profile, &keys[0], "a")).await.unwrap().unwrap();
+    poster_images::link(&mut connection, competition, host, &verified(&poster, &keys[1], "b")).await.unwrap().unwrap();
+    let new = NewPost { id: new_post(), user_id: world.user, title: "Title", content: "" };
+    posts::create(&mut connection, &new, &[verified(&post, &keys[2], "c")]).await.unwrap();
+    for (held, (key, version)) in [&profile, &poster, &post].into_iter().zip(keys.iter().zip(["a", "b", "c"])) {
+        let served = images::find_served(&mut connection, held.image).await.unwrap().unwrap();
+        assert_eq!((&served.media_key, served.media_version.as_deref()), (key, Some(version)));
+    }
+    let user = users::find(&mut connection, world.user).await.unwrap().unwrap();
+    assert_eq!(user.profile_image_url_key, Some(format!("{}?versionId=a", keys[0])));
+    let due = images::take_incoming(&mut connection, Duration::ZERO, 500).await.unwrap();
+    let kept: BTreeMap<_, _> = due.into_iter().map(|image| (image.id, image.media_version.unwrap())).collect();
+    let expected = [(profile.image, "a"), (poster.image, "b"), (post.image, "c")];
+    assert_eq!(kept, expected.map(|(id, version)| (id, version.to_owned())).into());
+    assert_eq!(world.trail().await, Vec::<String>::new());
 }
 
 #[tokio::test]

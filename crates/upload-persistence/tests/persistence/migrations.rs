@@ -1,10 +1,11 @@
 //! The migrations up, down and up again, and whether the binary accepts a schema.
 
 use diesel_async::SimpleAsyncConnection;
-use upload_domain::{ImageId, ImagePath};
+use upload_domain::{ImageId, ImagePath, incoming_key};
 use upload_persistence::{
-    Database, DatabaseError, DatabaseSettings, image_attempts, images,
+    Database, DatabaseError, DatabaseSettings, Verified, image_attempts, images,
     migrations::{self, SchemaStanding},
+    profile_images,
 };
 
 use uuid::Uuid;
@@ -69,6 +70,23 @@ async fn attempts_that_run_while_the_trail_is_made_are_in_it() {
     let abandoned: Vec<String> = abandoned.into_iter().map(|one| one.key).collect();
     assert_eq!(abandoned, std::slice::from_ref(&died.media_key));
     assert_eq!(world.trail().await, [died.media_key]);
+}
+
+/// Only the row says which version was verified.
+#[tokio::test]
+async fn versions_stay_known_while_an_image_is_pinned_by_one() {
+    const DOWN: &str = include_str!("../../../../migrations/2026-11-27-000003_media_versions/down.sql");
+    let world = World::new().await;
+    let held = world.held(world.user, ImagePath::UserProfile).await;
+    let incoming = incoming_key(held.image);
+    let verified = Verified { media_key: &incoming, media_version: Some("v"), ..held.verified() };
+    let mut connection = world.connection().await;
+    profile_images::link(&mut connection, &verified).await.unwrap().unwrap();
+    let error = world.stand.sql(DOWN).await.unwrap_err();
+    assert!(format!("{error:#}").contains("pinned by version"), "{error:#}");
+    world.sql("UPDATE image SET media_key = 'media/x', media_version = NULL").await;
+    world.sql(DOWN).await;
+    world.sql(include_str!("../../../../migrations/2026-11-27-000003_media_versions/up.sql")).await;
 }
 
 #[tokio::test]

@@ -254,7 +254,8 @@ async fn eight_sweeps_take_each_linked_row_once() {
     let sweeps = race(&world, &database, 8, |_, mut connection| async move {
         let mut taken = Vec::new();
         loop {
-            let ids = images::take_incoming(&mut connection, FORM_LIFE, 7).await.unwrap();
+            let due = images::take_incoming(&mut connection, FORM_LIFE, 7).await.unwrap();
+            let ids: Vec<_> = due.into_iter().map(|image| image.id).collect();
             if ids.is_empty() {
                 return taken;
             }

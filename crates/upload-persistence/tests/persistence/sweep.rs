@@ -101,14 +101,15 @@ async fn a_linked_image_s_incoming_key_is_emptied_once_when_its_forms_are_dead()
     let pending = world.held(world.user, ImagePath::UserProfile).await;
     profile_images::link(&mut connection, &held.verified()).await.unwrap().unwrap();
     world.age(pending.image, 3500).await;
-    for (age, taken) in [(0, vec![]), (539, vec![]), (541, vec![held.image])] {
+    let due = images::LinkedIncoming { id: held.image, media_version: None };
+    for (age, taken) in [(0, vec![]), (539, vec![]), (541, vec![due.clone()])] {
         world
             .sql(&format!("UPDATE image SET linked_at = now() - {age} * interval '1 s' WHERE linked_at IS NOT NULL"))
             .await;
         assert_eq!(images::take_incoming(&mut connection, FORM_LIFE, 500).await.unwrap(), taken, "after {age} s");
     }
     // The sweep that took it has died.
-    for (age, taken) in [(0, vec![]), (44, vec![]), (2, vec![held.image])] {
+    for (age, taken) in [(0, vec![]), (44, vec![]), (2, vec![due.clone()])] {
         world.sql(&format!("UPDATE image SET incoming_due_at = incoming_due_at - {age} * interval '1 s'")).await;
         assert_eq!(images::take_incoming(&mut connection, FORM_LIFE, 500).await.unwrap(), taken, "{age} s later");
     }

@@ -47,6 +47,7 @@ impl Held {
             user: self.user,
             attempt: self.attempt,
             media_key: &self.media_key,
+            media_version: None,
             byte_size: 1234,
             dimensions: DIMENSIONS,
         }

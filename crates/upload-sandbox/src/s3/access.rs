@@ -1,7 +1,7 @@
 //! Who may do what: each key has a policy in the words of IAM, and the hooks of `s3s` ask it.
 //!
 //! The three keys have the same policies that `compose/minio` gives to a MinIO. The module knows only the part of the language that those
-//! use: allowing statements of actions and resources, with `*` for anything.
+//! use: allowing statements of actions and resources, with `*` for anything, and one condition.
 //!
 //! A POST tells its key only after its form is parsed, and a copy or a DeleteObjects names further keys, so the hooks run in two steps:
 //! `check` decides on the operation and the path, and those for single operations decide on the rest. As on AWS a refusal names the action
@@ -37,6 +37,7 @@ struct Statement {
     _effect: Allow,
     action: Vec<String>,
     resource: Vec<String>,
+    condition: Option<serde_json::Value>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -53,8 +54,22 @@ pub(super) struct KeyRing {
 
 impl Policy {
     /// Reads the JSON of a policy; [`ANY_BUCKET`] in it stands for every bucket.
+    ///
+    /// It knows the conditions of `compose/minio`, which a MinIO needs (docs/OPERATIONS.md says why). Here they always hold: the actions of
+    /// versions are asked for only if a request names one, every request is signed, and a write ignores a version that it names.
     pub(super) fn parse(json: &str) -> serde_json::Result<Self> {
-        serde_json::from_str(json)
+        let policy: Self = serde_json::from_str(json)?;
+        let any = serde_json::json!(["?*"]);
+        let names_version = serde_json::json!({ "StringLike": { "s3:versionid": any } });
+        let signed_without_version = serde_json::json!({
+            "StringLike": { "s3:authType": any },
+            "StringNotLike": { "s3:versionid": any },
+        });
+        let mut conditions = policy.statement.iter().filter_map(|statement| statement.condition.as_ref());
+        match conditions.find(|condition| ![&names_version, &signed_without_version].contains(condition)) {
+            Some(unknown) => Err(serde::de::Error::custom(format!("the condition {unknown} is not known"))),
+            None => Ok(policy),
+        }
     }
 
     fn allows(&self, action: &str, resource: &str) -> bool {
@@ -95,10 +110,19 @@ impl KeyRing {
     }
 
     /// If a key may not list, it learns of a missing object only that listing is not allowed.
-    fn hide_missing(&self, credentials: Option<&Credentials>, bucket: &str, key: &str) -> S3Result<()> {
-        match self.store.bucket(bucket).and_then(|bucket| bucket.get(key)) {
+    fn hide_missing(
+        &self,
+        credentials: Option<&Credentials>,
+        bucket: &str,
+        key: &str,
+        version_id: Option<&str>,
+    ) -> S3Result<()> {
+        match self.store.bucket(bucket).and_then(|bucket| bucket.get(key, version_id)) {
             Err(error) if *error.code() == s3s::S3ErrorCode::NoSuchKey => {
                 self.allow(credentials, "s3:ListBucket", &bucket_resource(bucket))
+            }
+            Err(error) if *error.code() == s3s::S3ErrorCode::NoSuchVersion => {
+                self.allow(credentials, "s3:ListBucketVersions", &bucket_resource(bucket))
             }
             _ => Ok(()),
         }
@@ -127,7 +151,9 @@ impl S3Access for KeyRing {
             S3Path::Bucket { bucket } => bucket_resource(bucket),
             S3Path::Root => bucket_resource("*"),
         };
-        self.allow(context.credentials(), action(operation).as_ref(), &resource)
+        let query = context.uri().query().unwrap_or_default();
+        let names_version = query.split('&').any(|parameter| parameter.starts_with("versionId="));
+        self.allow(context.credentials(), action(operation, names_version).as_ref(), &resource)
     }
 
     async fn put_object(&self, request: &mut S3Request<PutObjectInput>) -> S3Result<()> {
@@ -145,11 +171,13 @@ impl S3Access for KeyRing {
     }
 
     async fn get_object(&self, request: &mut S3Request<GetObjectInput>) -> S3Result<()> {
-        self.hide_missing(request.credentials.as_ref(), &request.input.bucket, &request.input.key)
+        let version_id = request.input.version_id.as_deref();
+        self.hide_missing(request.credentials.as_ref(), &request.input.bucket, &request.input.key, version_id)
     }
 
     async fn head_object(&self, request: &mut S3Request<HeadObjectInput>) -> S3Result<()> {
-        self.hide_missing(request.credentials.as_ref(), &request.input.bucket, &request.input.key)
+        let version_id = request.input.version_id.as_deref();
+        self.hide_missing(request.credentials.as_ref(), &request.input.bucket, &request.input.key, version_id)
     }
 
     async fn copy_object(&self, request: &mut S3Request<CopyObjectInput>) -> S3Result<()> {
@@ -157,26 +185,30 @@ impl S3Access for KeyRing {
             return Err(s3_error!(NotImplemented, "Only <bucket>/<key> can be a copy source"));
         };
         self.allow(request.credentials.as_ref(), "s3:GetObject", &object_resource(bucket, key))?;
-        self.hide_missing(request.credentials.as_ref(), bucket, key)
+        self.hide_missing(request.credentials.as_ref(), bucket, key, None)
     }
 
     /// S3 itself would refuse single keys in its answer. Here one forbidden key refuses the whole request.
     async fn delete_objects(&self, request: &mut S3Request<DeleteObjectsInput>) -> S3Result<()> {
         request.input.delete.objects.iter().try_for_each(|object| {
             let resource = object_resource(&request.input.bucket, &object.key);
-            self.allow(request.credentials.as_ref(), "s3:DeleteObject", &resource)
+            let action = action("DeleteObject", object.version_id.is_some());
+            self.allow(request.credentials.as_ref(), &action, &resource)
         })
     }
 }
 
 /// The action that an operation needs; most have the operation's name.
-fn action(operation: &str) -> std::borrow::Cow<'static, str> {
+fn action(operation: &str, names_version: bool) -> std::borrow::Cow<'static, str> {
     match operation {
+        "GetObject" | "HeadObject" if names_version => "s3:GetObjectVersion".into(),
+        "DeleteObject" if names_version => "s3:DeleteObjectVersion".into(),
         "HeadObject" => "s3:GetObject".into(),
         "CopyObject" => "s3:PutObject".into(),
         "HeadBucket" | "ListObjectsV2" => "s3:ListBucket".into(),
+        "ListObjectVersions" => "s3:ListBucketVersions".into(),
         "GetBucketLifecycleConfiguration" => "s3:GetLifecycleConfiguration".into(),
-        "PutBucketLifecycleConfiguration" => "s3:PutLifecycleConfiguration".into(),
+        "PutBucketLifecycleConfiguration" | "DeleteBucketLifecycle" => "s3:PutLifecycleConfiguration".into(),
         other => format!("s3:{other}").into(),
     }
 }

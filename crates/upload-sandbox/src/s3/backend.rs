@@ -8,7 +8,8 @@ use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderVa
 use s3s::dto::*;
 use s3s::{Body, S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 
-use super::store::{Conditions, Object as StoredObject, Store};
+use super::store::{Bucket, Conditions, Object as StoredObject, Store};
+use super::versions::{Found, Version, Versioning};
 use super::{host, upload};
 
 /// The type that S3 serves if an upload named none.
@@ -63,7 +64,9 @@ impl S3 for Backend {
         let object = upload::receive(&mut request, &traffic).await?;
         let conditions =
             Conditions { if_match: request.input.if_match.take(), if_none_match: request.input.if_none_match.take() };
-        let object = bucket.insert(key.clone(), object, &conditions)?;
+        let found = bucket.insert(key.clone(), object, &conditions)?;
+        let version_id = version_id(&bucket, &found);
+        let object = found.object;
         traffic.send_modify(|traffic| traffic.uploads_stored += 1);
 
         let mut response = S3Response::new(PutObjectOutput {
@@ -73,6 +76,7 @@ impl S3 for Backend {
             checksum_crc64nvme: object.checksum.checksum_crc64nvme.clone(),
             checksum_sha1: object.checksum.checksum_sha1.clone(),
             checksum_sha256: object.checksum.checksum_sha256.clone(),
+            version_id: version_id.clone(),
             ..Default::default()
         });
         if request.method == Method::POST {
@@ -80,6 +84,9 @@ impl S3 for Backend {
             let posted = Posted { location, bucket: bucket_name, key, etag: format!("\"{}\"", object.etag) };
             response.headers.insert(ETAG, header_value(&posted.etag)?);
             response.headers.insert(LOCATION, header_value(&posted.location)?);
+            if let Some(version_id) = &version_id {
+                response.headers.insert("x-amz-version-id", header_value(version_id)?);
+            }
             response.extensions.insert(posted);
         }
         Ok(response)
@@ -87,7 +94,10 @@ impl S3 for Backend {
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = request.input;
-        let object = self.store.bucket(&input.bucket)?.get(&input.key)?;
+        let bucket = self.store.bucket(&input.bucket)?;
+        let found = bucket.get(&input.key, input.version_id.as_deref())?;
+        let version_id = version_id(&bucket, &found);
+        let object = found.object;
         Conditions { if_match: input.if_match, if_none_match: input.if_none_match }.allow_read(&object)?;
         let range = input.range.map(|range| part(&range, &object)).transpose()?;
         let body = range.clone().map_or_else(|| object.bytes.clone(), |range| object.bytes.slice(range));
@@ -97,13 +107,15 @@ impl S3 for Backend {
         };
         Ok(S3Response::new(GetObjectOutput {
             accept_ranges: Some("bytes".into()),
-            cache_control: object.headers.cache_control.clone(),
+            cache_control: input.response_cache_control.or_else(|| object.headers.cache_control.clone()),
             checksum_crc32: checksum.checksum_crc32,
             checksum_crc32c: checksum.checksum_crc32c,
             checksum_crc64nvme: checksum.checksum_crc64nvme,
             checksum_sha1: checksum.checksum_sha1,
             checksum_sha256: checksum.checksum_sha256,
-            content_disposition: object.headers.content_disposition.clone(),
+            content_disposition: input
+                .response_content_disposition
+                .or_else(|| object.headers.content_disposition.clone()),
             content_encoding: object.headers.content_encoding.clone(),
             content_language: object.headers.content_language.clone(),
             content_length: Some(length(body.len())?),
@@ -113,6 +125,7 @@ impl S3 for Backend {
             expires: object.headers.expires.clone(),
             last_modified: Some(Timestamp::from(object.modified_at)),
             metadata: object.headers.metadata.clone(),
+            version_id,
             body: Some(StreamingBlob::from(Body::from(body))),
             ..Default::default()
         }))
@@ -120,7 +133,10 @@ impl S3 for Backend {
 
     async fn head_object(&self, request: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = request.input;
-        let object = self.store.bucket(&input.bucket)?.get(&input.key)?;
+        let bucket = self.store.bucket(&input.bucket)?;
+        let found = bucket.get(&input.key, input.version_id.as_deref())?;
+        let version_id = version_id(&bucket, &found);
+        let object = found.object;
         Conditions { if_match: input.if_match, if_none_match: input.if_none_match }.allow_read(&object)?;
         let checksum = input.checksum_mode.map(|_| object.checksum.clone()).unwrap_or_default();
         Ok(S3Response::new(HeadObjectOutput {
@@ -140,6 +156,7 @@ impl S3 for Backend {
             expires: object.headers.expires.clone(),
             last_modified: Some(Timestamp::from(object.modified_at)),
             metadata: object.headers.metadata.clone(),
+            version_id,
             ..Default::default()
         }))
     }
@@ -149,7 +166,7 @@ impl S3 for Backend {
         let CopySource::Bucket { bucket, key, version_id: None } = &input.copy_source else {
             return Err(s3_error!(NotImplemented, "Only <bucket>/<key> can be a copy source"));
         };
-        let source = self.store.bucket(bucket)?.get(key)?;
+        let source = self.store.bucket(bucket)?.get(key, None)?.object;
         Conditions { if_match: input.copy_source_if_match, if_none_match: input.copy_source_if_none_match }
             .allow_copy(&source)?;
         let replace =
@@ -177,8 +194,12 @@ impl S3 for Backend {
             headers,
             checksum: source.checksum.clone(),
         };
-        let copy = self.store.bucket(&input.bucket)?.insert(input.key, copy, &Conditions::default())?;
+        let bucket = self.store.bucket(&input.bucket)?;
+        let found = bucket.insert(input.key, copy, &Conditions::default())?;
+        let version_id = version_id(&bucket, &found);
+        let copy = found.object;
         Ok(S3Response::new(CopyObjectOutput {
+            version_id,
             copy_object_result: Some(CopyObjectResult {
                 e_tag: Some(ETag::Strong(copy.etag.clone())),
                 last_modified: Some(Timestamp::from(copy.modified_at)),
@@ -189,8 +210,13 @@ impl S3 for Backend {
     }
 
     async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
-        self.store.bucket(&request.input.bucket)?.delete(&request.input.key);
-        Ok(S3Response::new(DeleteObjectOutput::default()))
+        let DeleteObjectInput { bucket, key, version_id, .. } = request.input;
+        let removed = self.store.bucket(&bucket)?.delete(&key, version_id.as_deref());
+        Ok(S3Response::new(DeleteObjectOutput {
+            delete_marker: removed.as_ref().map(Version::is_delete_marker).filter(|is_marker| *is_marker),
+            version_id: removed.map(|version| version.id).or(version_id),
+            ..Default::default()
+        }))
     }
 
     async fn delete_objects(
@@ -205,8 +231,14 @@ impl S3 for Backend {
         let deleted = objects
             .into_iter()
             .map(|object| {
-                bucket.delete(&object.key);
-                DeletedObject { key: Some(object.key), ..Default::default() }
+                let removed = bucket.delete(&object.key, object.version_id.as_deref());
+                let marker = removed.filter(Version::is_delete_marker);
+                DeletedObject {
+                    key: Some(object.key),
+                    version_id: object.version_id,
+                    delete_marker: marker.as_ref().map(|_| true),
+                    delete_marker_version_id: marker.map(|marker| marker.id),
+                }
             })
             .collect();
         let deleted = (quiet != Some(true)).then_some(deleted);
@@ -218,9 +250,7 @@ impl S3 for Backend {
         request: S3Request<ListObjectsV2Input>,
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = request.input;
-        let asked = input.max_keys.map_or(Ok(LARGEST_PAGE_KEYS), usize::try_from);
-        let max_keys =
-            asked.map_err(|_| s3_error!(InvalidArgument, "max-keys must be positive"))?.min(LARGEST_PAGE_KEYS);
+        let max_keys = page_keys(input.max_keys)?;
         let prefix = input.prefix.as_deref().unwrap_or_default();
         let delimiter = input.delimiter.as_deref().filter(|delimiter| !delimiter.is_empty());
         // The token is the last entry of the page before. As a real store's token, it is opaque to clients.
@@ -252,6 +282,83 @@ impl S3 for Backend {
             start_after: input.start_after,
             ..Default::default()
         }))
+    }
+
+    async fn list_object_versions(
+        &self,
+        request: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        let input = request.input;
+        if input.delimiter.is_some_and(|delimiter| !delimiter.is_empty()) {
+            return Err(s3_error!(NotImplemented, "Versions are listed without a delimiter"));
+        }
+        let max_keys = page_keys(input.max_keys)?;
+        let prefix = input.prefix.as_deref().unwrap_or_default();
+        let after = input.key_marker.as_deref().filter(|key| !key.is_empty());
+        let after = after.zip(input.version_id_marker.as_deref());
+        let page = self.store.bucket(&input.bucket)?.list_versions(prefix, after, max_keys);
+        let last = page.versions.last().filter(|_| page.is_truncated);
+        let (next_key_marker, next_version_id_marker) =
+            last.map(|(key, version, _is_latest)| (key.clone(), version.id.clone())).unzip();
+        let (mut versions, mut markers) = (Vec::new(), Vec::new());
+        for (key, version, is_latest) in page.versions {
+            let (key, is_latest) = (Some(key), Some(is_latest));
+            let (version_id, last_modified) = (Some(version.id), Some(Timestamp::from(version.modified_at)));
+            match version.object {
+                Some(object) => versions.push(ObjectVersion {
+                    key,
+                    is_latest,
+                    version_id,
+                    last_modified,
+                    e_tag: Some(ETag::Strong(object.etag.clone())),
+                    size: Some(length(object.bytes.len())?),
+                    ..Default::default()
+                }),
+                None => {
+                    markers.push(DeleteMarkerEntry { key, is_latest, version_id, last_modified, ..Default::default() })
+                }
+            }
+        }
+        Ok(S3Response::new(ListObjectVersionsOutput {
+            versions: Some(versions),
+            delete_markers: Some(markers),
+            is_truncated: Some(page.is_truncated),
+            next_key_marker,
+            next_version_id_marker,
+            max_keys: i32::try_from(max_keys).ok(),
+            name: Some(input.bucket),
+            prefix: input.prefix,
+            key_marker: input.key_marker,
+            version_id_marker: input.version_id_marker,
+            ..Default::default()
+        }))
+    }
+
+    async fn put_bucket_versioning(
+        &self,
+        request: S3Request<PutBucketVersioningInput>,
+    ) -> S3Result<S3Response<PutBucketVersioningOutput>> {
+        let status = request.input.versioning_configuration.status;
+        let versioning = match status.as_ref().map(BucketVersioningStatus::as_str) {
+            Some(BucketVersioningStatus::ENABLED) => Versioning::Enabled,
+            Some(BucketVersioningStatus::SUSPENDED) => Versioning::Suspended,
+            _ => return Err(s3_error!(MalformedXML)),
+        };
+        self.store.bucket(&request.input.bucket)?.set_versioning(versioning);
+        Ok(S3Response::new(PutBucketVersioningOutput {}))
+    }
+
+    async fn get_bucket_versioning(
+        &self,
+        request: S3Request<GetBucketVersioningInput>,
+    ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
+        let status = match self.store.bucket(&request.input.bucket)?.versioning() {
+            Versioning::Never => None,
+            Versioning::Enabled => Some(BucketVersioningStatus::ENABLED),
+            Versioning::Suspended => Some(BucketVersioningStatus::SUSPENDED),
+        };
+        let status = status.map(BucketVersioningStatus::from_static);
+        Ok(S3Response::new(GetBucketVersioningOutput { status, ..Default::default() }))
     }
 
     async fn put_bucket_cors(
@@ -293,6 +400,14 @@ impl S3 for Backend {
         Ok(S3Response::new(PutBucketLifecycleConfigurationOutput::default()))
     }
 
+    async fn delete_bucket_lifecycle(
+        &self,
+        request: S3Request<DeleteBucketLifecycleInput>,
+    ) -> S3Result<S3Response<DeleteBucketLifecycleOutput>> {
+        self.store.bucket(&request.input.bucket)?.set_lifecycle(None);
+        Ok(S3Response::new(DeleteBucketLifecycleOutput {}))
+    }
+
     async fn get_bucket_lifecycle_configuration(
         &self,
         request: S3Request<GetBucketLifecycleConfigurationInput>,
@@ -301,6 +416,17 @@ impl S3 for Backend {
         let rules = rules.ok_or_else(|| s3_error!(NoSuchLifecycleConfiguration))?;
         Ok(S3Response::new(GetBucketLifecycleConfigurationOutput { rules: Some(rules), ..Default::default() }))
     }
+}
+
+/// The id that S3 shows with an object: none in a bucket that never had versioning.
+fn version_id(bucket: &Bucket, found: &Found) -> Option<String> {
+    (bucket.versioning() != Versioning::Never).then(|| found.version_id.clone())
+}
+
+/// How many entries a page may have.
+fn page_keys(asked: Option<i32>) -> S3Result<usize> {
+    let asked = asked.map_or(Ok(LARGEST_PAGE_KEYS), usize::try_from);
+    Ok(asked.map_err(|_| s3_error!(InvalidArgument, "max-keys must be positive"))?.min(LARGEST_PAGE_KEYS))
 }
 
 /// The bytes that a `Range` asks for. If there are none, 416 with the real size, as for every range of an empty object.

@@ -4,7 +4,7 @@
 //! and decides every condition and checksum before anything is visible. A copy takes the very bytes whose ETag it accepted. The
 //! store is not `s3s-fs`, whose copy-if-match is not atomic. `access` has the rights of each key, `front` what `s3s` 0.14 lacks.
 //!
-//! Absent on purpose: multipart uploads, versions, ACLs, `${filename}` in POST keys, and session tokens (embedded keys have
+//! Absent on purpose: multipart uploads, ACLs, `${filename}` in POST keys, and session tokens (embedded keys have
 //! none). `s3s` holds the whole file of a POST in memory before the backend sees it. It refuses a POST whose `x-amz-date` is more
 //! than 15 minutes old, even if the policy lives longer (AWS checks only the policy). It logs every refusal as an error: if you
 //! install a subscriber in this process, silence the target `s3s`.
@@ -19,6 +19,7 @@ mod keys;
 mod store;
 mod traffic;
 mod upload;
+mod versions;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -46,6 +47,10 @@ pub const SERVER_POLICY: &str = include_str!("../../../../compose/minio/policies
 pub const SIGNER_POLICY: &str = include_str!("../../../../compose/minio/policies/signer.json");
 /// See [`SERVER_POLICY`].
 pub const READER_POLICY: &str = include_str!("../../../../compose/minio/policies/reader.json");
+/// The server's rights in a bucket with versions, which include those of [`SERVER_POLICY`].
+pub const VERSION_SERVER_POLICY: &str = include_str!("../../../../compose/minio/policies/version/server.json");
+/// The reader's rights in a bucket with versions, which include those of [`READER_POLICY`].
+pub const VERSION_READER_POLICY: &str = include_str!("../../../../compose/minio/policies/version/reader.json");
 /// The rights of the key that creates a bucket and sets its rules.
 pub const OPERATOR_POLICY: &str = include_str!("../../../../compose/minio/policies/operator.json");
 const ADMIN_POLICY: &str = r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}]}"#;
@@ -111,9 +116,10 @@ impl EmbeddedS3 {
         let key_ring = KeyRing::new(Arc::clone(&store), region);
         for (key, policy) in [
             (&admin, ADMIN_POLICY),
-            (&keys.server, SERVER_POLICY),
+            // Its buckets may have versions or not, so its keys have the rights for both.
+            (&keys.server, VERSION_SERVER_POLICY),
             (&keys.signer, SIGNER_POLICY),
-            (&keys.reader, READER_POLICY),
+            (&keys.reader, VERSION_READER_POLICY),
         ] {
             key_ring.add(key, Policy::parse(policy).context("a key's policy cannot be read")?);
         }

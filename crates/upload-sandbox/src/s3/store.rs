@@ -2,6 +2,8 @@
 //!
 //! An object is an `Arc` of immutable bytes and headers. A reader or a copy takes that `Arc` under the lock and decides its
 //! conditions on it, so it can never mix two versions; a writer decides its conditions and inserts under one lock.
+//!
+//! Each key has its versions in `versions`. Without versioning a key has at most one, whose id is `null`, as on AWS.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -13,6 +15,7 @@ use s3s::dto::{CORSRule, Checksum, ETagCondition, LifecycleRules, Metadata, Time
 use s3s::{S3Result, s3_error};
 
 use super::traffic::TrafficByBucket;
+use super::versions::{Found, Version, Versioning, Versions};
 
 #[derive(Debug, Default)]
 pub(super) struct Store {
@@ -27,7 +30,9 @@ pub(super) struct Bucket(Mutex<Contents>);
 struct Contents {
     /// Set by `Store::remove_bucket`, for writers that found the bucket before it went.
     removed: bool,
-    objects: BTreeMap<String, Arc<Object>>,
+    versioning: Versioning,
+    /// No key has an empty list.
+    keys: BTreeMap<String, Versions>,
     cors: Vec<CORSRule>,
     lifecycle: Option<LifecycleRules>,
 }
@@ -61,6 +66,14 @@ pub(super) struct Conditions {
     pub(super) if_none_match: Option<ETagCondition>,
 }
 
+/// One page of a listing of versions.
+pub(super) struct VersionPage {
+    /// Each key and version, and whether it is the newest of its key. The newest version of a key comes first.
+    pub(super) versions: Vec<(String, Version, bool)>,
+    /// Whether there is another page.
+    pub(super) is_truncated: bool,
+}
+
 /// One page of a listing.
 pub(super) struct Page {
     pub(super) objects: Vec<(String, Arc<Object>)>,
@@ -85,7 +98,7 @@ impl Store {
         let bucket = buckets.get(name).ok_or_else(|| s3_error!(NoSuchBucket))?;
         {
             let mut contents = lock(&bucket.0);
-            if !contents.objects.is_empty() {
+            if !contents.keys.is_empty() {
                 return Err(s3_error!(BucketNotEmpty));
             }
             contents.removed = true;
@@ -100,26 +113,78 @@ impl Store {
 }
 
 impl Bucket {
-    /// The object as it is at this moment.
-    pub(super) fn get(&self, key: &str) -> S3Result<Arc<Object>> {
-        lock(&self.0).objects.get(key).cloned().ok_or_else(|| s3_error!(NoSuchKey))
+    /// The version as it is at this moment; without an id, the newest.
+    pub(super) fn get(&self, key: &str, version_id: Option<&str>) -> S3Result<Found> {
+        let contents = lock(&self.0);
+        match (contents.keys.get(key), version_id) {
+            (Some(versions), Some(id)) => versions.find(id),
+            (Some(versions), None) => versions.current().ok_or_else(|| s3_error!(NoSuchKey)),
+            (None, Some(_)) => Err(s3_error!(NoSuchVersion)),
+            (None, None) => Err(s3_error!(NoSuchKey)),
+        }
     }
 
     /// Makes a complete object visible, if the conditions hold for the object that it replaces.
-    pub(super) fn insert(&self, key: String, object: Object, conditions: &Conditions) -> S3Result<Arc<Object>> {
+    pub(super) fn insert(&self, key: String, object: Object, conditions: &Conditions) -> S3Result<Found> {
         let mut contents = lock(&self.0);
         if contents.removed {
             return Err(s3_error!(NoSuchBucket));
         }
-        conditions.allow_write(contents.objects.get(&key).map(Arc::as_ref))?;
-        let object = Arc::new(object);
-        contents.objects.insert(key, Arc::clone(&object));
-        Ok(object)
+        let present = contents.keys.get(&key).and_then(Versions::current);
+        conditions.allow_write(present.map(|found| found.object).as_deref())?;
+        let (versioning, object) = (contents.versioning, Arc::new(object));
+        let version = contents.keys.entry(key).or_default().add(Some(Arc::clone(&object)), versioning);
+        Ok(Found { version_id: version.id, object })
     }
 
-    /// Removes the object if there is one; S3 does not report whether there was one.
-    pub(super) fn delete(&self, key: &str) {
-        lock(&self.0).objects.remove(key);
+    /// With an id, removes this version for good, and returns it. Without one, removes the object, or hides it behind a delete marker,
+    /// and returns the marker. S3 does not report whether there was an object.
+    pub(super) fn delete(&self, key: &str, version_id: Option<&str>) -> Option<Version> {
+        let mut contents = lock(&self.0);
+        let versioning = contents.versioning;
+        match version_id {
+            None if versioning != Versioning::Never => {
+                Some(contents.keys.entry(key.to_owned()).or_default().add(None, versioning))
+            }
+            None => contents.keys.remove(key).and(None),
+            Some(id) => {
+                let versions = contents.keys.get_mut(key)?;
+                let removed = versions.remove(id);
+                if versions.is_empty() {
+                    contents.keys.remove(key);
+                }
+                removed
+            }
+        }
+    }
+
+    /// The versions in the order of keys, those of one key from the newest to the oldest. `after` is the last one of the page before.
+    pub(super) fn list_versions(&self, prefix: &str, after: Option<(&str, &str)>, max_keys: usize) -> VersionPage {
+        let contents = lock(&self.0);
+        let (first_key, last_id) = after.map_or((prefix, None), |(key, id)| (key.max(prefix), Some(id)));
+        let mut page = VersionPage { versions: Vec::new(), is_truncated: false };
+        for (key, versions) in contents.keys.range::<str, _>((Bound::Included(first_key), Bound::Unbounded)) {
+            if !key.starts_with(prefix) {
+                break;
+            }
+            let given = last_id.filter(|_| key == first_key).map_or(0, |id| versions.place(id) + 1);
+            for (place, version) in versions.newest_first().enumerate().skip(given) {
+                if page.versions.len() == max_keys {
+                    page.is_truncated = true;
+                    return page;
+                }
+                page.versions.push((key.clone(), version.clone(), place == 0));
+            }
+        }
+        page
+    }
+
+    pub(super) fn versioning(&self) -> Versioning {
+        lock(&self.0).versioning
+    }
+
+    pub(super) fn set_versioning(&self, versioning: Versioning) {
+        lock(&self.0).versioning = versioning;
     }
 
     pub(super) fn list(&self, prefix: &str, delimiter: Option<&str>, after: Option<&str>, max_keys: usize) -> Page {
@@ -127,8 +192,9 @@ impl Bucket {
         let mut page = Page { objects: Vec::new(), common_prefixes: Vec::new(), resume_after: None };
         let mut last: Option<String> = None;
         let start = after.filter(|after| *after >= prefix).map_or(Bound::Included(prefix), Bound::Excluded);
-        for (key, object) in contents.objects.range::<str, _>((start, Bound::Unbounded)) {
+        for (key, versions) in contents.keys.range::<str, _>((start, Bound::Unbounded)) {
             let Some(rest) = key.strip_prefix(prefix) else { break };
+            let Some(Found { object, .. }) = versions.current() else { continue };
             let common = delimiter
                 .and_then(|delimiter| rest.find(delimiter).map(|at| &key[..prefix.len() + at + delimiter.len()]));
             let entry = common.unwrap_or(key);
@@ -143,7 +209,7 @@ impl Bucket {
             last = Some(entry.to_owned());
             match common {
                 Some(common) => page.common_prefixes.push(common.to_owned()),
-                None => page.objects.push((key.clone(), Arc::clone(object))),
+                None => page.objects.push((key.clone(), object)),
             }
         }
         page
@@ -208,7 +274,7 @@ impl Object {
 
 impl std::fmt::Debug for Contents {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Contents").field("objects", &self.objects.len()).finish_non_exhaustive()
+        formatter.debug_struct("Contents").field("keys", &self.keys.len()).finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@ mod forms;
 mod objects;
 mod permissions;
 mod signing;
+mod versions;
 
 use reqwest::{Method, Response, StatusCode};
 use signing::Request;

@@ -58,7 +58,7 @@ async fn a_stream_of_the_announced_length_is_stored() {
     let bytes = pattern(LENGTH);
     let put = stand.storage.put_stream(KEY, ImageFormat::Jpeg, LENGTH as u64, body(chunks_of(&bytes, 7_000)));
     let etag = put.await.unwrap();
-    let head = stand.storage.read_head(KEY, LENGTH).await.unwrap().unwrap();
+    let head = stand.storage.read_head(KEY, None, LENGTH).await.unwrap().unwrap();
     assert_eq!((head.bytes, head.etag, head.content_type.as_deref()), (bytes, etag, Some("image/jpeg")));
 }
 
@@ -68,7 +68,7 @@ async fn a_rope_of_chunks_is_stored() {
     let bytes = pattern(LENGTH);
     let chunks = bytes.chunks(65_536).map(Bytes::copy_from_slice).collect();
     let etag = stand.storage.put_buffered(KEY, ImageFormat::Png, chunks).await.unwrap();
-    let head = stand.storage.read_head(KEY, LENGTH).await.unwrap().unwrap();
+    let head = stand.storage.read_head(KEY, None, LENGTH).await.unwrap().unwrap();
     assert_eq!((head.bytes, head.etag, head.content_type.as_deref()), (bytes, etag, Some("image/png")));
 }
 
@@ -229,7 +229,7 @@ async fn a_store_that_never_answers_is_a_timeout() {
     settings.endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let storage = upload_storage::Storage::new(&settings).await.unwrap();
     let mut silent = Vec::new();
-    let call = storage.read_head(KEY, 10);
+    let call = storage.read_head(KEY, None, 10);
     let mut call = std::pin::pin!(call);
     tokio::select! {
         answer = &mut call => panic!("{answer:?}"),

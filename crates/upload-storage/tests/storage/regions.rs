@@ -8,8 +8,8 @@ use secrecy::SecretString;
 use upload_domain::{ImageFormat, incoming_key};
 use upload_sandbox::s3::{EmbeddedS3, Key, REGION, S3Connection};
 use upload_storage::{
-    Addressing, ChecksumMode, FormRequest, KeyCheck, Signer, SignerSettings, Storage, StorageError, StorageSettings,
-    bucket,
+    Addressing, ChecksumMode, FormRequest, KeyCheck, Pin, Signer, SignerSettings, Storage, StorageError,
+    StorageSettings, bucket,
 };
 
 const ELSEWHERE: &str = "eu-central-1";
@@ -31,6 +31,7 @@ fn settings(connection: &S3Connection, key: &Key) -> StorageSettings {
         reader_session_token: None,
         reader_profile: None,
         allow_one_key: false,
+        pin: Pin::Copy,
         key_check: KeyCheck::Off,
         media_public_base_url: None,
     }
@@ -60,15 +61,15 @@ async fn a_bucket_in_another_region_works_with_checksums_everywhere() {
     assert_eq!(posted.status(), 201, "{}", posted.text().await.unwrap());
 
     let incoming = incoming_key(request.image);
-    let head = storage.read_head(&incoming, 8).await.unwrap().unwrap();
+    let head = storage.read_head(&incoming, None, 8).await.unwrap().unwrap();
     storage.promote(&incoming, "media/1/1", &head.etag, ImageFormat::Png).await.unwrap();
     storage.put("media/1/2", "image/png", file.clone()).await.unwrap();
     for key in ["media/1/1", "media/1/2"] {
-        let read = storage.read_url(key, Duration::from_secs(60)).await.unwrap();
+        let read = storage.read_url(key, None, Duration::from_secs(60)).await.unwrap();
         assert!(read.url.contains("%2Feu-central-1%2Fs3%2F"), "{}", read.url);
         assert_eq!(Client::new().get(read.url).send().await.unwrap().bytes().await.unwrap(), file);
     }
 
     let wrong = Storage::new(&StorageSettings { region: REGION.to_owned(), ..settings }).await.unwrap();
-    assert!(matches!(wrong.read_head(&incoming, 8).await, Err(StorageError::Refused(_))));
+    assert!(matches!(wrong.read_head(&incoming, None, 8).await, Err(StorageError::Refused(_))));
 }

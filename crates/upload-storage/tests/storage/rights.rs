@@ -6,13 +6,13 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
-use upload_sandbox::s3::Key;
+use upload_sandbox::s3::{Key, S3Connection};
 use upload_storage::{
-    KeyCheck, Signer, SignerSettings, Storage, StorageSettings, bucket,
+    KeyCheck, Pin, Signer, SignerSettings, Storage, StorageSettings, bucket,
     rights::{self, RightsError},
 };
 
-use crate::stand::{Stand, further_key, stand, stand_without_bucket};
+use crate::stand::{Stand, further_key, stand, stand_with, stand_without_bucket};
 
 /// The key that a case tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +118,43 @@ const CASES: &[(Role, Rights, &[&str])] = &[
     (Reader, &[GET_MEDIA, DELETE_MEDIA], &["has the right to delete media/*, which it must not have;"]),
 ];
 
+/// With `S3_PIN=version`, on a store that asks for the actions of versions as AWS does. (MinIO lets a key list and delete versions that may
+/// list and delete objects.)
+const VERSION_CASES: &[(Role, Rights, &[&str])] = &[
+    (
+        Server,
+        &[
+            LIST,
+            ("ListBucketVersions", ""),
+            GET_INCOMING,
+            ("DeleteObjectVersion", "/incoming/*"),
+            GET_MEDIA,
+            PUT_MEDIA,
+            ("DeleteObjectVersion", "/media/*"),
+        ],
+        &[],
+    ),
+    (
+        Server,
+        &[LIST, GET_INCOMING, DELETE_INCOMING, GET_MEDIA, PUT_MEDIA, DELETE_MEDIA],
+        &[
+            "S3_ACCESS_KEY_ID: the server's key lacks the right to list the versions in the bucket, delete versions of incoming/* and delete \
+           versions of media/*;",
+        ],
+    ),
+    (
+        SignerRole,
+        &[PUT_INCOMING, ("DeleteObjectVersion", "/incoming/*")],
+        &["the signer's key has the right to delete versions of incoming/*, which it must not have;"],
+    ),
+    (Reader, &[GET_MEDIA, ("GetObjectVersion", "/incoming/*")], &[]),
+    (
+        Reader,
+        &[GET_MEDIA, ("DeleteObjectVersion", "/media/*")],
+        &["the reader's key has the right to delete versions of media/*, which it must not have;"],
+    ),
+];
+
 fn policy(bucket: &str, rights: Rights) -> String {
     let statements: Vec<_> = rights
         .iter()
@@ -202,18 +239,36 @@ async fn a_key_that_may_too_little_or_too_much_is_refused_by_name() {
             let Some(key) = further_key(&policy(&stand.settings.bucket, rights)).await else { return };
             let mut start = Start::new(&stand);
             start.set(*role, &key);
-            let checked = start.check().await;
-            let is_as_said = match &checked {
-                Ok(()) => said.is_empty(),
-                Err(error) => !said.is_empty() && said.iter().all(|said| error.to_string().contains(said)),
-            };
-            if !is_as_said {
-                wrong.push(format!("{role:?} {rights:?}: {checked:?}"));
-            }
+            wrong.extend(fault(&start.check().await, (role, rights, said)));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(stand.admin.list("").await.unwrap(), ["media/1/2"]);
+}
+
+#[tokio::test]
+async fn with_versions_a_key_that_may_too_little_or_too_much_is_refused_by_name() {
+    let stand = stand_with(|settings| settings.pin = Pin::Version).await;
+    if S3Connection::from_environment().unwrap().is_some() {
+        return; // A MinIO has other actions.
+    }
+    let mut wrong = Vec::new();
+    for (role, rights, said) in VERSION_CASES {
+        let key = further_key(&policy(&stand.settings.bucket, rights)).await.unwrap();
+        let mut start = Start::new(&stand);
+        start.set(*role, &key);
+        wrong.extend(fault(&start.check().await, (role, rights, said)));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is wrong with the result of a check, if anything is.
+fn fault(checked: &Result<(), RightsError>, (role, rights, said): (&Role, &Rights, &&[&str])) -> Option<String> {
+    let is_as_said = match checked {
+        Ok(()) => said.is_empty(),
+        Err(error) => !said.is_empty() && said.iter().all(|said| error.to_string().contains(said)),
+    };
+    (!is_as_said).then(|| format!("{role:?} {rights:?}: {checked:?}"))
 }
 
 #[tokio::test]

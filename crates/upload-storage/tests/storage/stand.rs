@@ -8,7 +8,9 @@ use upload_sandbox::{
     not_tested::{MINIO, not_tested},
     s3::{EmbeddedS3, Key, REGION, S3Connection, grant},
 };
-use upload_storage::{Addressing, ChecksumMode, KeyCheck, Signer, SignerSettings, Storage, StorageSettings, bucket};
+use upload_storage::{
+    Addressing, ChecksumMode, KeyCheck, Pin, Signer, SignerSettings, Storage, StorageSettings, bucket,
+};
 use uuid::Uuid;
 
 /// A bucket for one test. Dropping it removes the bucket.
@@ -82,6 +84,7 @@ pub async fn stand_without_bucket(change: impl FnOnce(&mut StorageSettings)) -> 
         reader_session_token: token(&keys.reader),
         reader_profile: None,
         allow_one_key: false,
+        pin: Pin::Copy,
         key_check: KeyCheck::Enforce,
         media_public_base_url: None,
     };

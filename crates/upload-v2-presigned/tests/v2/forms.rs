@@ -68,3 +68,27 @@ async fn a_put_with_the_declared_checksum_can_be_linked() {
     assert_eq!(setup.client.upload(created.form(), png).await.unwrap().status, 200);
     setup.client.link_profile(created.image_id()).await.unwrap().expect_status(201).unwrap();
 }
+
+/// A signature covers the type, but no other header of a PUT. A copy drops such a header; a version would be served with it.
+#[tokio::test]
+async fn what_a_client_tells_browsers_about_its_file_is_never_served() {
+    let setup = Setup::start(&[]).await;
+    setup.stand.enable_versioning().await.unwrap();
+    let (_server, pinning) = setup.another(&[("S3_PIN", "version")]).await;
+    let png = samples::png(64, 48, 9);
+    let wish = json!({ "path": "user-profile", "format": "image/png", "byteSize": png.len(), "method": "PUT" });
+    for (name, value) in [("content-disposition", "attachment; filename=\"a.html\""), ("content-encoding", "gzip")] {
+        for (client, refusal) in [(&setup.client, (201, "")), (&pinning, (422, "content_mismatch"))] {
+            let created = client.post("/user/images", &wish).await.unwrap().expect_status(201).unwrap();
+            let mut form = created.form().clone();
+            form["headers"][name] = json!(value);
+            assert_eq!(client.upload(&form, png.clone()).await.unwrap().status, 200);
+            let id = created.image_id();
+            assert_eq!(client.link_profile(id).await.unwrap().refusal(), refusal, "{name}");
+            if refusal.0 == 201 {
+                let read = client.download(id).await.unwrap();
+                assert_eq!((read.header("content-disposition"), read.header("content-encoding")), ("inline", ""));
+            }
+        }
+    }
+}

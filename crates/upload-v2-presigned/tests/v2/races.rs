@@ -1,9 +1,9 @@
 //! What happens to an image between a link's first look at it and its commit.
 
-use futures::future::join_all;
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use serde_json::json;
 use tokio::task::JoinHandle;
-use upload_domain::{ImageFormat, ImagePath};
+use upload_domain::{ImageFormat, ImagePath, incoming_key};
 use upload_sandbox::{
     client::{Answer, Client},
     process::Server,
@@ -151,4 +151,30 @@ async fn a_client_that_leaves_does_not_stop_its_link() {
     relay.set(Mode::Pass);
     verified._server.wait_for_log(|line| line.contains("image linked") && line.contains(id.as_str())).await.unwrap();
     assert_eq!(setup.client.link_profile(id).await.unwrap().status, 200);
+}
+
+/// More than have a turn at the same time. Each waits until it is done, since the store gets on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_links_at_once_are_all_made_by_copies() {
+    const IMAGES: usize = 1000;
+    // A debug build on a busy machine may keep a link waiting for the database, which is not what this is about.
+    let setup = Setup::start(&[("DATABASE_WAIT_TIMEOUT_MS", "30000")]).await;
+    let png = samples::png(8, 8, 1);
+    let insert = format!(
+        "INSERT INTO image (id, path, format, user_id)
+         SELECT gen_random_uuid(), 'post', 'image/png', '{}' FROM generate_series(1, {IMAGES}) RETURNING id",
+        setup.member.id
+    );
+    let rows = setup.stand.sql(&insert).await.unwrap();
+    let ids: Vec<String> = rows.into_iter().map(|row| row[0].clone().unwrap()).collect();
+    let uploads = ids.iter().map(|id| {
+        let key = incoming_key(id.parse().unwrap());
+        let (storage, png) = (setup.stand.storage.clone(), png.clone());
+        async move { storage.put(&key, "image/png", png.into()).await }
+    });
+    stream::iter(uploads).buffer_unordered(32).try_collect::<()>().await.unwrap();
+    for answer in join_all(ids.iter().map(|id| setup.client.create_post("Title", "", std::slice::from_ref(id)))).await {
+        answer.unwrap().expect_status(201).unwrap();
+    }
+    assert_eq!(setup.stand.count("image WHERE linked_at IS NOT NULL").await.unwrap(), IMAGES as u64);
 }

@@ -82,8 +82,8 @@ async fn the_server_stays_in_its_prefixes_and_leaves_the_bucket_alone() {
         ("DELETE", "/bucket"),
         ("GET", "/bucket?cors"),
         ("PUT", "/bucket?cors"),
-        ("GET", "/bucket?lifecycle"),
         ("PUT", "/bucket?lifecycle"),
+        ("PUT", "/bucket?versioning"),
     ] {
         assert_eq!(
             refusal(send(&s3, server, method, path).await).await,
@@ -97,6 +97,9 @@ async fn the_server_stays_in_its_prefixes_and_leaves_the_bucket_alone() {
         ("DELETE", "/bucket/media/none", 204),
         ("HEAD", "/bucket", 200),
         ("GET", "/bucket?list-type=2", 200),
+        ("GET", "/bucket?versions", 200),
+        ("GET", "/bucket?versioning", 200),
+        ("GET", "/bucket?lifecycle", 404),
     ] {
         assert_eq!(send(&s3, server, method, path).await.status(), status, "{method} {path}");
     }

@@ -1,0 +1,281 @@
+//! The start-up check of `S3_PIN=version`: the store must keep each version, and the reader's key must be able to read it.
+//!
+//! A header proves nothing. Garage answers with version ids, but keeps no versions; SeaweedFS makes versions by PUT, but not by POST. So
+//! the check writes twice under a key that nothing else uses, reads the first bytes again, and removes both versions.
+//!
+//! It also tries to write a version that is there. MinIO takes `versionId` in the query of a write, for its replication, and the query of
+//! a form is not signed. The signer's policy refuses that.
+
+use aws_sdk_s3::{
+    Config,
+    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextMut},
+    error::BoxError,
+    primitives::{ByteStream, SdkBody},
+    types::{ExpirationStatus, LifecycleRule},
+};
+use chrono::{TimeDelta, Utc};
+use tracing::warn;
+use upload_domain::{INCOMING_PREFIX, ImageFormat, ImageId, incoming_key};
+use uuid::Uuid;
+
+use crate::{
+    FormRequest, Pin, PostForm, Signer, Storage, StorageError,
+    bucket::{self, Versioning},
+    error::{chain, code},
+};
+
+/// How long the form of the probe may be used, in minutes.
+const FORM_MINUTES: i64 = 5;
+/// The delimiter of the probe's form. None of its fields has it.
+const BOUNDARY: &str = "upload-servers-version-probe";
+
+/// Why the bucket cannot be used with `S3_PIN=version`: one sentence that names a setting and says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PinError(String);
+
+/// How a probe writes.
+#[derive(Debug, Clone, Copy)]
+enum Write<'a> {
+    /// With the server's key.
+    Put,
+    /// With a form, as clients do.
+    Post(&'a Signer),
+}
+
+/// With `S3_PIN=version`, checks that the bucket keeps what a link pins; pass `signer` if there is one. Else there is nothing to check.
+///
+/// # Errors
+/// [`PinError`] with the first fault.
+pub async fn check(storage: &Storage, signer: Option<&Signer>) -> Result<(), PinError> {
+    if storage.settings().pin == Pin::Copy {
+        return Ok(());
+    }
+    check_versioning(storage).await?;
+    check_lifecycle(storage).await?;
+    probe(storage, Write::Put).await?;
+    match signer {
+        Some(signer) => probe(storage, Write::Post(signer)).await,
+        None => Ok(()),
+    }
+}
+
+async fn check_versioning(storage: &Storage) -> Result<(), PinError> {
+    let state = match bucket::versioning(storage).await {
+        Ok(Versioning::Enabled) => return Ok(()),
+        Ok(Versioning::Never) => "has no versioning",
+        Ok(Versioning::Suspended) => "has its versioning suspended",
+        Err(StorageError::Refused(_)) => return Err(lacks(storage, "get the bucket's versioning")),
+        Err(error) => return Err(PinError(error.advice())),
+    };
+    Err(PinError(format!(
+        "S3_PIN: the bucket `{}` {state}; run `upload-ops bucket --versioning`, or set S3_PIN=copy",
+        storage.bucket()
+    )))
+}
+
+/// A form may be used again after the link. Then the linked version is no longer the newest, and such a rule would remove it.
+async fn check_lifecycle(storage: &Storage) -> Result<(), PinError> {
+    let rules = match bucket::lifecycle(storage).await {
+        Ok(rules) => rules,
+        Err(error) if code(&error) == Some("AccessDenied") => return Err(lacks(storage, "get the bucket's lifecycle")),
+        Err(error) => match bucket::not_supported(error) {
+            Ok(_no_rules) => return Ok(()),
+            Err(error) => return Err(PinError(error.advice())),
+        },
+    };
+    match rules.iter().find(|(rule, xml)| removes_old_versions(rule, xml)) {
+        None => Ok(()),
+        Some((rule, _xml)) => Err(PinError(format!(
+            "S3_PIN: the lifecycle rule `{}` of the bucket `{}` removes old versions under {INCOMING_PREFIX}, which may be linked images; \
+             remove the rule or give it another prefix, or set S3_PIN=copy",
+            rule.id().unwrap_or_default(),
+            storage.bucket()
+        ))),
+    }
+}
+
+fn removes_old_versions(rule: &LifecycleRule, xml: &str) -> bool {
+    // MinIO alone has these two (its internal/bucket/lifecycle), and the SDK does not know them.
+    let removes_all = ["<DelMarkerExpiration>", "<ExpiredObjectAllVersions>true"].iter().any(|word| xml.contains(word));
+    let filter = rule.filter();
+    let of_filter = filter.and_then(|filter| filter.prefix().or_else(|| filter.and()?.prefix()));
+    #[expect(deprecated, reason = "a rule may still have its prefix in the old place")]
+    let prefix = of_filter.or_else(|| rule.prefix()).unwrap_or_default();
+    rule.status() == &ExpirationStatus::Enabled
+        && (rule.noncurrent_version_expiration().is_some() || removes_all)
+        && (INCOMING_PREFIX.starts_with(prefix) || prefix.starts_with(INCOMING_PREFIX))
+}
+
+/// Two writes under one key, and whether the first can still be read. Leaves nothing behind.
+async fn probe(storage: &Storage, write: Write<'_>) -> Result<(), PinError> {
+    let image = ImageId::from(Uuid::new_v4());
+    let outcome = write_twice(storage, write, image).await;
+    match storage.delete(&incoming_key(image)).await {
+        Ok(()) => outcome,
+        Err(second) if outcome.is_err() => {
+            warn!(cause = chain(&second), "cannot delete the test object of the check of S3_PIN");
+            outcome
+        }
+        Err(StorageError::Refused(_)) => Err(lacks(storage, "list and delete versions of incoming/*")),
+        Err(error) => Err(PinError(error.advice())),
+    }
+}
+
+async fn write_twice(storage: &Storage, write: Write<'_>, image: ImageId) -> Result<(), PinError> {
+    let key = incoming_key(image);
+    let none = || {
+        let method = write.method();
+        PinError(format!("S3_PIN: the store does not keep the versions of what it gets by {method}; set S3_PIN=copy"))
+    };
+    let mut versions = Vec::new();
+    for byte in ["1", "2"] {
+        write.send(storage, image, byte).await?;
+        let head = storage.read_head(&key, None, 1).await.map_err(|error| PinError(error.advice()))?;
+        let head = head.filter(|head| head.bytes == byte).ok_or_else(none)?;
+        versions.push(head.version.ok_or_else(none)?);
+    }
+    let first = versions.first().filter(|first| versions.last() != Some(first)).ok_or_else(none)?;
+    if !is_unchanged(storage, &key, first).await? {
+        return Err(none());
+    }
+    check_reader(storage, &key, first).await?;
+    let Write::Post(signer) = write else { return Ok(()) };
+    // Whatever the store answers, the version must not change.
+    let refused = write.send_to(storage, image, "3", Some(first)).await;
+    match is_unchanged(storage, &key, first).await? {
+        true => Ok(()),
+        false => Err(PinError(format!(
+            "{}: with `versionId` in its URL, a form of the signer's key changes a version that is already there ({}); use the signer's \
+             policy in docs/OPERATIONS.md, or set S3_PIN=copy",
+            signer.key().origin(),
+            refused.map_or_else(|error| error.to_string(), |()| "the store accepts it".to_owned())
+        ))),
+    }
+}
+
+/// Whether the version still has what the first write brought.
+async fn is_unchanged(storage: &Storage, key: &str, version: &str) -> Result<bool, PinError> {
+    match storage.read_head(key, Some(version), 1).await {
+        Ok(head) => Ok(head.is_some_and(|head| head.bytes == "1")),
+        Err(StorageError::Refused(_)) => Err(lacks(storage, "get versions of incoming/*")),
+        Err(error) => Err(PinError(error.advice())),
+    }
+}
+
+impl Write<'_> {
+    fn method(self) -> &'static str {
+        match self {
+            Self::Put => "PUT",
+            Self::Post(_) => "POST",
+        }
+    }
+
+    async fn send(self, storage: &Storage, image: ImageId, content: &'static str) -> Result<(), PinError> {
+        self.send_to(storage, image, content, None).await
+    }
+
+    /// A form can also be sent to the URL of a version. MinIO takes that as the version to write.
+    async fn send_to(
+        self,
+        storage: &Storage,
+        image: ImageId,
+        content: &'static str,
+        version: Option<&str>,
+    ) -> Result<(), PinError> {
+        let format = ImageFormat::Png.as_str();
+        let put = storage.client().put_object().bucket(storage.bucket()).key(incoming_key(image)).content_type(format);
+        let put = put.body(ByteStream::from_static(content.as_bytes())).customize();
+        let (put, origin, role) = match self {
+            Self::Put => (put, storage.server().origin(), "server's"),
+            Self::Post(signer) => {
+                let form = sign(signer, image).await?;
+                // The form leads to the address for clients, which this process may not reach. Its signature is good for any address.
+                let bucket = storage.settings().bucket_at(&storage.settings().endpoint, "S3_ENDPOINT");
+                let url = bucket.map_err(|error| PinError(error.to_string()))?.url().to_owned();
+                let url = version.map_or_else(|| url.clone(), |version| format!("{url}?versionId={version}"));
+                (put.interceptor(AsForm { url, body: multipart(&form, content) }), signer.key().origin(), "signer's")
+            }
+        };
+        match put.send().await.map_err(StorageError::from) {
+            Ok(_stored) => Ok(()),
+            Err(StorageError::Refused(_)) => Err(PinError(format!(
+                "{origin}: the {role} key lacks the right to put incoming/*; use the policies in docs/OPERATIONS.md"
+            ))),
+            Err(error) => Err(PinError(error.advice())),
+        }
+    }
+}
+
+async fn sign(signer: &Signer, image: ImageId) -> Result<PostForm, PinError> {
+    let now = Utc::now();
+    let expires_at = now + TimeDelta::minutes(FORM_MINUTES);
+    let (format, checksum_sha256) = (ImageFormat::Png, None);
+    let request = FormRequest { image, format, min_bytes: 1, max_bytes: 1, checksum_sha256, now, expires_at };
+    let form = signer.post_form(&request).await;
+    form.map_err(|error| PinError(format!("{}: cannot sign a form ({})", signer.key().origin(), chain(&error))))
+}
+
+/// The form as `multipart/form-data`, the file last.
+fn multipart(form: &PostForm, content: &str) -> String {
+    let fields = form.fields.iter().map(|(name, value)| (format!("name=\"{name}\""), value.as_str()));
+    let file = ("name=\"file\"; filename=\"probe\"".to_owned(), content);
+    let parts = fields
+        .chain([file])
+        .map(|(name, value)| format!("--{BOUNDARY}\r\nContent-Disposition: form-data; {name}\r\n\r\n{value}\r\n"));
+    parts.collect::<String>() + &format!("--{BOUNDARY}--\r\n")
+}
+
+/// Sends a form in place of the PUT that the SDK has made: the SDK knows no POST, and this crate has no other HTTP client.
+#[derive(Debug)]
+struct AsForm {
+    url: String,
+    body: String,
+}
+
+impl Intercept for AsForm {
+    fn name(&self) -> &'static str {
+        "AsForm"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        let signed: Vec<String> = request.headers().iter().map(|(name, _value)| name.to_owned()).collect();
+        for name in signed {
+            request.headers_mut().remove(name);
+        }
+        request.set_method("POST")?;
+        request.set_uri(self.url.as_str())?;
+        request.headers_mut().insert("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
+        request.headers_mut().insert("content-length", self.body.len().to_string());
+        *request.body_mut() = SdkBody::from(self.body.as_str());
+        Ok(())
+    }
+}
+
+/// The reader's key must be able to read a version that is no longer the newest.
+async fn check_reader(storage: &Storage, key: &str, version: &str) -> Result<(), PinError> {
+    let Some(reader) = storage.reader() else { return Ok(()) };
+    let get = storage.client().get_object().bucket(storage.bucket()).key(key).version_id(version);
+    let credentials = Config::builder().credentials_provider(reader.clone());
+    match get.customize().config_override(credentials).send().await.map_err(StorageError::from) {
+        Ok(_object) => Ok(()),
+        Err(StorageError::Refused(_)) => Err(PinError(format!(
+            "{}: the reader's key lacks the right to get versions of incoming/*; use the policies for S3_PIN=version in docs/OPERATIONS.md",
+            reader.origin()
+        ))),
+        Err(error) => Err(PinError(error.advice())),
+    }
+}
+
+fn lacks(storage: &Storage, right: &str) -> PinError {
+    PinError(format!(
+        "{}: the server's key lacks the right to {right}; use the policies for S3_PIN=version in docs/OPERATIONS.md",
+        storage.server().origin()
+    ))
+}

@@ -1,0 +1,72 @@
+//! A store that says that it keeps versions, and does not. It is the stand's own store behind a front that changes the bucket's versioning
+//! between two requests.
+
+use std::{convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpListener, sync::Mutex};
+use upload_storage::{Storage, bucket};
+use url::Url;
+
+use crate::stand::Stand;
+
+/// What the store does not keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// Any version, as Garage.
+    KeepsNone,
+    /// The versions of what comes by a form, as SeaweedFS.
+    KeepsNoneOfForms,
+}
+
+/// The endpoint of such a store, as long as the test's runtime lives.
+pub async fn before(stand: &Stand, lie: Lie) -> Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let target = stand.settings.endpoint.as_str().trim_end_matches('/').to_owned();
+    // Its lock keeps a write and its versioning together.
+    let admin = Arc::new(Mutex::new(Storage::new(&stand.admin_settings).await.unwrap()));
+    tokio::spawn(async move {
+        while let Ok((stream, _peer)) = listener.accept().await {
+            let (target, admin) = (target.clone(), Arc::clone(&admin));
+            let service = service_fn(move |request| {
+                let (target, admin) = (target.clone(), Arc::clone(&admin));
+                async move {
+                    let admin = admin.lock().await;
+                    let of_object = request.uri().path().contains("/incoming/");
+                    let is_form = request.method() == Method::POST && request.uri().query().is_none();
+                    let keeps = match lie {
+                        Lie::KeepsNone => !(of_object && request.method() == Method::PUT),
+                        Lie::KeepsNoneOfForms => !is_form,
+                    };
+                    if keeps {
+                        return Ok::<_, Infallible>(pass(&target, request).await);
+                    }
+                    bucket::suspend_versioning(&admin).await.unwrap();
+                    let answer = pass(&target, request).await;
+                    bucket::enable_versioning(&admin).await.unwrap();
+                    Ok(answer)
+                }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    endpoint
+}
+
+/// Passes a request on with all its headers, so that its signature stays good.
+async fn pass(target: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let sent = client.request(head.method, format!("{target}{}", head.uri)).headers(head.headers).body(body);
+    let answer = sent.send().await.unwrap();
+    let mut response = Response::builder().status(answer.status());
+    for (name, value) in answer.headers() {
+        response = response.header(name, value);
+    }
+    response.body(Full::new(answer.bytes().await.unwrap())).unwrap()
+}
