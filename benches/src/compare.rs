@@ -4,7 +4,7 @@
 //! the comparison ends early, the measurements until then are kept.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     path::{Path, PathBuf},
     time::Duration,
@@ -26,14 +26,15 @@ use crate::{
     round::{self, Ground, Turn},
     screen,
     stage::Stage,
-    workload::{Burst, Workload},
+    workload::{Group, Workload},
 };
 
 /// Every comparison uses the same image.
 pub(crate) const SEED: u64 = 5;
 /// The settings that make a deployed Postgres durable. The sandbox turns them off for its tests.
 const DURABILITY: [&str; 4] = ["fsync", "synchronous_commit", "full_page_writes", "autovacuum"];
-/// Free disk space for our own store, as a multiple of the largest burst: a linked image exists twice until its upload is deleted.
+/// Free disk space for our own store, as a multiple of the largest burst: a linked image exists twice until its upload is deleted, and
+/// a third time in a proxy that buffers.
 const ROOM: u64 = 3;
 /// After this many failed rounds with one number of images, the target gets no more rounds with it.
 const MOST_GIVEN_UP: u32 = 2;
@@ -58,11 +59,13 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
     if plan.store != Store::Given {
         check_room(workload)?;
     }
-    check_descriptors(workload.most_images())?;
-    screen::say("making the image and starting Postgres");
-    let payload = Payload::jpeg(usize::try_from(workload.image_bytes)?, SEED);
+    for group in workload.groups() {
+        check_descriptors(group.clients().max(workload.warm_up_images), group.line)?;
+    }
+    screen::say("making the images and starting Postgres");
+    let payloads = payloads(workload)?;
     let sandbox = Sandbox::start().await?;
-    let (targets, skipped) = taking_part(&workload.targets, stage);
+    let (targets, skipped) = taking_part(&workload.all_targets(), stage);
     let mut report = Report {
         version: VERSION,
         started_at: Utc::now(),
@@ -82,27 +85,28 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
         sandbox: &sandbox,
         store: plan.store,
         sink: sink.as_ref(),
-        payload: &payload,
         warm_up_images: workload.warm_up_images,
         retry: workload.retry,
         give_up: Duration::from_secs(workload.give_up_seconds),
         stop,
     };
-    for turn in turns(workload, &targets) {
+    let turns = turns(workload, &targets);
+    for (before, turn) in turns.iter().enumerate() {
         if stop.is_cancelled() {
             break;
         }
-        if given_up(&report.runs, turn) >= MOST_GIVEN_UP {
+        if given_up(&report.runs, *turn) >= MOST_GIVEN_UP {
             continue;
         }
-        let mut made = make(&ground, turn).await;
+        let payload = payloads.get(&turn.image_bytes).context("there is no image of this size")?;
+        let mut made = make(&ground, *turn, payload).await;
         if let Err(error) = &made {
             // The store may still be busy with requests that the previous round broke off.
             screen::say(&format!("trying the round again after an error: {error:#}"));
-            made = make(&ground, turn).await;
+            made = make(&ground, *turn, payload).await;
         }
         let Some(run) = made? else { break };
-        screen::show_round(&run);
+        screen::show_round(&run, before + 1, turns.len());
         report.runs.push(run);
         report::write(&report, &plan.folder)?;
     }
@@ -111,8 +115,8 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
     Ok(report)
 }
 
-async fn make(ground: &Ground<'_>, turn: Turn) -> Result<Option<Run>> {
-    let made = round::make(ground, turn).await;
+async fn make(ground: &Ground<'_>, turn: Turn, payload: &Payload) -> Result<Option<Run>> {
+    let made = round::make(ground, turn, payload).await;
     made.with_context(|| format!("{} with {} images", targets::name(turn.target), turn.images))
 }
 
@@ -149,12 +153,14 @@ fn check_room(workload: &Workload) -> Result<()> {
     let folder = env::temp_dir();
     let disk = statvfs(&folder).with_context(|| format!("cannot read the free space of {}", folder.display()))?;
     let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
-    let needed = u64::from(workload.most_images()) * workload.image_bytes * ROOM;
+    let groups = workload.groups();
+    let largest = groups.iter().max_by_key(|group| u64::from(group.clients()) * group.image_bytes);
+    let (images, image_bytes) = largest.map_or((0, 0), |group| (group.clients(), group.image_bytes));
+    let needed = u64::from(images) * image_bytes * ROOM;
     ensure!(
         free >= needed,
-        "{} has {free} bytes free, and {} images at once need {needed}: free some space, set TMPDIR to a larger disk, or use fewer images",
+        "{} has {free} bytes free, and {images} images at once need {needed}: free some space, set TMPDIR to a larger disk, or use fewer images",
         folder.display(),
-        workload.most_images()
     );
     Ok(())
 }
@@ -167,33 +173,41 @@ fn taking_part(targets: &[Target], stage: &Stage) -> (Vec<Target>, Vec<Skipped>)
     (there, missing.into_iter().map(|(target, reason)| Skipped { target, reason }).collect())
 }
 
-/// All rounds in order: burst by burst, first on the store and then on the null sink.
-fn turns(workload: &Workload, targets: &[Target]) -> Vec<Turn> {
+/// One image of each size.
+fn payloads(workload: &Workload) -> Result<BTreeMap<u64, Payload>> {
+    let sizes: BTreeSet<u64> = workload.groups().iter().map(|group| group.image_bytes).collect();
+    sizes.into_iter().map(|bytes| Ok((bytes, Payload::jpeg(usize::try_from(bytes)?, SEED)))).collect()
+}
+
+/// All rounds in order.
+fn turns(workload: &Workload, there: &[Target]) -> Vec<Turn> {
     let mut turns = Vec::new();
-    for (bursts, to_sink) in [(&workload.bursts, false), (&workload.sink_bursts, true)] {
-        for burst in bursts {
-            for round in 1..=burst.rounds {
-                turns.extend(round_of(targets, *burst, round, to_sink));
-            }
+    for mut group in workload.groups() {
+        group.targets.retain(|target| there.contains(target));
+        for round in 1..=group.rounds {
+            turns.extend(round_of(&group, round));
         }
     }
     turns
 }
 
 /// Each round starts with the next target, and every second round goes backwards: a target leaves the machine warm or busy for the next.
-fn round_of(targets: &[Target], burst: Burst, round: u32, to_sink: bool) -> impl Iterator<Item = Turn> {
-    let mut targets = targets.to_vec();
+fn round_of(group: &Group, round: u32) -> impl Iterator<Item = Turn> {
+    let mut targets = group.targets.clone();
     let first = round.saturating_sub(1) as usize % targets.len().max(1);
     targets.rotate_left(first);
     if round.is_multiple_of(2) {
         targets.reverse();
     }
-    targets.into_iter().map(move |target| Turn { target, to_sink, images: burst.images, round })
+    let Group { case, to_sink, images, slow_images, image_bytes, line, .. } = *group;
+    let turn = move |target| Turn { target, to_sink, case, images, slow_images, image_bytes, line, round };
+    targets.into_iter().map(turn)
 }
 
 fn given_up(runs: &[Run], turn: Turn) -> u32 {
     let same = runs.iter().filter(|run| {
-        run.target == turn.target && run.images == turn.images && (run.store == Store::Sink) == turn.to_sink
+        let of_run = (run.target, run.case, run.images, run.image_bytes, run.line, run.store == Store::Sink);
+        of_run == (turn.target, turn.case, turn.images, turn.image_bytes, turn.line, turn.to_sink)
     });
     // A server that answers too slowly keeps a round going until its clients time out.
     let given_up = same.filter(|run| {
@@ -211,13 +225,16 @@ pub fn default_folder(workspace: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Case;
 
     #[test]
     fn no_target_always_follows_the_same_other() -> Result<()> {
         let workload = Workload { targets: vec![Target::Direct, Target::V1, Target::Nginx], ..Workload::quick()? };
         let turns = turns(&workload, &workload.targets);
         let round = |round| -> Vec<Target> {
-            let of_round = turns.iter().filter(|turn| (turn.images, turn.round, turn.to_sink) == (100, round, false));
+            let of_round = turns
+                .iter()
+                .filter(|turn| (turn.case, turn.images, turn.round, turn.to_sink) == (Case::Burst, 100, round, false));
             of_round.map(|turn| turn.target).collect()
         };
         assert_eq!(round(1), [Target::Direct, Target::V1, Target::Nginx]);
