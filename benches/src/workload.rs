@@ -127,7 +127,7 @@ pub struct Group {
     pub line: Line,
 }
 
-/// The plan of a full comparison: 80 minutes on two cores.
+/// The plan of a full comparison: an hour and a half on two cores.
 const FULL: &str = include_str!("../workloads/full.json");
 /// The plan of `--quick`: under three minutes on two cores.
 const QUICK: &str = include_str!("../workloads/quick.json");
