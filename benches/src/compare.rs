@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::Utc;
+use futures::future::try_join_all;
 use nix::sys::statvfs::statvfs;
 use tokio_util::sync::CancellationToken;
 use upload_sandbox::{Sandbox, Stand};
@@ -21,7 +22,7 @@ use crate::{
     facts,
     load::check_descriptors,
     payload::Payload,
-    record::{Ending, Machine, Report, Run, Skipped, Store, Target, VERSION},
+    record::{Case, Ending, Machine, Report, Run, Skipped, Store, Target, VERSION},
     report::{self, targets},
     round::{self, Ground, Turn},
     screen,
@@ -36,6 +37,8 @@ const DURABILITY: [&str; 4] = ["fsync", "synchronous_commit", "full_page_writes"
 /// Free disk space for our own store, as a multiple of the largest burst: a linked image exists twice until its upload is deleted, and
 /// a third time in a proxy that buffers.
 const ROOM: u64 = 3;
+/// What all clients of a target together may send in a second, in bytes, if its rounds are made side by side with those of others.
+const LIGHT_BYTES_PER_SECOND: u64 = 10_000_000;
 /// After this many failed rounds with one number of images, the target gets no more rounds with it.
 const MOST_GIVEN_UP: u32 = 2;
 
@@ -91,28 +94,38 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
         stop,
     };
     let turns = turns(workload, &targets);
-    for (before, turn) in turns.iter().enumerate() {
+    let (mut done, all) = (0, turns.iter().map(Vec::len).sum());
+    for side_by_side in turns {
         if stop.is_cancelled() {
             break;
         }
-        if given_up(&report.runs, *turn) >= MOST_GIVEN_UP {
-            continue;
+        done += side_by_side.len();
+        let wanted = side_by_side.iter().filter(|turn| given_up(&report.runs, **turn) < MOST_GIVEN_UP);
+        let made = try_join_all(wanted.map(|turn| make_or_repeat(&ground, *turn, &payloads))).await?;
+        for mut run in made.into_iter().flatten() {
+            if side_by_side.len() > 1 {
+                // The targets have shared them.
+                (run.store_cpu_ms, run.generator_cpu_ms, run.stolen_ms) = (None, None, None);
+            }
+            screen::show_round(&run, done, all);
+            report.runs.push(run);
         }
-        let payload = payloads.get(&turn.image_bytes).context("there is no image of this size")?;
-        let mut made = make(&ground, *turn, payload).await;
-        if let Err(error) = &made {
-            // The store may still be busy with requests that the previous round broke off.
-            screen::say(&format!("trying the round again after an error: {error:#}"));
-            made = make(&ground, *turn, payload).await;
-        }
-        let Some(run) = made? else { break };
-        screen::show_round(&run, before + 1, turns.len());
-        report.runs.push(run);
         report::write(&report, &plan.folder)?;
     }
     report.complete = !stop.is_cancelled();
     report::write(&report, &plan.folder)?;
     Ok(report)
+}
+
+async fn make_or_repeat(ground: &Ground<'_>, turn: Turn, payloads: &BTreeMap<u64, Payload>) -> Result<Option<Run>> {
+    let payload = payloads.get(&turn.image_bytes).context("there is no image of this size")?;
+    let made = make(ground, turn, payload).await;
+    if let Err(error) = &made {
+        // The store may still be busy with requests that the previous round broke off.
+        screen::say(&format!("trying the round again after an error: {error:#}"));
+        return make(ground, turn, payload).await;
+    }
+    made
 }
 
 async fn make(ground: &Ground<'_>, turn: Turn, payload: &Payload) -> Result<Option<Run>> {
@@ -179,13 +192,20 @@ fn payloads(workload: &Workload) -> Result<BTreeMap<u64, Payload>> {
     sizes.into_iter().map(|bytes| Ok((bytes, Payload::jpeg(usize::try_from(bytes)?, SEED)))).collect()
 }
 
-/// All rounds in order.
-fn turns(workload: &Workload, there: &[Target]) -> Vec<Turn> {
+/// All rounds in order. Those in one list are made side by side: cells of the crossover in which the machine has almost nothing to do.
+fn turns(workload: &Workload, there: &[Target]) -> Vec<Vec<Turn>> {
     let mut turns = Vec::new();
     for mut group in workload.groups() {
         group.targets.retain(|target| there.contains(target));
+        let rate = group.line.bytes_per_second.map(|each| each * u64::from(group.images));
+        let is_light = group.case == Case::Crossover && rate.is_some_and(|rate| rate <= LIGHT_BYTES_PER_SECOND);
         for round in 1..=group.rounds {
-            turns.extend(round_of(&group, round));
+            let of_round = round_of(&group, round);
+            if is_light {
+                turns.push(of_round.collect());
+            } else {
+                turns.extend(of_round.map(|turn| vec![turn]));
+            }
         }
     }
     turns
@@ -225,7 +245,7 @@ pub fn default_folder(workspace: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Case;
+    use crate::workload::{Crossover, Size};
 
     #[test]
     fn no_target_always_follows_the_same_other() -> Result<()> {
@@ -234,12 +254,29 @@ mod tests {
         let round = |round| -> Vec<Target> {
             let of_round = turns
                 .iter()
+                .flatten()
                 .filter(|turn| (turn.case, turn.images, turn.round, turn.to_sink) == (Case::Burst, 100, round, false));
             of_round.map(|turn| turn.target).collect()
         };
         assert_eq!(round(1), [Target::Direct, Target::V1, Target::Nginx]);
         assert_eq!(round(2), [Target::Direct, Target::Nginx, Target::V1]);
         assert_eq!(round(3), [Target::Nginx, Target::Direct, Target::V1]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_servers_of_a_cell_take_turns_side_by_side_only_if_its_clients_send_little() -> Result<()> {
+        let crossover = Crossover {
+            sizes: vec![Size { image_bytes: 5_000_000, images: 40 }, Size { image_bytes: 50_000, images: 41 }],
+            rtt_ms: vec![0],
+            bytes_per_second: vec![None, Some(250_000)],
+            rounds: 1,
+        };
+        let targets = vec![Target::V1, Target::V2Post];
+        let plan = Workload { targets, bursts: vec![], sink_bursts: vec![], slow: vec![], ..Workload::quick()? };
+        let turns = turns(&Workload { crossover: Some(crossover), ..plan.clone() }, &plan.targets);
+        // Without a limit one after another, 40 × 250,000 bytes side by side, 41 × 250,000 bytes one after another.
+        assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1, 1, 2, 1, 1]);
         Ok(())
     }
 }
