@@ -109,6 +109,25 @@ impl<'a> Part<'a> {
     }
 }
 
+impl Turn {
+    /// What is measured: the images of all clients, or in a mixed round first those of the fast clients, and then those of the slow.
+    fn parts<'a>(&self, all: Part<'a>, slow: Part<'a>) -> Vec<Part<'a>> {
+        let (line, images) = (self.line, self.images);
+        match self.case {
+            Case::Burst | Case::Slow => vec![Part { line, ..all }],
+            Case::Mixed => {
+                let ideal_s = line.ideal_s(self.image_bytes).unwrap_or_default();
+                vec![Part { after: Duration::from_secs_f64(ideal_s * FAST_AFTER), ..all }, slow]
+            }
+            Case::Crossover => {
+                let by_bytes = CROSSOVER_BYTES_PER_SECOND / self.image_bytes as f64;
+                let per_second = by_bytes.min(CROSSOVER_IMAGES_PER_SECOND);
+                vec![Part { line, pattern: Pattern::Open { images, per_second }, ..all }]
+            }
+        }
+    }
+}
+
 /// Runs one round with this image, which has the size of the turn. `None` if the user asked to stop before its end.
 ///
 /// # Errors
@@ -164,29 +183,17 @@ async fn on_stand(ground: &Ground<'_>, turn: Turn, payload: &Payload, stand: &St
     }
     let mut beside = None;
     if turn.case == Case::Mixed {
-        let (outcomes, _ending) =
-            load(ground, payload, &[Part::burst(&alone, for_fast, turn.images)], &started).await?;
+        let part = Part::burst(&alone, for_fast, turn.images);
+        let (outcomes, _ending) = load(ground, payload, &[part], &started).await?;
         for outcome in outcomes {
             beside = Some(Beside { alone: outcome.load.clone(), slow_images: turn.slow_images, ..Beside::default() });
             told.add(outcome);
         }
     }
-    let pattern = match turn.case {
-        Case::Burst | Case::Slow | Case::Mixed => Pattern::Burst { images: turn.images },
-        Case::Crossover => {
-            let by_bytes = CROSSOVER_BYTES_PER_SECOND / turn.image_bytes as f64;
-            Pattern::Open { images: turn.images, per_second: by_bytes.min(CROSSOVER_IMAGES_PER_SECOND) }
-        }
-    };
-    let mut parts = vec![Part { pattern, line: turn.line, ..Part::burst(&flow, for_fast, turn.images) }];
-    if turn.case == Case::Mixed {
-        let ideal_s = turn.line.ideal_s(turn.image_bytes).unwrap_or_default();
-        let after = Duration::from_secs_f64(ideal_s * FAST_AFTER);
-        parts = vec![
-            Part { after, ..Part::burst(&flow, for_fast, turn.images) },
-            Part { line: turn.line, ..Part::burst(&slow, for_slow, turn.slow_images) },
-        ];
-    }
+    let parts = turn.parts(
+        Part::burst(&flow, for_fast, turn.images),
+        Part { line: turn.line, ..Part::burst(&slow, for_slow, turn.slow_images) },
+    );
     let store_pid = sink.map_or_else(store::process_id, |sink| Some(sink.pid));
     let store_before = store_pid.and_then(process_cpu_ms);
     let (generator_before, stolen_before) = (process_cpu_ms(std::process::id()), stolen_ms());
