@@ -292,12 +292,12 @@ fn mixed(store: Store, rows: &[&Figures]) -> Table {
     });
     Table {
         title: format!("Fast clients amid slow ones on {}", targets::store(store)),
-        note: "First the fast clients are alone. Then the slow ones begin, and as many fast ones arrive after a quarter of the             ideal time. The p99 are medians over rounds.",
+        note: "First the fast clients are alone. Then the slow ones begin, and as many fast ones arrive after a quarter of the             ideal time. The p99 are medians over rounds. \"slow %\" and \"fast %\" are the images that succeeded.",
         head: &[
             "clients",
             "target",
-            "slow success %",
-            "fast success %",
+            "slow %",
+            "fast %",
             "rounds",
             "p99 alone s",
             "p99 amid s",
