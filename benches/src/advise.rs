@@ -10,11 +10,11 @@ use upload_domain::{HEAD_BYTES, ImageLimits};
 
 use crate::{
     payload::parse_size,
-    record::{Report, Store, Target},
+    record::{self, Line, Report, Store, Target},
     report::{
         self,
         figures::{self, Cost, Figures, GIGABYTE, PerImage, ServerToStore},
-        spread::{bytes, grouped, number, percent, trimmed},
+        spread::{bytes, grouped, number, percent, rate, seconds, trimmed},
         targets,
     },
 };
@@ -28,6 +28,12 @@ pub const LONGEST_WAIT_SECONDS: u64 = 60;
 
 /// With fewer images at once, the start and the end of the server weigh too much in its CPU time.
 const FEWEST_IMAGES: u32 = 50;
+/// Round trips of a client for one image: one for each connection and one for each request. With TLS each connection takes one more.
+const ROUND_TRIPS_V1: u32 = 4;
+/// V2's clients also connect to the store.
+const ROUND_TRIPS_V2: u32 = 5;
+/// A cell of the crossover stands for a size if they differ by no more than this.
+const SAME_SIZE: f64 = 2.0;
 /// A smaller difference in CPU time decides nothing: one percent of one CPU, in seconds a day.
 const NEGLIGIBLE_CPU_SECONDS: f64 = 864.0;
 
@@ -41,9 +47,9 @@ const V2_IF: &str =
 /// Recommend a server for your load, from a report.
 #[derive(Debug, Clone, Args)]
 pub struct AdviseCommand {
-    /// The report.json of a comparison.
-    #[arg(long, value_name = "FILE")]
-    pub report: PathBuf,
+    /// The report.json of a comparison. Repeat it to add the rounds of others, such as the crossover.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub report: Vec<PathBuf>,
 
     /// The load.
     #[command(flatten)]
@@ -64,6 +70,14 @@ pub struct Question {
     /// Images at once, at the busiest moment.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub peak: u32,
+
+    /// What each client sends in a second, in bytes or with a unit: 250000, 250kb. Without it, as much as it can.
+    #[arg(long, value_name = "RATE", value_parser = parse_size)]
+    pub client_rate: Option<u64>,
+
+    /// The round trip from a client to the server and to the store, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pub rtt: u32,
 
     /// Price of each GB (10⁹ bytes) that leaves the server, to clients or to the store.
     #[arg(long, value_name = "PRICE", value_parser = parse_price)]
@@ -92,6 +106,12 @@ struct Case {
     measured_bytes: u64,
     v1: Side,
     v2: Side,
+    /// The line that was asked about, if one was.
+    line: Option<Line>,
+    /// The nearest slow rounds of V1 and of V2.
+    slow: Option<(Figures, Figures)>,
+    /// The nearest cell of the crossover, of V1 and of V2.
+    cell: Option<(Figures, Figures)>,
 }
 
 /// One of the two servers, under the load that was asked about.
@@ -100,6 +120,8 @@ struct Side {
     is_v1: bool,
     row: Figures,
     cost: Cost,
+    /// CPU time for each image in the nearest cell of the crossover, in milliseconds.
+    cell_cpu_ms: Option<f64>,
     image: PerImage,
     cpu_s_per_day: f64,
     /// Bytes into the server for each image.
@@ -118,7 +140,13 @@ impl AdviseCommand {
     /// # Errors
     /// When the report cannot be read, or lacks rounds that the advice needs.
     pub fn run(&self) -> Result<String> {
-        advise(&report::read(&self.report)?, self.question)
+        let reports = self.report.iter().map(|file| report::read(file));
+        let joined = reports.reduce(|first, other| {
+            let (mut first, other) = (first?, other?);
+            first.runs.extend(other.runs);
+            Ok(first)
+        });
+        advise(&joined.context("give a report")??, self.question)
     }
 }
 
@@ -138,6 +166,8 @@ pub fn advise(report: &Report, question: Question) -> Result<String> {
         lines.extend([String::new(), title.to_owned()]);
         lines.extend([&case.v1, &case.v2].into_iter().flat_map(|side| of_side(&case, side)));
     }
+    lines.extend(case.one_client());
+    lines.extend(case.slow_clients());
     lines.extend(case.waiting());
     lines.extend(case.recommendation());
     Ok(lines.join("\n"))
@@ -154,7 +184,7 @@ impl Case {
             let v2 = find(Target::V2Post, store, images).or_else(|| find(Target::V2Put, store, images))?;
             Some((find(Target::V1, store, images)?.clone(), v2.clone()))
         };
-        let of_v1 = figures.iter().filter(|row| row.target == Target::V1);
+        let of_v1 = figures.iter().filter(|row| (row.case, row.target) == (record::Case::Burst, Target::V1));
         let mut pairs: Vec<(Figures, Figures)> = of_v1.filter_map(pair).collect();
         pairs.sort_by_key(|(v1, _v2)| v1.images);
         let enough = question.peak.max(FEWEST_IMAGES);
@@ -164,13 +194,20 @@ impl Case {
                  store; make a report with `upload-bench compare`"
             );
         };
+        let line = Line { bytes_per_second: question.client_rate, rtt_ms: question.rtt };
+        let line = (line != Line::default()).then_some(line);
+        let cell = line.and_then(|line| nearest_cell(&figures, question.size, line));
+        let of = |name, row, cell: Option<&Figures>| Side::of(report, &question, name, row, cell);
         Ok(Self {
             question,
             store: v1.store,
             images: v1.images,
             measured_bytes: v1.image_bytes,
-            v1: Side::of(report, &question, "V1", v1)?,
-            v2: Side::of(report, &question, "V2", v2)?,
+            v1: of("V1", v1, cell.as_ref().map(|(v1, _v2)| v1))?,
+            v2: of("V2", v2, cell.as_ref().map(|(_v1, v2)| v2))?,
+            line,
+            slow: question.client_rate.and_then(|rate| nearest_slow(&figures, question.peak, rate)),
+            cell,
         })
     }
 
@@ -197,7 +234,7 @@ impl Case {
         } else {
             format!("The figures are those of {images} at once, the smallest measured number that covers your peak.")
         });
-        if question.size != self.measured_bytes {
+        if question.size != self.measured_bytes && self.cell.is_none() {
             lines.push(
                 "Your size was not measured. V1's CPU time is scaled by the byte and V2's by the image, which favours V1 for much \
                  smaller images. Memory is not scaled."
@@ -212,7 +249,9 @@ impl Case {
     }
 
     fn cpu(&self, side: &Side) -> Vec<String> {
-        let each = if side.is_scaled(self) {
+        let each = if let Some(cpu_ms) = side.cell_cpu_ms {
+            format!("{} ms for each image of the nearest cell", number(cpu_ms))
+        } else if side.is_scaled(self) {
             let gigabytes = number(self.question.size as f64 / GIGABYTE);
             format!("{} CPU-seconds for each GB × {gigabytes} GB", number(side.cost.cpu_s_per_gb.median))
         } else {
@@ -277,6 +316,66 @@ impl Case {
             let reads = part(side.reads, self.question.read_price, "reads");
             let parts: Vec<String> = writes.into_iter().chain(reads).collect();
             lines.push(format!("      {} = {} a day", parts.join(" + "), number(total)));
+        }
+        lines
+    }
+
+    /// How long one client waits, by arithmetic and as measured.
+    fn one_client(&self) -> Vec<String> {
+        let Some(line) = self.line else { return Vec::new() };
+        let mut lines =
+            vec![String::new(), "Time of one image on the client's line, without the server's part".to_owned()];
+        for (name, round_trips) in [("V1", ROUND_TRIPS_V1), ("V2", ROUND_TRIPS_V2)] {
+            let sending = line.ideal_s(self.question.size);
+            let bytes = line
+                .bytes_per_second
+                .map(|rate| format!("{} / {}", bytes(self.question.size as f64), self::rate(rate)));
+            let trips = (line.rtt_ms > 0).then(|| format!("{round_trips} round trips × {} ms", line.rtt_ms));
+            let terms: Vec<String> = bytes.into_iter().chain(trips).collect();
+            let total = sending.unwrap_or_default() + f64::from(round_trips * line.rtt_ms) / 1e3;
+            lines.push(format!("  {name}: {} = {} s", terms.join(" + "), seconds(total)));
+        }
+        lines.push(match &self.cell {
+            Some((v1, v2)) => {
+                let linked =
+                    |row: &Figures| row.latency.map_or_else(|| "–".to_owned(), |latency| seconds(latency.p50_s));
+                format!(
+                    "  measured with {} at {} and {} ms, until linked: V1 {} s, V2 {} s",
+                    bytes(v1.image_bytes as f64),
+                    v1.line.bytes_per_second.map_or_else(|| "no limit".to_owned(), rate),
+                    v1.line.rtt_ms,
+                    linked(v1),
+                    linked(v2),
+                )
+            }
+            None => {
+                "  not measured: add the report of benches/workloads/crossover.json with a second --report".to_owned()
+            }
+        });
+        lines
+    }
+
+    /// How the servers fared with slow clients.
+    fn slow_clients(&self) -> Vec<String> {
+        if self.question.client_rate.is_none() {
+            return Vec::new();
+        }
+        let mut lines = vec![String::new(), "Slow clients".to_owned()];
+        let Some((v1, v2)) = &self.slow else {
+            lines.push("  not measured: the report has no slow rounds of V1 and V2".to_owned());
+            return lines;
+        };
+        for (name, row) in [("V1", v1), ("V2", v2)] {
+            let each = row.line.bytes_per_second.map(rate).unwrap_or_default();
+            let success = percent(row.success_percent.map_or(0.0, |success| success.least));
+            let times = row.times_ideal().map(|times| format!(", {} times the ideal time", number(times.median)));
+            let memory = row.server.map(|cost| format!(", at most {}", bytes(cost.peak_bytes().most)));
+            lines.push(format!(
+                "  {name}: {success} % of {} images at {each} each{}{}",
+                grouped(row.images.into()),
+                times.unwrap_or_default(),
+                memory.unwrap_or_default()
+            ));
         }
         lines
     }
@@ -404,10 +503,16 @@ impl Case {
     }
 
     fn failed(&self, side: &Side) -> Option<String> {
+        let name = side.name;
+        if let Some((v1, v2)) = &self.slow {
+            let row = if side.is_v1 { v1 } else { v2 };
+            if row.stops() {
+                let images = grouped(row.images.into());
+                return Some(format!("{name} did not serve every image of {images} slow clients in the report."));
+            }
+        }
         let images = grouped(self.images.into());
-        side.row
-            .stops()
-            .then(|| format!("{} did not serve every image in the report with {images} at once.", side.name))
+        side.row.stops().then(|| format!("{name} did not serve every image in the report with {images} at once."))
     }
 
     fn cpu_ratio(&self) -> String {
@@ -418,7 +523,13 @@ impl Case {
 }
 
 impl Side {
-    fn of(report: &Report, question: &Question, name: &'static str, row: Figures) -> Result<Self> {
+    fn of(
+        report: &Report,
+        question: &Question,
+        name: &'static str,
+        row: Figures,
+        cell: Option<&Figures>,
+    ) -> Result<Self> {
         let (target, images) = (targets::name(row.target), row.images);
         let lacks =
             |what: &str| format!("the report has no {what} of {target} with {images} images, which the advice needs");
@@ -441,7 +552,10 @@ impl Side {
         let (more_in, more_out) = if is_v1 { (asked - measured, asked - measured) } else { (more_read, 0.0) };
         let sum = |prefixes: &[&str]| image.operations(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)));
         let (writes, reads) = (sum(&["Put", "Post", "Copy"]), sum(&["Get", "Head"]));
-        let per_image_s = if is_v1 && asked != measured {
+        let cell_cpu_ms = cell.and_then(|cell| Some(cell.server?.cpu_ms_per_image.median));
+        let per_image_s = if let Some(cpu_ms) = cell_cpu_ms {
+            cpu_ms / 1e3
+        } else if is_v1 && asked != measured {
             cost.cpu_s_per_gb.median * asked / GIGABYTE
         } else {
             cost.cpu_ms_per_image.median / 1e3
@@ -450,6 +564,7 @@ impl Side {
             name,
             is_v1,
             cost,
+            cell_cpu_ms,
             cpu_s_per_day: per_image_s * question.images_per_day as f64,
             bytes_in: image.to_server + from_store + more_in,
             bytes_out: image.from_server + to_store + more_out,
@@ -463,6 +578,49 @@ impl Side {
     /// Whether its CPU time was scaled to another size than the measured one.
     fn is_scaled(&self, case: &Case) -> bool {
         self.is_v1 && case.question.size != case.measured_bytes
+    }
+}
+
+/// The rows of V1 and V2 of the slow rounds that cover the peak, or of the largest; of several rates, those of the nearest.
+fn nearest_slow(figures: &[Figures], peak: u32, bytes_per_second: u64) -> Option<(Figures, Figures)> {
+    let of = |target| {
+        let rows = figures.iter().filter(move |row| (row.case, row.target) == (record::Case::Slow, target));
+        let far =
+            |row: &&Figures| distance(row.line.bytes_per_second.map(|rate| rate as f64), Some(bytes_per_second as f64));
+        let beyond = |row: &&Figures| if row.images < peak { u32::MAX - row.images } else { row.images };
+        rows.min_by(|left, right| far(left).total_cmp(&far(right)).then(beyond(left).cmp(&beyond(right)))).cloned()
+    };
+    let v1 = of(Target::V1)?;
+    let v2 = of(Target::V2Post)?;
+    (v1.images == v2.images && v1.line == v2.line).then_some((v1, v2))
+}
+
+/// The rows of V1 and V2 of the cell that is nearest to a size and a line, if its size is near enough.
+fn nearest_cell(figures: &[Figures], size: u64, line: Line) -> Option<(Figures, Figures)> {
+    let cells = figures.iter().filter(|row| (row.case, row.target) == (record::Case::Crossover, Target::V1));
+    let near = cells.filter(|row| distance(Some(row.image_bytes as f64), Some(size as f64)) <= SAME_SIZE.ln());
+    let far = |row: &&Figures| {
+        let rates = [row.line.bytes_per_second, line.bytes_per_second].map(|rate| rate.map(|rate| rate as f64));
+        // A round trip of 0 has no logarithm.
+        let trips = [row.line.rtt_ms, line.rtt_ms].map(|rtt_ms| Some(f64::from(rtt_ms) + 1.0));
+        let sizes = [row.image_bytes, size].map(|bytes| Some(bytes as f64));
+        [sizes, rates, trips].map(|[one, other]| distance(one, other)).iter().sum::<f64>()
+    };
+    let v1 = near.min_by(|left, right| far(left).total_cmp(&far(right)))?;
+    let is_same = |row: &&Figures| {
+        let of_row = (row.case, row.target, row.store, row.image_bytes, row.line);
+        of_row == (v1.case, Target::V2Post, v1.store, v1.image_bytes, v1.line)
+    };
+    Some((v1.clone(), figures.iter().find(is_same)?.clone()))
+}
+
+/// How far two values are from each other, as the logarithm of their ratio. No limit is far from every rate.
+fn distance(one: Option<f64>, other: Option<f64>) -> f64 {
+    const FAR: f64 = 10.0;
+    match (one, other) {
+        (Some(one), Some(other)) => (one / other).ln().abs(),
+        (None, None) => 0.0,
+        _ => FAR,
     }
 }
 

@@ -4,7 +4,7 @@
 //! the comparison ends early, the measurements until then are kept.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use chrono::Utc;
+use futures::future::try_join_all;
 use nix::sys::statvfs::statvfs;
 use tokio_util::sync::CancellationToken;
 use upload_sandbox::{Sandbox, Stand};
@@ -21,20 +22,23 @@ use crate::{
     facts,
     load::check_descriptors,
     payload::Payload,
-    record::{Ending, Machine, Report, Run, Skipped, Store, Target, VERSION},
+    record::{Case, Ending, Machine, Report, Run, Skipped, Store, Target, VERSION},
     report::{self, targets},
     round::{self, Ground, Turn},
     screen,
     stage::Stage,
-    workload::{Burst, Workload},
+    workload::{Group, Workload},
 };
 
 /// Every comparison uses the same image.
 pub(crate) const SEED: u64 = 5;
 /// The settings that make a deployed Postgres durable. The sandbox turns them off for its tests.
 const DURABILITY: [&str; 4] = ["fsync", "synchronous_commit", "full_page_writes", "autovacuum"];
-/// Free disk space for our own store, as a multiple of the largest burst: a linked image exists twice until its upload is deleted.
+/// Free disk space for our own store, as a multiple of the largest burst: a linked image exists twice until its upload is deleted, and
+/// a third time in a proxy that buffers.
 const ROOM: u64 = 3;
+/// What all clients of a target together may send in a second, in bytes, if its rounds are made side by side with those of others.
+const LIGHT_BYTES_PER_SECOND: u64 = 10_000_000;
 /// After this many failed rounds with one number of images, the target gets no more rounds with it.
 const MOST_GIVEN_UP: u32 = 2;
 
@@ -58,11 +62,13 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
     if plan.store != Store::Given {
         check_room(workload)?;
     }
-    check_descriptors(workload.most_images())?;
-    screen::say("making the image and starting Postgres");
-    let payload = Payload::jpeg(usize::try_from(workload.image_bytes)?, SEED);
+    for group in workload.groups() {
+        check_descriptors(group.clients().max(workload.warm_up_images), group.line)?;
+    }
+    screen::say("making the images and starting Postgres");
+    let payloads = payloads(workload)?;
     let sandbox = Sandbox::start().await?;
-    let (targets, skipped) = taking_part(&workload.targets, stage);
+    let (targets, skipped) = taking_part(&workload.all_targets(), stage);
     let mut report = Report {
         version: VERSION,
         started_at: Utc::now(),
@@ -82,28 +88,28 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
         sandbox: &sandbox,
         store: plan.store,
         sink: sink.as_ref(),
-        payload: &payload,
         warm_up_images: workload.warm_up_images,
         retry: workload.retry,
         give_up: Duration::from_secs(workload.give_up_seconds),
         stop,
     };
-    for turn in turns(workload, &targets) {
+    let turns = turns(workload, &targets);
+    let (mut done, all) = (0, turns.iter().map(Vec::len).sum());
+    for side_by_side in turns {
         if stop.is_cancelled() {
             break;
         }
-        if given_up(&report.runs, turn) >= MOST_GIVEN_UP {
-            continue;
+        done += side_by_side.len();
+        let wanted = side_by_side.iter().filter(|turn| given_up(&report.runs, **turn) < MOST_GIVEN_UP);
+        let made = try_join_all(wanted.map(|turn| make_or_repeat(&ground, *turn, &payloads))).await?;
+        for mut run in made.into_iter().flatten() {
+            if side_by_side.len() > 1 {
+                // The targets have shared them.
+                (run.store_cpu_ms, run.generator_cpu_ms, run.stolen_ms) = (None, None, None);
+            }
+            screen::show_round(&run, done, all);
+            report.runs.push(run);
         }
-        let mut made = make(&ground, turn).await;
-        if let Err(error) = &made {
-            // The store may still be busy with requests that the previous round broke off.
-            screen::say(&format!("trying the round again after an error: {error:#}"));
-            made = make(&ground, turn).await;
-        }
-        let Some(run) = made? else { break };
-        screen::show_round(&run);
-        report.runs.push(run);
         report::write(&report, &plan.folder)?;
     }
     report.complete = !stop.is_cancelled();
@@ -111,8 +117,19 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
     Ok(report)
 }
 
-async fn make(ground: &Ground<'_>, turn: Turn) -> Result<Option<Run>> {
-    let made = round::make(ground, turn).await;
+async fn make_or_repeat(ground: &Ground<'_>, turn: Turn, payloads: &BTreeMap<u64, Payload>) -> Result<Option<Run>> {
+    let payload = payloads.get(&turn.image_bytes).context("there is no image of this size")?;
+    let made = make(ground, turn, payload).await;
+    if let Err(error) = &made {
+        // The store may still be busy with requests that the previous round broke off.
+        screen::say(&format!("trying the round again after an error: {error:#}"));
+        return make(ground, turn, payload).await;
+    }
+    made
+}
+
+async fn make(ground: &Ground<'_>, turn: Turn, payload: &Payload) -> Result<Option<Run>> {
+    let made = round::make(ground, turn, payload).await;
     made.with_context(|| format!("{} with {} images", targets::name(turn.target), turn.images))
 }
 
@@ -149,12 +166,14 @@ fn check_room(workload: &Workload) -> Result<()> {
     let folder = env::temp_dir();
     let disk = statvfs(&folder).with_context(|| format!("cannot read the free space of {}", folder.display()))?;
     let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
-    let needed = u64::from(workload.most_images()) * workload.image_bytes * ROOM;
+    let groups = workload.groups();
+    let largest = groups.iter().max_by_key(|group| u64::from(group.clients()) * group.image_bytes);
+    let (images, image_bytes) = largest.map_or((0, 0), |group| (group.clients(), group.image_bytes));
+    let needed = u64::from(images) * image_bytes * ROOM;
     ensure!(
         free >= needed,
-        "{} has {free} bytes free, and {} images at once need {needed}: free some space, set TMPDIR to a larger disk, or use fewer images",
+        "{} has {free} bytes free, and {images} images at once need {needed}: free some space, set TMPDIR to a larger disk, or use fewer images",
         folder.display(),
-        workload.most_images()
     );
     Ok(())
 }
@@ -167,13 +186,25 @@ fn taking_part(targets: &[Target], stage: &Stage) -> (Vec<Target>, Vec<Skipped>)
     (there, missing.into_iter().map(|(target, reason)| Skipped { target, reason }).collect())
 }
 
-/// All rounds in order: burst by burst, first on the store and then on the null sink.
-fn turns(workload: &Workload, targets: &[Target]) -> Vec<Turn> {
+/// One image of each size.
+fn payloads(workload: &Workload) -> Result<BTreeMap<u64, Payload>> {
+    let sizes: BTreeSet<u64> = workload.groups().iter().map(|group| group.image_bytes).collect();
+    sizes.into_iter().map(|bytes| Ok((bytes, Payload::jpeg(usize::try_from(bytes)?, SEED)))).collect()
+}
+
+/// All rounds in order. Those in one list are made side by side: cells of the crossover in which the machine has almost nothing to do.
+fn turns(workload: &Workload, there: &[Target]) -> Vec<Vec<Turn>> {
     let mut turns = Vec::new();
-    for (bursts, to_sink) in [(&workload.bursts, false), (&workload.sink_bursts, true)] {
-        for burst in bursts {
-            for round in 1..=burst.rounds {
-                turns.extend(round_of(targets, *burst, round, to_sink));
+    for mut group in workload.groups() {
+        group.targets.retain(|target| there.contains(target));
+        let rate = group.line.bytes_per_second.map(|each| each * u64::from(group.images));
+        let is_light = group.case == Case::Crossover && rate.is_some_and(|rate| rate <= LIGHT_BYTES_PER_SECOND);
+        for round in 1..=group.rounds {
+            let of_round = round_of(&group, round);
+            if is_light {
+                turns.push(of_round.collect());
+            } else {
+                turns.extend(of_round.map(|turn| vec![turn]));
             }
         }
     }
@@ -181,19 +212,22 @@ fn turns(workload: &Workload, targets: &[Target]) -> Vec<Turn> {
 }
 
 /// Each round starts with the next target, and every second round goes backwards: a target leaves the machine warm or busy for the next.
-fn round_of(targets: &[Target], burst: Burst, round: u32, to_sink: bool) -> impl Iterator<Item = Turn> {
-    let mut targets = targets.to_vec();
+fn round_of(group: &Group, round: u32) -> impl Iterator<Item = Turn> {
+    let mut targets = group.targets.clone();
     let first = round.saturating_sub(1) as usize % targets.len().max(1);
     targets.rotate_left(first);
     if round.is_multiple_of(2) {
         targets.reverse();
     }
-    targets.into_iter().map(move |target| Turn { target, to_sink, images: burst.images, round })
+    let Group { case, to_sink, images, slow_images, image_bytes, line, .. } = *group;
+    let turn = move |target| Turn { target, to_sink, case, images, slow_images, image_bytes, line, round };
+    targets.into_iter().map(turn)
 }
 
 fn given_up(runs: &[Run], turn: Turn) -> u32 {
     let same = runs.iter().filter(|run| {
-        run.target == turn.target && run.images == turn.images && (run.store == Store::Sink) == turn.to_sink
+        let of_run = (run.target, run.case, run.images, run.image_bytes, run.line, run.store == Store::Sink);
+        of_run == (turn.target, turn.case, turn.images, turn.image_bytes, turn.line, turn.to_sink)
     });
     // A server that answers too slowly keeps a round going until its clients time out.
     let given_up = same.filter(|run| {
@@ -211,18 +245,38 @@ pub fn default_folder(workspace: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::{Crossover, Size};
 
     #[test]
     fn no_target_always_follows_the_same_other() -> Result<()> {
         let workload = Workload { targets: vec![Target::Direct, Target::V1, Target::Nginx], ..Workload::quick()? };
         let turns = turns(&workload, &workload.targets);
         let round = |round| -> Vec<Target> {
-            let of_round = turns.iter().filter(|turn| (turn.images, turn.round, turn.to_sink) == (100, round, false));
+            let of_round = turns
+                .iter()
+                .flatten()
+                .filter(|turn| (turn.case, turn.images, turn.round, turn.to_sink) == (Case::Burst, 100, round, false));
             of_round.map(|turn| turn.target).collect()
         };
         assert_eq!(round(1), [Target::Direct, Target::V1, Target::Nginx]);
         assert_eq!(round(2), [Target::Direct, Target::Nginx, Target::V1]);
         assert_eq!(round(3), [Target::Nginx, Target::Direct, Target::V1]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_servers_of_a_cell_take_turns_side_by_side_only_if_its_clients_send_little() -> Result<()> {
+        let crossover = Crossover {
+            sizes: vec![Size { image_bytes: 5_000_000, images: 40 }, Size { image_bytes: 50_000, images: 41 }],
+            rtt_ms: vec![0],
+            bytes_per_second: vec![None, Some(250_000)],
+            rounds: 1,
+        };
+        let targets = vec![Target::V1, Target::V2Post];
+        let plan = Workload { targets, bursts: vec![], sink_bursts: vec![], slow: vec![], ..Workload::quick()? };
+        let turns = turns(&Workload { crossover: Some(crossover), ..plan.clone() }, &plan.targets);
+        // Without a limit one after another, 40 × 250,000 bytes side by side, 41 × 250,000 bytes one after another.
+        assert_eq!(turns.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1, 1, 2, 1, 1]);
         Ok(())
     }
 }

@@ -73,6 +73,8 @@ pub enum Limits {
 pub enum Target {
     /// upload-v1-streaming by its form: create, upload, link.
     V1,
+    /// The same behind an nginx that reads the whole request before it passes it on (`proxy_request_buffering on`).
+    V1Buffered,
     /// upload-v2-presigned with POST forms: create, upload, link.
     V2Post,
     /// upload-v2-presigned with PUT: create, upload, link.
@@ -109,6 +111,51 @@ pub enum Store {
     Sink,
 }
 
+/// What the clients of a round do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+#[value(rename_all = "kebab-case")]
+pub enum Case {
+    /// All send at once, as fast as they can.
+    #[default]
+    Burst,
+    /// All send at once, each over a slow line.
+    Slow,
+    /// Fast clients arrive while slow ones are sending.
+    Mixed,
+    /// One after another over lines of one kind: a cell of the crossover.
+    Crossover,
+}
+
+/// The line of each client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Line {
+    /// The most bytes that it sends in a second. `None`: as fast as it can.
+    pub bytes_per_second: Option<u64>,
+    /// The time that a round trip takes longer than on this machine, in milliseconds.
+    pub rtt_ms: u32,
+}
+
+impl Line {
+    /// How long the line alone takes for an image, in seconds. `None` without a limit of the rate.
+    pub fn ideal_s(&self, image_bytes: u64) -> Option<f64> {
+        Some(image_bytes as f64 / self.bytes_per_second? as f64)
+    }
+}
+
+/// The clients of a mixed round beside those of [`Run::load`], which arrive while the slow ones are sending.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Beside {
+    /// What as many fast clients saw before the slow ones came.
+    pub alone: Load,
+    /// Slow clients.
+    pub slow_images: u32,
+    /// What the slow clients saw.
+    pub slow: Load,
+}
+
 /// One round: a number of images, one target, one store.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -117,20 +164,32 @@ pub struct Run {
     pub target: Target,
     /// The store.
     pub store: Store,
-    /// Images at once.
+    /// What the clients did. A burst, if the file does not say it.
+    #[serde(default)]
+    pub case: Case,
+    /// Images, without the slow ones of a mixed round.
     pub images: u32,
     /// Counted from 1.
     pub round: u32,
     /// Size of each image, in bytes.
     pub image_bytes: u64,
+    /// The lines of the clients; in a mixed round, of the slow ones.
+    #[serde(default)]
+    pub line: Line,
     /// When it began.
     pub started_at: DateTime<Utc>,
     /// How it ended.
     pub ending: Ending,
     /// What the clients saw.
     pub load: Load,
+    /// The other clients of a mixed round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
     /// What the server used. `None` without a server (`direct`).
     pub server: Option<Usage>,
+    /// What the proxy in front of the server used. `None` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Usage>,
     /// CPU time of the store, in milliseconds. `None` if it is not known.
     pub store_cpu_ms: Option<f64>,
     /// CPU time of all clients together, in milliseconds. `None` if it is not known.

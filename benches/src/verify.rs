@@ -130,8 +130,8 @@ fn compare(objects: &[(String, u64)], rows: Option<&Rows>, target: Target, told:
 /// Where a successful image is stored.
 fn prefix(target: Target) -> &'static str {
     match target {
-        Target::V1 | Target::V2Post | Target::V2Put | Target::V1Stream | Target::NodeV1 => "media/",
         Target::V2Unlinked | Target::Direct | Target::Nginx | Target::Nginx128k | Target::NodeV2 => "incoming/",
+        _ => "media/",
     }
 }
 
@@ -145,14 +145,14 @@ struct Rows {
 async fn rows(stand: &Stand, target: Target, images: u64, payload: &Payload) -> Result<Option<Rows>> {
     let bytes = payload.file.len();
     let table = match target {
-        Target::V1 | Target::V2Post | Target::V2Put | Target::V1Stream | Target::V2Unlinked => "image",
         Target::NodeV1 | Target::NodeV2 => "node_image",
         Target::Direct | Target::Nginx | Target::Nginx128k => return Ok(None),
+        _ => "image",
     };
     // No client makes more rows than one for each image.
     let too_many = stand.count(table).await?.saturating_sub(images);
     Ok(Some(match target {
-        Target::V1 | Target::V2Post | Target::V2Put => {
+        Target::V1 | Target::V1Buffered | Target::V2Post | Target::V2Put => {
             let linked = format!(
                 "image JOIN image_link ON image_id = image.id AND target = 'profile' AND target_id = image.user_id \
                  WHERE linked_at IS NOT NULL AND media_key IS NOT NULL AND byte_size = {bytes}"

@@ -6,6 +6,8 @@
 //! The send buffers of the clients are limited. On one machine they share the kernel's memory for TCP with the receive buffers of the
 //! server (`tcp_mem`, <https://docs.kernel.org/networking/ip-sysctl.html>), and the kernel drops packets when it is used up. Real clients
 //! have kernels of their own.
+//!
+//! If the line has a round-trip time, every connection goes through a relay that delays it.
 
 mod answer;
 mod body;
@@ -17,6 +19,7 @@ use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -24,14 +27,15 @@ use hyper::{
     Request, Uri,
     header::{HOST, HeaderValue},
 };
-use tokio::net::TcpSocket;
+use tokio::{net::TcpSocket, time::sleep};
+use upload_sandbox::relay::{Entrance, Relay};
 use url::{Host, Position, Url};
 
 pub(crate) use answer::{Answer, Failure};
 pub(crate) use body::{Pieces, multipart, multipart_content_type};
 pub(crate) use form::{Created, Form, ImageEntity};
 
-use crate::load::Progress;
+use crate::{load::Progress, record::Line};
 use connection::Connection;
 use stream::CountedStream;
 
@@ -84,14 +88,16 @@ impl Endpoint {
 #[derive(Debug)]
 pub(crate) struct Network {
     progress: Progress,
-    /// The largest number of bytes that each connection writes in a second. `None` for no limit.
-    bytes_per_second: Option<u64>,
+    /// The line of each connection.
+    line: Line,
     addresses: Mutex<HashMap<String, SocketAddr>>,
+    /// The relay in front of each address, if the line has a round-trip time.
+    relays: tokio::sync::Mutex<HashMap<SocketAddr, (SocketAddr, Relay)>>,
 }
 
 impl Network {
-    pub fn new(progress: Progress, bytes_per_second: Option<u64>) -> Self {
-        Self { progress, bytes_per_second, addresses: Mutex::default() }
+    pub fn new(progress: Progress, line: Line) -> Self {
+        Self { progress, line, addresses: Mutex::default(), relays: tokio::sync::Mutex::default() }
     }
 
     /// The address of an endpoint. Each name is resolved once.
@@ -120,14 +126,38 @@ impl Network {
         Ok(address)
     }
 
+    /// Where to connect to for an address.
+    async fn way_to(&self, address: SocketAddr) -> Result<SocketAddr> {
+        let rtt = self.rtt();
+        if rtt.is_zero() {
+            return Ok(address);
+        }
+        let mut relays = self.relays.lock().await;
+        if let Some((entrance, _relay)) = relays.get(&address) {
+            return Ok(*entrance);
+        }
+        let entrance = Entrance::open().await?;
+        let at = entrance.address();
+        let relay = entrance.lead_to(address.to_string());
+        relay.delay(rtt / 2);
+        relays.insert(address, (at, relay));
+        Ok(at)
+    }
+
+    fn rtt(&self) -> Duration {
+        Duration::from_millis(self.line.rtt_ms.into())
+    }
+
     async fn connect(&self, endpoint: &Endpoint) -> Result<CountedStream> {
-        let address = self.resolve(endpoint).await?;
+        let address = self.way_to(self.resolve(endpoint).await?).await?;
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
         let tcp = socket.connect(address).await?;
         tcp.set_nodelay(true)?;
+        // The relay accepts at once. A client must not send before a real connection would be there.
+        sleep(self.rtt()).await;
         self.progress.moved();
-        Ok(CountedStream::new(tcp, endpoint.role, self.progress.clone(), self.bytes_per_second))
+        Ok(CountedStream::new(tcp, endpoint.role, self.progress.clone(), self.line.bytes_per_second))
     }
 }
 

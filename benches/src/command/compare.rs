@@ -2,14 +2,14 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     compare::{self, Plan},
     facts::workspace,
-    record::Ending,
+    record::{Case, Ending},
     report,
     stage::Stage,
     store::{self, Found},
@@ -30,6 +30,10 @@ pub struct CompareCommand {
     /// The folder for the report [default: a new one in target/upload-bench/].
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+
+    /// Measure only these cases of the plan.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "CASES")]
+    only: Vec<Case>,
 
     /// Let clients follow Retry-After after a 429 or 503. Their retries are counted apart.
     #[arg(long)]
@@ -53,11 +57,15 @@ impl CompareCommand {
             None => Workload::full()?,
         };
         workload.retry |= self.retry;
+        if !self.only.is_empty() {
+            workload.keep_only(&self.only);
+            ensure!(!workload.groups().is_empty(), "the plan has no such case");
+        }
         let Found::Running(store) = store::find() else {
             store::start_again_with_store()?;
             return Ok(ExitCode::FAILURE);
         };
-        let stage = Stage::prepare(self.binaries.as_deref(), &workload.targets).await?;
+        let stage = Stage::prepare(self.binaries.as_deref(), &workload.all_targets()).await?;
         let folder = self.out.clone().unwrap_or_else(|| compare::default_folder(workspace()));
         let plan = Plan { workload, store, folder };
         let report = compare::run(&plan, &stage, stop).await?;

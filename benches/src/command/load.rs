@@ -12,9 +12,9 @@ use url::Url;
 use crate::{
     compare::SEED,
     latency,
-    load::{self, Caller, Flow, Options, Outcome, Pattern, Progress},
+    load::{self, Caller, Flow, Options, Outcome, Pattern, Progress, stalled},
     payload::{Payload, parse_image_size},
-    record::{Load, Target},
+    record::{Line, Load, Target},
     target,
 };
 
@@ -23,7 +23,7 @@ const REACH: Duration = Duration::from_secs(5);
 /// The exit code of a shell after Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// Load a server that is already running: with a burst, at a constant rate, or with slow clients.
+/// Load a server that is already running: with a burst or at a constant rate, by fast or slow clients.
 #[derive(Debug, Args)]
 pub struct LoadCommand {
     /// What runs there, which decides the requests of each image.
@@ -39,12 +39,16 @@ pub struct LoadCommand {
     images: u32,
 
     /// Send this many images a second, instead of all at once.
-    #[arg(long, value_name = "RATE", conflicts_with = "paced")]
+    #[arg(long, value_name = "RATE")]
     open: Option<f64>,
 
     /// Limit each client to this many bytes a second.
     #[arg(long, value_name = "BYTES_PER_S", value_parser = clap::value_parser!(u64).range(1..))]
     paced: Option<u64>,
+
+    /// Add this round-trip time to every connection, in milliseconds: half of it each way. There is no slow start.
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(..=10_000))]
+    rtt: u32,
 
     /// The size of the image, such as 100kb, 5mb or 5000000.
     #[arg(long, default_value = "5mb", value_parser = parse_image_size)]
@@ -92,7 +96,7 @@ impl LoadCommand {
         let mut loading = pin!(loading);
         let outcome = tokio::select! {
             outcome = &mut loading => outcome,
-            _idle = progress.stalled(Duration::from_secs(self.give_up)) => {
+            _idle = stalled(std::slice::from_ref(&progress), Duration::from_secs(self.give_up)) => {
                 end.cancel();
                 loading.await
             }
@@ -149,12 +153,12 @@ impl LoadCommand {
 
     fn options(&self) -> Options {
         let images = self.images;
-        let pattern = match (self.open, self.paced) {
-            (Some(per_second), _) => Pattern::Open { images, per_second },
-            (None, Some(bytes_per_second)) => Pattern::Paced { images, bytes_per_second },
-            (None, None) => Pattern::Burst { images },
+        let pattern = match self.open {
+            Some(per_second) => Pattern::Open { images, per_second },
+            None => Pattern::Burst { images },
         };
-        Options { pattern, retry: self.retry, request_timeout: Duration::from_secs(self.timeout) }
+        let line = Line { bytes_per_second: self.paced, rtt_ms: self.rtt };
+        Options { pattern, line, retry: self.retry, request_timeout: Duration::from_secs(self.timeout) }
     }
 
     fn print(&self, outcome: &Outcome) -> Result<()> {

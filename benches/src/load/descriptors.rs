@@ -3,8 +3,12 @@
 use anyhow::{Context, Result, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::record::Line;
+
 /// Connections that one image may hold: to the server and to the store.
-const PER_IMAGE: u64 = 2;
+const CONNECTIONS: u64 = 2;
+/// What a relay holds for each connection of a client: its two sides.
+const OF_RELAY: u64 = 2;
 /// Descriptors for everything else in this process: its runtime, its output, the pipes of a server.
 const BESIDE: u64 = 64;
 
@@ -13,8 +17,9 @@ const BESIDE: u64 = 64;
 /// # Errors
 ///
 /// When the hard limit does not allow it.
-pub fn check_descriptors(images: u32) -> Result<()> {
-    let needed = u64::from(images) * PER_IMAGE + BESIDE;
+pub fn check_descriptors(images: u32, line: Line) -> Result<()> {
+    let for_each_connection = if line.rtt_ms > 0 { 1 + OF_RELAY } else { 1 };
+    let needed = u64::from(images) * CONNECTIONS * for_each_connection + BESIDE;
     let hard = raise_descriptors()?;
     if needed > hard {
         bail!(
@@ -44,10 +49,10 @@ mod tests {
 
     #[test]
     fn more_images_than_there_may_be_open_files_are_refused_in_one_sentence() -> Result<()> {
-        check_descriptors(8)?;
+        check_descriptors(8, Line::default())?;
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
         if hard < u64::from(u32::MAX) {
-            let refused = check_descriptors(u32::MAX);
+            let refused = check_descriptors(u32::MAX, Line::default());
             assert!(refused.is_err_and(|error| error.to_string().contains("ulimit -n")));
         }
         Ok(())

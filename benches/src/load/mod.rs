@@ -1,4 +1,4 @@
-//! The load generator: it sends images in one of three patterns, each from its first request to its last answer.
+//! The load generator: it sends images all at once or at a constant rate, each from its first request to its last answer.
 //!
 //! The file, the requests and the tasks are made before the clock starts. The latency of an image counts from the moment at which it
 //! was due, so a server that stops for a while shows in the latencies of all images that were due meanwhile (coordinated omission:
@@ -21,17 +21,22 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::{client::Failure, latency, payload::Payload, record::Load};
+use crate::{
+    client::Failure,
+    latency,
+    payload::Payload,
+    record::{Line, Load},
+};
 
 pub use crate::client::Role;
 pub use descriptors::check_descriptors;
 use descriptors::raise_descriptors;
-pub use progress::Progress;
+pub use progress::{Progress, stalled};
 
 use image::{Image, Sent, images};
 use release::{Run, Settings};
 
-/// When images are released, and how fast their clients send.
+/// When images are released.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pattern {
     /// All at once.
@@ -46,20 +51,13 @@ pub enum Pattern {
         /// How many a second.
         per_second: f64,
     },
-    /// All at once, each client at a limited rate.
-    Paced {
-        /// How many.
-        images: u32,
-        /// The rate of each client, in bytes a second.
-        bytes_per_second: u64,
-    },
 }
 
 impl Pattern {
     /// How many images there are.
     pub const fn images(&self) -> u32 {
         match self {
-            Self::Burst { images } | Self::Open { images, .. } | Self::Paced { images, .. } => *images,
+            Self::Burst { images } | Self::Open { images, .. } => *images,
         }
     }
 }
@@ -67,8 +65,10 @@ impl Pattern {
 /// How to load.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// When, and how fast.
+    /// When.
     pub pattern: Pattern,
+    /// The line of each client.
+    pub line: Line,
     /// Whether to wait for `Retry-After` and repeat the request after a 429 or 503.
     pub retry: bool,
     /// How long one request may take, with its connection and its repetitions.
@@ -188,7 +188,7 @@ pub async fn run(
     match options.pattern {
         // How many images are in flight at once is what it measures.
         Pattern::Open { .. } => drop(raise_descriptors()?),
-        _ => check_descriptors(count)?,
+        Pattern::Burst { .. } => check_descriptors(count, options.line)?,
     }
     let images = images(flow, callers, payload, count)?;
     let settings = Settings::new(options)?;

@@ -49,17 +49,6 @@ impl Progress {
         self.counters.begun_at.elapsed().saturating_sub(moved_at)
     }
 
-    /// Waits until there has been no progress for `longest`, and returns for how long. Waiting for `Retry-After` is no progress.
-    pub async fn stalled(&self, longest: Duration) -> Duration {
-        loop {
-            let idle = self.idle();
-            if idle >= longest {
-                return idle;
-            }
-            tokio::time::sleep(longest - idle).await;
-        }
-    }
-
     pub(crate) fn moved(&self) {
         let now = u64::try_from(self.counters.begun_at.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters.moved_at_us.fetch_max(now, Relaxed);
@@ -112,6 +101,17 @@ impl Progress {
             bytes_from_store: counters.bytes_from_store.load(Relaxed),
             ..Load::default()
         }
+    }
+}
+
+/// Waits until none of these runs has made progress for `longest`, and returns for how long. Waiting for `Retry-After` is no progress.
+pub async fn stalled(runs: &[Progress], longest: Duration) -> Duration {
+    loop {
+        let idle = runs.iter().map(Progress::idle).min().unwrap_or(longest);
+        if idle >= longest {
+            return idle;
+        }
+        tokio::time::sleep(longest - idle).await;
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     client::{Client, Failure, Network},
     payload::Payload,
+    record::Line,
 };
 
 /// The checked [`Options`].
@@ -23,7 +24,7 @@ use crate::{
 pub struct Settings {
     /// Between two images; zero if all are due at once.
     interval: Duration,
-    bytes_per_second: Option<u64>,
+    line: Line,
     /// Whether to repeat requests after a 429 or 503.
     pub retry: bool,
     /// For one request with its repetitions.
@@ -32,13 +33,12 @@ pub struct Settings {
 
 impl Settings {
     pub fn new(options: &Options) -> Result<Self> {
-        let (interval, bytes_per_second) = match options.pattern {
-            Pattern::Burst { .. } => (Duration::ZERO, None),
-            Pattern::Open { per_second, .. } => (Duration::try_from_secs_f64(1.0 / check_rate(per_second)?)?, None),
-            Pattern::Paced { bytes_per_second, .. } => (Duration::ZERO, Some(bytes_per_second)),
+        let interval = match options.pattern {
+            Pattern::Burst { .. } => Duration::ZERO,
+            Pattern::Open { per_second, .. } => Duration::try_from_secs_f64(1.0 / check_rate(per_second)?)?,
         };
-        let Options { retry, request_timeout, .. } = *options;
-        Ok(Self { interval, bytes_per_second, retry, request_timeout })
+        let Options { line, retry, request_timeout, .. } = *options;
+        Ok(Self { interval, line, retry, request_timeout })
     }
 }
 
@@ -54,7 +54,7 @@ pub struct Run {
 
 impl Run {
     pub fn new(settings: Settings, payload: Payload, progress: Progress, stop: CancellationToken) -> Self {
-        let network = Network::new(progress.clone(), settings.bytes_per_second);
+        let network = Network::new(progress.clone(), settings.line);
         Self { settings, payload, network, progress, stop }
     }
 

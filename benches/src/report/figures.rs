@@ -1,4 +1,4 @@
-//! The figures of a report: for each target, store and number of images, the median of the finished rounds and their range.
+//! The figures of a report: for each case, target, store, line and number of images, the median of the finished rounds and their range.
 //!
 //! A round that hung, died or is void counts in no median; it is listed apart. Ratios compare rounds of the same number, because
 //! those ran next to each other: a slow minute of the machine slows both.
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     latency,
-    record::{Ending, Report, Run, Step, Store, Target, Usage},
+    record::{Beside, Case, Ending, Line, Report, Run, Step, Store, Target, Usage},
 };
 
 /// The targets that the others are compared with.
@@ -22,17 +22,21 @@ pub const YARDSTICKS: [Target; 3] = [Target::Direct, Target::Nginx, Target::Node
 /// Bytes in a GB, as the figures count.
 pub const GIGABYTE: f64 = 1e9;
 
-/// All rounds of one target, with one number of images at once, on one store.
+/// All rounds of one target that differ in nothing but their number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
+    /// What the clients did.
+    pub case: Case,
     /// The target.
     pub target: Target,
     /// The store that it wrote to.
     pub store: Store,
-    /// Images at once.
+    /// Images, without the slow ones of a mixed round.
     pub images: u32,
     /// Size of each image, in bytes.
     pub image_bytes: u64,
+    /// The lines of the clients; in a mixed round, of the slow ones.
+    pub line: Line,
     /// How many rounds finished. The medians below are of these.
     pub finished: usize,
     /// The other rounds, in order.
@@ -47,8 +51,12 @@ pub struct Figures {
     pub latency: Option<Latency>,
     /// The same for each step, from the previous answer. Empty where an image is one request.
     pub steps: BTreeMap<Step, Latency>,
+    /// The other clients of a mixed round.
+    pub beside: Option<BesideFigures>,
     /// What the server used. `None` without a server or without a success.
     pub server: Option<Cost>,
+    /// What the proxy in front of it used. `None` without one.
+    pub proxy: Option<Cost>,
     /// CPU-seconds of the store for each GB.
     pub store_cpu_s_per_gb: Option<Spread>,
     /// CPU-seconds of the clients for each GB. They share the machine, too.
@@ -83,6 +91,23 @@ pub struct Latency {
     pub p99_s: f64,
     /// The slowest image.
     pub max_s: f64,
+}
+
+/// The fast clients of a mixed round beside the slow ones.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BesideFigures {
+    /// Slow clients.
+    pub slow_images: u32,
+    /// Images of slow clients that succeeded, in percent.
+    pub slow_success_percent: Option<Spread>,
+    /// From the release of the slow images to their last answer, in seconds.
+    pub slow_makespan_s: Option<Spread>,
+    /// The 99th percentile of the fast clients alone, in seconds.
+    pub alone_p99_s: Option<Spread>,
+    /// The same while slow ones were sending.
+    pub amid_p99_s: Option<Spread>,
+    /// The second divided by the first, in the same round.
+    pub p99_ratio: Option<Spread>,
 }
 
 /// What a server used.
@@ -137,16 +162,17 @@ pub struct ServerToStore {
     pub from_store: f64,
 }
 
-/// All figures, by store (the sink last), images and target.
+/// All figures, by case, store (the sink last), size, line, images and target.
 ///
 /// # Errors
 /// Names the run whose histogram cannot be read.
 pub fn of(report: &Report) -> Result<Vec<Figures>> {
-    let keys: BTreeSet<_> = report.runs.iter().map(|run| (run.store, run.images, run.image_bytes)).collect();
+    let slow_images = |run: &Run| run.beside.as_ref().map_or(0, |beside| beside.slow_images);
+    let key = |run: &Run| (run.case, run.store, run.image_bytes, run.line, slow_images(run), run.images);
+    let keys: BTreeSet<_> = report.runs.iter().map(key).collect();
     let mut figures = Vec::new();
-    for key in keys {
-        let group: Vec<&Run> =
-            report.runs.iter().filter(|run| (run.store, run.images, run.image_bytes) == key).collect();
+    for one in keys {
+        let group: Vec<&Run> = report.runs.iter().filter(|run| key(run) == one).collect();
         for target in targets::ALL {
             let runs: Vec<&Run> = group.iter().copied().filter(|run| run.target == target).collect();
             if !runs.is_empty() {
@@ -157,9 +183,10 @@ pub fn of(report: &Report) -> Result<Vec<Figures>> {
     Ok(figures)
 }
 
-/// The figures of a target on a store with this many images at once.
+/// The figures of a target on a store with this many images in a burst.
 pub fn find(figures: &[Figures], target: Target, store: Store, images: u32) -> Option<&Figures> {
-    figures.iter().find(|row| (row.target, row.store, row.images) == (target, store, images))
+    let mut bursts = figures.iter().filter(|row| row.case == Case::Burst);
+    bursts.find(|row| (row.target, row.store, row.images) == (target, store, images))
 }
 
 /// What one image of this size sends. `None` without a round in which every image succeeded.
@@ -181,8 +208,9 @@ pub fn per_image(report: &Report, target: Target, image_bytes: u64) -> Option<Pe
 impl Figures {
     /// Whether a round hung or died, or an image failed. A void round says nothing about the target.
     pub fn stops(&self) -> bool {
+        let slow = self.beside.and_then(|beside| beside.slow_success_percent);
         self.unfinished.iter().any(|round| round.how != "void")
-            || self.success_percent.is_some_and(|success| success.least < 100.0)
+            || self.success_percent.into_iter().chain(slow).any(|success| success.least < 100.0)
     }
 
     /// Whether at least one round finished, and nothing failed.
@@ -193,6 +221,17 @@ impl Figures {
     /// All rounds, also those that did not finish.
     pub fn rounds(&self) -> usize {
         self.finished + self.unfinished.len()
+    }
+
+    /// The makespan of the slow clients, divided by the time that their lines alone take. `None` if no client is slow.
+    pub fn times_ideal(&self) -> Option<Spread> {
+        let ideal_s = self.line.ideal_s(self.image_bytes)?;
+        let makespan = self.beside.map_or(self.makespan_s, |beside| beside.slow_makespan_s)?;
+        Some(Spread {
+            median: makespan.median / ideal_s,
+            least: makespan.least / ideal_s,
+            most: makespan.most / ideal_s,
+        })
     }
 
     /// The ratio to one yardstick.
@@ -233,14 +272,17 @@ fn row(group: &[&Run], runs: &[&Run]) -> Result<Figures> {
     let finished: Vec<&Run> = runs.iter().copied().filter(|run| run.ending == Ending::Finished).collect();
     let over = |value: fn(&Run) -> f64| spread_of(&finished, |run| Some(value(run)));
     let mut failures = BTreeMap::new();
-    for (class, count) in finished.iter().flat_map(|run| &run.load.failures) {
+    let loads = finished.iter().flat_map(|run| [Some(&run.load), run.beside.as_ref().map(|beside| &beside.slow)]);
+    for (class, count) in loads.flatten().flat_map(|load| &load.failures) {
         *failures.entry(class.clone()).or_default() += count;
     }
     Ok(Figures {
+        case: first.case,
         target: first.target,
         store: first.store,
         images: first.images,
         image_bytes: first.image_bytes,
+        line: first.line,
         finished: finished.len(),
         unfinished: runs.iter().filter_map(|run| unfinished(run)).collect(),
         success_percent: over(|run| 100.0 * run.load.successes as f64 / f64::from(run.images)),
@@ -248,7 +290,9 @@ fn row(group: &[&Run], runs: &[&Run]) -> Result<Figures> {
         images_per_s: over(|run| run.load.successes as f64 / (run.load.makespan_ms / 1e3)),
         latency: latency_of(&finished, |run| Some(&run.load.histogram))?,
         steps: steps_of(&finished)?,
-        server: cost(&finished),
+        beside: beside(&finished)?,
+        server: cost(&finished, |run| run.server.as_ref()),
+        proxy: cost(&finished, |run| run.proxy.as_ref()),
         store_cpu_s_per_gb: spread_of(&finished, |run| Some(run.store_cpu_ms? / 1e3 / gigabytes(run))),
         clients_cpu_s_per_gb: spread_of(&finished, |run| Some(run.generator_cpu_ms? / 1e3 / gigabytes(run))),
         failures,
@@ -261,8 +305,13 @@ fn is_whole(run: &Run) -> bool {
     run.ending == Ending::Finished && run.load.successes == u64::from(run.images)
 }
 
+/// All images that succeeded while the server was measured.
+fn served(run: &Run) -> f64 {
+    (run.load.successes + run.beside.as_ref().map_or(0, |beside| beside.slow.successes)) as f64
+}
+
 fn gigabytes(run: &Run) -> f64 {
-    run.load.successes as f64 * run.image_bytes as f64 / GIGABYTE
+    served(run) * run.image_bytes as f64 / GIGABYTE
 }
 
 fn cpu_ms(usage: &Usage) -> f64 {
@@ -317,13 +366,37 @@ fn latency_of(finished: &[&Run], recorded: impl Fn(&Run) -> Option<&String>) -> 
     Ok((!histogram.is_empty()).then_some(latency))
 }
 
-fn cost(finished: &[&Run]) -> Option<Cost> {
-    let of = |value: fn(&Run, &Usage) -> f64| spread_of(finished, |run| Some(value(run, run.server.as_ref()?)));
+fn beside(finished: &[&Run]) -> Result<Option<BesideFigures>> {
+    let mut pairs = Vec::new();
+    for (run, beside) in finished.iter().filter_map(|run| Some((*run, run.beside.as_ref()?))) {
+        pairs.push((beside, p99_s(&beside.alone.histogram)?, p99_s(&run.load.histogram)?));
+    }
+    let Some((first, ..)) = pairs.first() else { return Ok(None) };
+    let over = |value: fn(&Beside) -> f64| Spread::of(pairs.iter().map(|(beside, ..)| value(beside)));
+    Ok(Some(BesideFigures {
+        slow_images: first.slow_images,
+        slow_success_percent: over(|beside| 100.0 * beside.slow.successes as f64 / f64::from(beside.slow_images)),
+        slow_makespan_s: over(|beside| beside.slow.makespan_ms / 1e3),
+        alone_p99_s: Spread::of(pairs.iter().filter_map(|(_beside, alone, _amid)| *alone)),
+        amid_p99_s: Spread::of(pairs.iter().filter_map(|(_beside, _alone, amid)| *amid)),
+        p99_ratio: Spread::of(pairs.iter().filter_map(|(_beside, alone, amid)| Some((*amid)? / (*alone)?))),
+    }))
+}
+
+/// The 99th percentile, in seconds. `None` without a latency.
+fn p99_s(recorded: &str) -> Result<Option<f64>> {
+    let histogram = latency::decode(recorded)?;
+    let p99_us = histogram.value_at_quantile(0.99).min(histogram.max());
+    Ok((!histogram.is_empty()).then_some(p99_us as f64 / 1e6))
+}
+
+fn cost(finished: &[&Run], used: impl Fn(&Run) -> Option<&Usage>) -> Option<Cost> {
+    let of = |value: fn(&Run, &Usage) -> f64| spread_of(finished, |run| Some(value(run, used(run)?)));
     Some(Cost {
         cpu_s_per_gb: of(|run, usage| cpu_ms(usage) / 1e3 / gigabytes(run))?,
-        cpu_ms_per_image: of(|run, usage| cpu_ms(usage) / run.load.successes as f64)?,
+        cpu_ms_per_image: of(|run, usage| cpu_ms(usage) / served(run))?,
         peak_rss_bytes: of(|_run, usage| usage.peak_rss_bytes as f64)?,
-        peak_cgroup_bytes: spread_of(finished, |run| Some(run.server.as_ref()?.peak_cgroup_bytes? as f64)),
+        peak_cgroup_bytes: spread_of(finished, |run| Some(used(run)?.peak_cgroup_bytes? as f64)),
     })
 }
 

@@ -1,6 +1,7 @@
 //! `report.html`: one page that needs no other file, no script and no network.
 
 use super::{
+    crossover::{self, HeatMap},
     figures::Figures,
     plots::{self, Plot},
     summary,
@@ -13,7 +14,10 @@ const STYLE: &str = include_str!("page.css");
 
 /// The page.
 pub(super) fn page(report: &Report, figures: &[Figures]) -> String {
-    let summary: String = summary::lines(report, figures).iter().map(|line| paragraph(line)).collect();
+    let opening: String =
+        summary::opening(report, figures).iter().map(|line| format!("<p>{}</p>\n", escape(line))).collect();
+    let notes: String = summary::notes(report).iter().map(|line| note(line)).collect();
+    let maps: String = crossover::heat_maps(figures).iter().map(heat_map).collect();
     let plots: String = plots::all(report, figures).iter().map(plot).collect();
     let tables: String = tables::all(report, figures).iter().map(table).collect();
     let when = report.started_at.format("%Y-%m-%d %H:%M UTC");
@@ -22,7 +26,8 @@ pub(super) fn page(report: &Report, figures: &[Figures]) -> String {
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <title>Image uploads compared, {when}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
          <h1>Image uploads compared</h1>\n<p class=\"note\">{when}, commit {commit}</p>\n\
-         <div class=\"summary\">\n{summary}</div>\n{plots}{tables}<p class=\"note\">{published}</p>\n</body>\n</html>\n",
+         <div class=\"summary\">\n{opening}</div>\n{maps}{plots}{tables}<h2>How it was measured</h2>\n{notes}\
+         <p class=\"note\">{published}</p>\n</body>\n</html>\n",
         commit = escape(&report.machine.commit),
         published = escape(targets::PUBLISHED),
     )
@@ -33,15 +38,8 @@ pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A line of the summary. Its topic, up to a colon near its beginning, is bold.
-fn paragraph(line: &str) -> String {
-    const LONGEST_TOPIC: usize = 90;
-    match line.split_once(": ") {
-        Some((topic, rest)) if topic.len() <= LONGEST_TOPIC && !topic.contains('.') => {
-            format!("<p><strong>{}:</strong> {}</p>\n", escape(topic), escape(rest))
-        }
-        _ => format!("<p>{}</p>\n", escape(line)),
-    }
+fn note(line: &str) -> String {
+    format!("<p class=\"note\">{}</p>\n", escape(line))
 }
 
 fn plot(plot: &Plot) -> String {
@@ -50,13 +48,20 @@ fn plot(plot: &Plot) -> String {
         let sample = format!("<svg viewBox=\"0 0 34 14\" aria-hidden=\"true\"><path d=\"M0 7 H34\"{stroke}/></svg>");
         format!("<li>{sample}{}</li>\n", escape(&line.name))
     });
+    let keys = format!("<ul class=\"keys\">\n{}</ul>\n", keys.collect::<String>());
+    figure(&plot.title, &keys, &plot.svg(), plot.caption)
+}
+
+fn heat_map(map: &HeatMap) -> String {
+    figure(&map.title, "", &map.svg, map.caption)
+}
+
+fn figure(title: &str, keys: &str, svg: &str, caption: &str) -> String {
     format!(
-        "<figure>\n<h2>{title}</h2>\n<ul class=\"keys\">\n{keys}</ul>\n\
-         <div role=\"img\" aria-label=\"{title}\">\n{svg}</div>\n<figcaption>{caption}</figcaption>\n</figure>\n",
-        title = escape(&plot.title),
-        keys = keys.collect::<String>(),
-        svg = plot.svg(),
-        caption = escape(plot.caption),
+        "<figure>\n<h2>{title}</h2>\n{keys}<div role=\"img\" aria-label=\"{title}\">\n{svg}</div>\n\
+         <figcaption>{caption}</figcaption>\n</figure>\n",
+        title = escape(title),
+        caption = escape(caption),
     )
 }
 

@@ -3,6 +3,7 @@
 //! Everything is computed from a [`Report`] alone, so you can render `report.json` again after a change here. Each file is replaced
 //! as a whole or not at all.
 
+mod crossover;
 pub mod figures;
 mod html;
 mod plots;
@@ -65,15 +66,17 @@ pub fn read(path: &Path) -> Result<Report> {
     serde_json::from_str(&text).with_context(|| format!("{} is not a valid report", path.display()))
 }
 
-/// The summary and the tables, in lines of at most 120 characters.
+/// The opening, the tables and the notes, in lines of at most 120 characters.
 ///
 /// # Errors
 /// Names the run whose histogram cannot be read.
 pub fn terminal(report: &Report) -> Result<String> {
     let figures = figures::of(report)?;
-    let summary = summary::lines(report, &figures).into_iter().map(|line| terminal::wrapped(&line));
+    let wrapped = |line: String| terminal::wrapped(&line);
+    let opening = summary::opening(report, &figures).into_iter().map(wrapped);
     let tables = tables::all(report, &figures).into_iter().map(|table| format!("\n{}", terminal::draw(&table)));
-    Ok(summary.chain(tables).chain([format!("\n{}", terminal::wrapped(targets::PUBLISHED))]).collect())
+    let notes = summary::notes(report).into_iter().chain([targets::PUBLISHED.to_owned()]).map(wrapped);
+    Ok(opening.chain(tables).chain(["\n".to_owned()]).chain(notes).collect())
 }
 
 /// Replaces the file in one step.

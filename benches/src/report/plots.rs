@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     limits::MEMORY_BYTES,
-    record::{Ending, Report, Run, Store, Target},
+    record::{Case, Ending, Report, Run, Store, Target},
 };
 
 const WIDTH: f64 = 960.0;
@@ -74,7 +74,7 @@ struct Axis {
 pub(super) fn all(report: &Report, figures: &[Figures]) -> Vec<Plot> {
     let mut plots = Vec::new();
     for store in [Store::Minio, Store::Embedded, Store::Given, Store::Sink] {
-        let rows: Vec<&Figures> = figures.iter().filter(|row| row.store == store).collect();
+        let rows: Vec<&Figures> = figures.iter().filter(|row| (row.case, row.store) == (Case::Burst, store)).collect();
         plots.extend(makespans(store, &rows));
         plots.extend(memory(report, store));
     }
@@ -116,8 +116,10 @@ fn makespans(store: Store, rows: &[&Figures]) -> Option<Plot> {
 
 /// Memory over time with the largest number of images.
 fn memory(report: &Report, store: Store) -> Option<Plot> {
-    let has_memory =
-        |run: &&Run| run.store == store && run.server.as_ref().is_some_and(|server| server.memory.len() > 1);
+    let has_memory = |run: &&Run| {
+        (run.case, run.store) == (Case::Burst, store)
+            && run.server.as_ref().is_some_and(|server| server.memory.len() > 1)
+    };
     let images = report.runs.iter().filter(has_memory).map(|run| run.images).max()?;
     // Of each target the first round that did not finish, or else the first.
     let shown: Vec<&Run> = targets::ALL
@@ -262,6 +264,7 @@ impl Style {
 fn style(target: Target) -> Style {
     let (colour, dashed) = match target {
         Target::V1 => ("#0072b2", false),
+        Target::V1Buffered => ("#0072b2", true),
         Target::V1Stream => ("#56b4e9", true),
         Target::V2Post => ("#d55e00", false),
         Target::V2Put => ("#e69f00", false),

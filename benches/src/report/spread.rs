@@ -81,6 +81,11 @@ pub fn bytes(value: f64) -> String {
     format!("{} {unit}", trimmed(value / divisor))
 }
 
+/// A rate in bits, as lines are sold: `2 Mbit/s`.
+pub fn rate(bytes_per_second: u64) -> String {
+    format!("{} Mbit/s", trimmed(bytes_per_second as f64 * 8.0 / 1e6))
+}
+
 /// Three digits without trailing zeros: `5`, `1.5`, `2.05`.
 pub fn trimmed(value: f64) -> String {
     let text = number(value);

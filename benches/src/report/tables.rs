@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::{
+    crossover,
     figures::{self, Figures, Latency, PerImage, YARDSTICKS},
-    spread::{Spread, bytes, grouped, number, percent, seconds, trimmed},
+    spread::{Spread, bytes, grouped, number, percent, rate, seconds, trimmed},
     targets::{self, describe},
 };
-use crate::record::{Report, Step, Store, Target};
+use crate::record::{Case, Report, Step, Store, Target};
 
 /// A table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +48,12 @@ pub fn all(report: &Report, figures: &[Figures]) -> Vec<Table> {
     let mut tables = vec![legend(report, figures)];
     let stores: BTreeSet<Store> = figures.iter().map(|row| row.store).collect();
     for store in stores {
-        let rows: Vec<&Figures> = figures.iter().filter(|row| row.store == store).collect();
+        let of =
+            |case| -> Vec<&Figures> { figures.iter().filter(|row| (row.case, row.store) == (case, store)).collect() };
+        let rows = of(Case::Burst);
         tables.extend([times(store, &rows), steps(store, &rows), costs(store, &rows), ratios(store, &rows)]);
+        tables.extend([slow(store, &of(Case::Slow)), mixed(store, &of(Case::Mixed))]);
+        tables.push(cells(store, &crossover::rows(figures, store)));
     }
     tables.extend([each_image(report), failures(report, figures)]);
     tables.retain(|table| !table.rows.is_empty());
@@ -71,14 +76,30 @@ fn median(value: Option<Spread>) -> Cell {
     figure(value.map(|value| number(value.median)).unwrap_or_default())
 }
 
+/// With a mark if it is not all.
+fn success(value: Option<Spread>) -> Cell {
+    let kind = if value.is_some_and(|success| success.least < 100.0) { Kind::Failed } else { Kind::Figure };
+    Cell { text: value.map(|success| success.text_by(percent)).unwrap_or_default(), kind }
+}
+
+/// How many rounds finished, with a mark if it is not all.
+fn rounds(row: &Figures) -> Cell {
+    let (text, kind) = match (row.finished, row.rounds()) {
+        (finished, rounds) if finished == rounds => (rounds.to_string(), Kind::Figure),
+        (finished, rounds) => (format!("{finished} of {rounds}"), Kind::Failed),
+    };
+    Cell { text, kind }
+}
+
 fn megabytes(value: f64) -> String {
     number(value / 1e6)
 }
 
 /// The targets, and what one image of each is.
 fn legend(report: &Report, figures: &[Figures]) -> Table {
-    let took_part =
-        |target: &Target| report.workload.targets.contains(target) || figures.iter().any(|row| row.target == *target);
+    let took_part = |target: &Target| {
+        report.workload.all_targets().contains(target) || figures.iter().any(|row| row.target == *target)
+    };
     let rows = targets::ALL.into_iter().filter(took_part).map(|target| {
         let description = describe(target);
         let skipped = report.skipped.iter().find(|skipped| skipped.target == target);
@@ -107,17 +128,11 @@ fn rows_by_images(rows: &[&Figures], cells: impl Fn(&Figures) -> Vec<Cell>) -> V
 
 fn times(store: Store, rows: &[&Figures]) -> Table {
     let rows = rows_by_images(rows, |row| {
-        let marked = |text: String, failed: bool| Cell { text, kind: if failed { Kind::Failed } else { Kind::Figure } };
-        let rounds = match (row.finished, row.rounds()) {
-            (finished, rounds) if finished == rounds => rounds.to_string(),
-            (finished, rounds) => format!("{finished} of {rounds}"),
-        };
         let latency =
             |of: fn(&Latency) -> f64| figure(row.latency.map(|value| seconds(of(&value))).unwrap_or_default());
-        let success = row.success_percent.map(|success| success.text_by(percent)).unwrap_or_default();
         vec![
-            marked(success, row.success_percent.is_some_and(|success| success.least < 100.0)),
-            marked(rounds, !row.unfinished.is_empty()),
+            success(row.success_percent),
+            rounds(row),
             spread(row.makespan_s, seconds),
             median(row.images_per_s),
             latency(|latency| latency.p50_s),
@@ -212,6 +227,131 @@ fn ratios(store: Store, rows: &[&Figures]) -> Table {
     }
 }
 
+/// Rows that begin with the clients, where the row above has others, and the target.
+fn rows_by_clients(rows: &[&Figures], cells: impl Fn(&Figures) -> Vec<Cell>) -> Vec<Vec<Cell>> {
+    let mut above = String::new();
+    let row = |row: &&Figures| {
+        let each = row.line.bytes_per_second.map(rate).unwrap_or_default();
+        let clients = match row.beside {
+            Some(beside) => format!("{} of {each} + {} fast", grouped(beside.slow_images.into()), row.images),
+            None => format!("{} of {each}", grouped(row.images.into())),
+        };
+        let first = if clients == above { String::new() } else { clients.clone() };
+        above = clients;
+        [figure(first), words(targets::name(row.target))].into_iter().chain(cells(row)).collect()
+    };
+    rows.iter().map(row).collect()
+}
+
+/// The server's CPU time and memory, and the same of the proxy in front of it.
+fn used(row: &Figures) -> [Cell; 4] {
+    let cpu = |cost: Option<figures::Cost>| median(cost.map(|cost| cost.cpu_ms_per_image));
+    let memory =
+        |cost: Option<figures::Cost>| figure(cost.map(|cost| megabytes(cost.peak_bytes().most)).unwrap_or_default());
+    [cpu(row.server), memory(row.server), cpu(row.proxy), memory(row.proxy)]
+}
+
+fn slow(store: Store, rows: &[&Figures]) -> Table {
+    let rows = rows_by_clients(rows, |row| {
+        let begin = [success(row.success_percent), rounds(row), spread(row.makespan_s, seconds)];
+        begin.into_iter().chain([spread(row.times_ideal(), number)]).chain(used(row)).collect()
+    });
+    Table {
+        title: format!("Slow clients on {}", targets::store(store)),
+        note: "All clients send at once, each at the same limited rate. The ideal is the time that one line takes for its image.             Memory is the most of all rounds. A proxy that buffers has its own limits; its memory includes cached files.",
+        head: &[
+            "clients",
+            "target",
+            "success %",
+            "rounds",
+            "makespan s",
+            "× ideal",
+            "CPU ms/image",
+            "memory MB",
+            "proxy ms/image",
+            "proxy MB",
+        ],
+        rows,
+    }
+}
+
+fn mixed(store: Store, rows: &[&Figures]) -> Table {
+    let rows = rows_by_clients(rows, |row| {
+        let of = |value: fn(&figures::BesideFigures) -> Option<Spread>| row.beside.as_ref().and_then(value);
+        vec![
+            success(of(|beside| beside.slow_success_percent)),
+            success(row.success_percent),
+            rounds(row),
+            spread(of(|beside| beside.alone_p99_s), seconds),
+            spread(of(|beside| beside.amid_p99_s), seconds),
+            spread(of(|beside| beside.p99_ratio), number),
+            spread(row.times_ideal(), number),
+            median(row.server.map(|cost| cost.cpu_ms_per_image)),
+            figure(row.server.map(|cost| megabytes(cost.peak_bytes().most)).unwrap_or_default()),
+        ]
+    });
+    Table {
+        title: format!("Fast clients amid slow ones on {}", targets::store(store)),
+        note: "First the fast clients are alone. Then the slow ones begin, and as many fast ones arrive after a quarter of the             ideal time. The p99 are medians over rounds. \"slow %\" and \"fast %\" are the images that succeeded.",
+        head: &[
+            "clients",
+            "target",
+            "slow %",
+            "fast %",
+            "rounds",
+            "p99 alone s",
+            "p99 amid s",
+            "amid / alone",
+            "slow × ideal",
+            "CPU ms/image",
+            "memory MB",
+        ],
+        rows,
+    }
+}
+
+/// The crossover, cell by cell.
+fn cells(store: Store, rows: &[&Figures]) -> Table {
+    let mut above = None;
+    let mut first = |row: &Figures| {
+        let of_cell = (row.image_bytes, row.line);
+        let is_new = above.replace(of_cell) != Some(of_cell);
+        let size = bytes(row.image_bytes as f64);
+        let rate = row.line.bytes_per_second.map_or_else(|| "no limit".to_owned(), rate);
+        [size, rate, format!("{} ms", row.line.rtt_ms)].map(|text| figure(if is_new { text } else { String::new() }))
+    };
+    let row = |row: &&Figures| -> Vec<Cell> {
+        let v1 = crossover::same_cell(rows, row, Target::V1).filter(|_v1| row.target != Target::V1);
+        let times = |of: fn(&Figures) -> Option<f64>| {
+            let ratio = of(row).zip(v1.and_then(of)).map(|(value, v1)| number(value / v1));
+            figure(ratio.unwrap_or_default())
+        };
+        let latency =
+            |of: fn(&Latency) -> f64| figure(row.latency.map(|value| seconds(of(&value))).unwrap_or_default());
+        let begin = first(row).into_iter().chain([words(targets::name(row.target)), success(row.success_percent)]);
+        let time = [latency(|value| value.p50_s), latency(|value| value.max_s), times(crossover::linked_s)];
+        let cpu = [median(row.server.map(|cost| cost.cpu_ms_per_image)), times(crossover::cpu_ms)];
+        begin.chain(time).chain(cpu).collect()
+    };
+    Table {
+        title: format!("Crossover on {}", targets::store(store)),
+        note: "Images arrive so seldom that they hardly wait for each other. The time is until an image is linked. The delay is             that of a relay without slow start.",
+        head: &[
+            "image",
+            "client's rate",
+            "round trip",
+            "target",
+            "success %",
+            "p50 s",
+            "max s",
+            "time × v1",
+            "CPU ms/image",
+            "CPU × v1",
+        ],
+        rows: rows.iter().map(row).collect(),
+    }
+}
+
 /// What one image sends and what the store bills for it, for each target.
 fn each_image(report: &Report) -> Table {
     let size = report.workload.image_bytes;
@@ -268,7 +408,11 @@ fn failures(report: &Report, figures: &[Figures]) -> Table {
     for row in figures {
         let mut add = |rounds: String, text: String| {
             let store = format!("{:?}", row.store).to_lowercase();
-            let begin = [figure(grouped(row.images.into())), words(store), words(targets::name(row.target))];
+            let images = match row.case {
+                Case::Burst => grouped(row.images.into()),
+                case => format!("{} ({})", grouped(row.images.into()), targets::case(case)),
+            };
+            let begin = [figure(images), words(store), words(targets::name(row.target))];
             rows.push(begin.into_iter().chain([words(rounds), words(text)]).collect());
         };
         for round in &row.unfinished {

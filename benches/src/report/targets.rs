@@ -1,10 +1,11 @@
 //! The targets in words: what each is called, and what one image of it is.
 
-use crate::record::{Limits, Store, Target};
+use crate::record::{Case, Limits, Store, Target};
 
 /// All targets, in the order in which the tables show them.
-pub const ALL: [Target; 10] = [
+pub const ALL: [Target; 11] = [
     Target::V1,
+    Target::V1Buffered,
     Target::V2Post,
     Target::V2Put,
     Target::V1Stream,
@@ -53,6 +54,13 @@ pub fn describe(target: Target) -> Description {
     use Unit::{LinkedImage, StoredObject, UploadedImage};
     let (name, plain, steps, unit, client_write) = match target {
         Target::V1 => ("v1", "V1 (streaming)", "create, upload to the server, link", LinkedImage, None),
+        Target::V1Buffered => (
+            "v1-buffered",
+            "V1 behind nginx (buffering)",
+            "create, upload through nginx's disk, link",
+            LinkedImage,
+            None,
+        ),
         Target::V2Post => {
             ("v2-post", "V2 (presigned POST)", "create, POST to the store, link", LinkedImage, Some("PostObject"))
         }
@@ -93,6 +101,16 @@ impl Unit {
             Self::UploadedImage => "uploaded image",
             Self::StoredObject => "stored object",
         }
+    }
+}
+
+/// What the clients do, in one word.
+pub fn case(case: Case) -> &'static str {
+    match case {
+        Case::Burst => "burst",
+        Case::Slow => "slow",
+        Case::Mixed => "mixed",
+        Case::Crossover => "crossover",
     }
 }
 

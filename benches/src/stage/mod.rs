@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 use tokio::process::Command;
-use upload_sandbox::{Sandbox, Stand, process::Program};
+use upload_sandbox::{Sandbox, Stand, port, process::Program};
 use url::Url;
 
 pub use crate::sink::SinkConnection;
@@ -25,7 +25,9 @@ use crate::{
     builds::{self, Binaries, Node},
     limits::{Limited, Limiter},
     record::{Limits, Target},
+    target,
 };
+use nginx::Proxy;
 
 /// Starts the targets.
 #[derive(Debug)]
@@ -46,7 +48,9 @@ pub struct Started {
     pub url: Option<Url>,
     /// Its process. `None` for `direct`.
     pub process: Option<Limited>,
-    /// Dropped after the process, whose files are in it.
+    /// The proxy in front of it, if there is one.
+    pub proxy: Option<Limited>,
+    /// Dropped after the processes, whose files are in it.
     _folder: Option<TempDir>,
 }
 
@@ -59,10 +63,10 @@ impl Stage {
     pub async fn prepare(binaries: Option<&Path>, targets: &[Target]) -> Result<Self> {
         let wants = |some: &[Target]| some.iter().any(|target| targets.contains(target));
         let limiter = tokio::task::spawn_blocking(Limiter::find).await??;
-        let servers = wants(&[Target::V1, Target::V1Stream, Target::V2Post, Target::V2Put, Target::V2Unlinked]);
+        let servers = targets.iter().any(|target| target::has_users(*target));
         let binaries = if servers { Some(builds::servers(binaries).await?) } else { None };
         let not_asked_for = || "it was not asked for".to_owned();
-        let nginx = if wants(&[Target::Nginx, Target::Nginx128k]) {
+        let nginx = if wants(&[Target::Nginx, Target::Nginx128k, Target::V1Buffered]) {
             upload_sandbox::nginx::binary().ok_or_else(|| "nginx is not installed".to_owned())
         } else {
             Err(not_asked_for())
@@ -84,7 +88,7 @@ impl Stage {
     /// Why a target cannot run here. `None` if it can.
     pub fn missing(&self, target: Target) -> Option<String> {
         match target {
-            Target::Nginx | Target::Nginx128k => self.nginx.as_ref().err().cloned(),
+            Target::Nginx | Target::Nginx128k | Target::V1Buffered => self.nginx.as_ref().err().cloned(),
             Target::NodeV1 | Target::NodeV2 => self.node.as_ref().err().cloned(),
             Target::Direct => None,
             Target::V1 | Target::V1Stream | Target::V2Post | Target::V2Put | Target::V2Unlinked => {
@@ -107,20 +111,33 @@ impl Stage {
             bail!("{target:?} cannot run here: {reason}");
         }
         let store = sink.map_or(&stand.storage_settings.endpoint, |sink| &sink.url);
+        let nginx = |proxy| self.nginx(stand, proxy);
         let (process, folder) = match target {
-            Target::Direct => return Ok(Started { url: None, process: None, _folder: None }),
+            Target::Direct => return Ok(Started { url: None, process: None, proxy: None, _folder: None }),
             Target::V1 | Target::V1Stream => {
                 let binaries = self.binaries.as_ref().context("V1 was not built")?;
                 (self.server(&binaries.v1, stand, sink).await?, None)
+            }
+            Target::V1Buffered => {
+                let binaries = self.binaries.as_ref().context("V1 was not built")?;
+                let port = port::reserve()?;
+                let url = Url::parse(&format!("http://127.0.0.1:{port}"))?;
+                let program = self.program(&binaries.v1, stand, sink).env("PUBLIC_API_URL", url.as_str());
+                let process = self.limiter.serve(program).await?;
+                let behind = Url::parse(process.url()).context("V1 does not listen at a URL")?;
+                let (proxy, folder) =
+                    nginx(Proxy { port, behind: &behind, buffer: "", buffers_requests: true }).await?;
+                let (process, proxy) = (Some(process), Some(proxy));
+                return Ok(Started { url: Some(url), process, proxy, _folder: Some(folder) });
             }
             Target::V2Post | Target::V2Put | Target::V2Unlinked => {
                 let binaries = self.binaries.as_ref().context("V2 was not built")?;
                 (self.server(&binaries.v2, stand, sink).await?, None)
             }
             Target::Nginx | Target::Nginx128k => {
-                let binary = self.nginx.as_ref().map_err(|reason| anyhow::anyhow!("{reason}"))?;
-                let buffer = (target == Target::Nginx128k).then_some(nginx::LARGE_BUFFER);
-                let (process, folder) = nginx::start(&self.limiter, binary, stand, store, buffer).await?;
+                let buffer = if target == Target::Nginx128k { nginx::LARGE_BUFFER } else { "" };
+                let port = port::reserve()?;
+                let (process, folder) = nginx(Proxy { port, behind: store, buffer, buffers_requests: false }).await?;
                 (process, Some(folder))
             }
             Target::NodeV1 | Target::NodeV2 => {
@@ -130,7 +147,7 @@ impl Stage {
             }
         };
         let url = Url::parse(process.url()).context("a target does not listen at a URL")?;
-        Ok(Started { url: Some(url), process: Some(process), _folder: folder })
+        Ok(Started { url: Some(url), process: Some(process), proxy: None, _folder: folder })
     }
 
     /// Starts the null sink with the keys of the sandbox's store.
@@ -142,15 +159,24 @@ impl Stage {
         SinkConnection::start(&this, sandbox).await
     }
 
+    async fn nginx(&self, stand: &Stand, proxy: Proxy<'_>) -> Result<(Limited, TempDir)> {
+        let binary = self.nginx.as_ref().map_err(|reason| anyhow::anyhow!("{reason}"))?;
+        nginx::start(&self.limiter, binary, stand, &proxy).await
+    }
+
+    async fn server(&self, binary: &Path, stand: &Stand, sink: Option<&SinkConnection>) -> Result<Limited> {
+        self.limiter.serve(self.program(binary, stand, sink)).await
+    }
+
     /// One of our servers, with one worker for its one CPU. It logs warnings only: this process would have to read a line for each
     /// upload.
-    async fn server(&self, binary: &Path, stand: &Stand, sink: Option<&SinkConnection>) -> Result<Limited> {
-        let mut program = Program::new(binary, stand).env("HTTP_WORKERS", "1").env("LOG_LEVEL", "warn");
-        if let Some(sink) = sink {
+    fn program(&self, binary: &Path, stand: &Stand, sink: Option<&SinkConnection>) -> Program {
+        let program = Program::new(binary, stand).env("HTTP_WORKERS", "1").env("LOG_LEVEL", "warn");
+        match sink {
             // The sink has no rights that the server could check.
-            program = program.env("S3_ENDPOINT", sink.url.as_str()).env("S3_KEY_CHECK", "off");
+            Some(sink) => program.env("S3_ENDPOINT", sink.url.as_str()).env("S3_KEY_CHECK", "off"),
+            None => program,
         }
-        self.limiter.serve(program).await
     }
 }
 

@@ -1,4 +1,5 @@
-//! nginx as a relay: `proxy_pass` to the store with request buffering off, the least work that a general relay can do.
+//! nginx as a relay: `proxy_pass` to the store with request buffering off, the least work that a general relay can do. With request
+//! buffering on it stands in front of V1, and keeps each upload on its disk until the upload is complete.
 //!
 //! It has one worker for its one CPU. The other settings match our own servers: a long backlog for bursts, long timeouts for a slow
 //! store, no log of requests, and connections to the store that are kept.
@@ -11,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
-use upload_sandbox::{Stand, nginx::WORKER_STARTED, port, process::Program};
+use upload_sandbox::{Stand, nginx::WORKER_STARTED, process::Program};
 use url::Url;
 
 use crate::limits::{Limited, Limiter};
@@ -38,16 +39,16 @@ http {
     client_max_body_size 0;
     client_body_timeout 180s;
     ${BUFFER}
-    upstream store {
-        server ${STORE};
+    upstream behind {
+        server ${BEHIND};
         keepalive 64;
     }
     server {
         listen 127.0.0.1:${PORT} backlog=4096;
         location / {
-            proxy_pass http://store;
+            proxy_pass http://behind;
             proxy_http_version 1.1;
-            proxy_request_buffering off;
+            proxy_request_buffering ${BUFFERING};
             proxy_read_timeout 180s;
             proxy_send_timeout 180s;
             proxy_set_header Connection \"\";
@@ -61,21 +62,33 @@ http {
 const FILES: u64 = 16_384;
 const CONNECTIONS: u64 = 8192;
 
+/// How an nginx passes requests on.
+pub(super) struct Proxy<'a> {
+    /// Where it listens.
+    pub(super) port: u16,
+    /// What is behind it.
+    pub(super) behind: &'a Url,
+    /// A directive about its buffer, or nothing.
+    pub(super) buffer: &'a str,
+    /// Whether it reads a whole request first.
+    pub(super) buffers_requests: bool,
+}
+
 pub(super) async fn start(
     limiter: &Limiter,
     binary: &Path,
     stand: &Stand,
-    store: &Url,
-    buffer: Option<&str>,
+    proxy: &Proxy<'_>,
 ) -> Result<(Limited, TempDir)> {
-    let host = store.host_str().context("the store's URL has no host")?;
-    let store_port = store.port_or_known_default().context("the store's URL has no port")?;
-    let port = port::reserve()?;
+    let Proxy { port, behind, buffer, buffers_requests } = *proxy;
+    let host = behind.host_str().context("the URL behind nginx has no host")?;
+    let port_behind = behind.port_or_known_default().context("the URL behind nginx has no port")?;
     let variables = [
         ("FILES", FILES.to_string()),
         ("CONNECTIONS", CONNECTIONS.to_string()),
-        ("BUFFER", buffer.unwrap_or_default().to_owned()),
-        ("STORE", format!("{host}:{store_port}")),
+        ("BUFFERING", if buffers_requests { "on" } else { "off" }.to_owned()),
+        ("BUFFER", buffer.to_owned()),
+        ("BEHIND", format!("{host}:{port_behind}")),
         ("PORT", port.to_string()),
     ];
     let configuration = variables

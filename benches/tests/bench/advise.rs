@@ -4,7 +4,7 @@ use clap::Parser;
 use upload_bench::{
     advise::{self, AdviseCommand, Question, advise},
     payload::parse_size,
-    record::{Report, Store, Target},
+    record::{Case, Report, Store, Target},
     report,
 };
 
@@ -20,6 +20,8 @@ const QUESTION: Question = Question {
     images_per_day: 100_000,
     size: sample::IMAGE_BYTES,
     peak: 250,
+    client_rate: None,
+    rtt: 0,
     egress_price: None,
     request_price: None,
     read_price: None,
@@ -55,6 +57,29 @@ fn another_size_than_the_measured_one_is_said_plainly() {
     assert!(text.contains("Your size was not measured."), "{text}");
     // 4.6 ms for 5 MB are 0.92 CPU-seconds for each GB.
     assert!(text.contains("V1: 0.920 CPU-seconds for each GB × 0.0001 GB × 100,000 = 9.20 CPU-seconds"), "{text}");
+}
+
+#[test]
+fn slow_clients_and_their_round_trips_are_taken_into_account() {
+    let question = Question { client_rate: Some(sample::SLOW), rtt: 90, ..QUESTION };
+    let text = advise(&sample::report(), question).unwrap();
+    for expected in [
+        "V1: 5 MB / 2 Mbit/s + 4 round trips × 90 ms = 20.4 s",
+        "V2: 5 MB / 2 Mbit/s + 5 round trips × 90 ms = 20.4 s",
+        "measured with 5 MB at 2 Mbit/s and 100 ms, until linked: V1 10.",
+        // The cell's CPU time, not the burst's.
+        "V1: 6.00 ms for each image of the nearest cell × 100,000",
+        "V1: 98 % of 300 images at 2 Mbit/s each, 1.30 times the ideal time",
+        "V1 did not serve every image of 300 slow clients in the report.",
+        "Recommendation: deploy V2.",
+    ] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
+    let mut report = sample::report();
+    report.runs.retain(|run| run.case == Case::Burst);
+    let text = advise(&report, question).unwrap();
+    assert!(text.contains("not measured: add the report of benches/workloads/crossover.json"), "{text}");
+    assert!(text.contains("not measured: the report has no slow rounds"), "{text}");
 }
 
 #[test]
@@ -120,9 +145,19 @@ fn the_command_reads_its_report_and_its_sizes() {
     let command = arguments("5mb").unwrap().command;
     assert_eq!(command.question, QUESTION);
     assert_eq!(command.run().unwrap(), advise(&sample::report(), QUESTION).unwrap());
+    // The bursts of one report and the crossover of another.
+    let other = tempfile::tempdir().unwrap();
+    let (mut bursts, mut cells) = (sample::report(), sample::report());
+    bursts.runs.retain(|run| run.case == Case::Burst);
+    cells.runs.retain(|run| run.case == Case::Crossover);
+    report::write(&bursts, folder.path()).unwrap();
+    report::write(&cells, other.path()).unwrap();
+    let question = Question { rtt: 100, ..QUESTION };
+    let both = AdviseCommand { report: vec![file.clone(), other.path().join("report.json")], question };
+    assert!(both.run().unwrap().contains("measured with 5 MB at no limit and 100 ms"));
     let error = arguments("big").unwrap_err().to_string();
     assert!(error.contains("big is not a size"), "{error}");
-    let missing = AdviseCommand { report: folder.path().join("none.json"), ..command };
+    let missing = AdviseCommand { report: vec![folder.path().join("none.json")], ..command };
     assert!(missing.run().unwrap_err().to_string().contains("none.json"));
 }
 

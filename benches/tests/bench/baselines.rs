@@ -151,6 +151,19 @@ async fn nginx_relays_forms_to_the_store_with_small_and_large_buffers() {
 }
 
 #[tokio::test]
+async fn v1_links_images_behind_an_nginx_that_buffers_them() {
+    let stand = Sandbox::shared().await.stand().await;
+    let Some(started) = start(Target::V1Buffered, &stand, None).await else { return };
+    let person = stand.add_person(Role::User).await.unwrap();
+    let client = Client::new(url(&started), &person.token).unwrap();
+    let image = client.create_image(ImagePath::UserProfile, ImageFormat::Jpeg).await.unwrap();
+    assert!(image.form()["url"].as_str().unwrap().starts_with(url(&started)), "{image:?}");
+    client.upload(image.form(), file()).await.unwrap().expect_status(201).unwrap();
+    client.link_profile(image.image_id()).await.unwrap().expect_status(201).unwrap();
+    assert_eq!(sizes(&stand, "media/").await, [Some(FILE_BYTES as u64)]);
+}
+
+#[tokio::test]
 async fn our_servers_link_images_in_front_of_the_store_and_of_the_null_sink() {
     let stand = Sandbox::shared().await.stand().await;
     let sink = sink().await;

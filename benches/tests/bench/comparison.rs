@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 use upload_bench::{
-    record::{Ending, Report, Store, Target},
+    record::{Case, Ending, Report, Store, Target},
     report,
 };
 use upload_domain::ImageLimits;
@@ -119,6 +119,51 @@ async fn a_comparison_keeps_every_round_in_its_report() {
     assert!(report.complete);
     assert!(place.path("report/report.html").is_file());
     assert_eq!(place.left_behind(), [] as [PathBuf; 0]);
+}
+
+#[tokio::test]
+async fn slow_mixed_and_crossover_rounds_are_kept_with_their_lines() {
+    const RATE: u64 = 40_000;
+    let place = Place::new();
+    let workload = place.workload(&json!({
+        "bursts": [],
+        "slow": [{ "images": 3, "rounds": 1, "bytesPerSecond": RATE }],
+        "mixed": [{ "images": 2, "slowImages": 3, "rounds": 1, "bytesPerSecond": RATE, "targets": ["direct"] }],
+        "crossover": {
+            "sizes": [{ "imageBytes": 5000, "images": 2 }, { "imageBytes": 20_000, "images": 1 }],
+            "rttMs": [0, 60], "bytesPerSecond": [null], "rounds": 1
+        }
+    }));
+    let ended = place.end(place.compare(&workload)).await;
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let report = place.report();
+    let cases: Vec<_> =
+        report.runs.iter().map(|run| (run.case, run.images, run.image_bytes, run.line.rtt_ms)).collect();
+    let cells = [(2, 5000, 0), (1, 20_000, 0), (2, 5000, 60), (1, 20_000, 60)];
+    let cells = cells.map(|(images, bytes, rtt_ms)| (Case::Crossover, images, bytes, rtt_ms));
+    assert_eq!(cases[..2], [(Case::Slow, 3, 20_000, 0), (Case::Mixed, 2, 20_000, 0)]);
+    assert_eq!(cases[2..], cells);
+    for run in &report.runs {
+        assert_eq!((&run.ending, run.load.successes), (&Ending::Finished, u64::from(run.images)));
+        // One for connecting, and one for the request.
+        assert!(run.load.makespan_ms >= f64::from(2 * run.line.rtt_ms), "{run:?}");
+    }
+    let (slow, beside) = (&report.runs[0], report.runs[1].beside.as_ref().unwrap());
+    assert_eq!((beside.slow_images, beside.slow.successes, beside.alone.successes), (3, 3, 2));
+    // 20,000 bytes take half a second, of which the first twentieth may be sent at once.
+    assert!(slow.load.makespan_ms >= 400.0 && beside.slow.makespan_ms >= 400.0, "{} {beside:?}", slow.load.makespan_ms);
+    assert!(beside.alone.makespan_ms < beside.slow.makespan_ms);
+    // Two clients alone, three slow ones, and two beside them.
+    assert_eq!(report.runs[1].verified.as_ref().unwrap().objects, 7);
+    assert!(ended.stderr.contains("done=6/6 case=crossover"), "{}", ended.stderr);
+
+    let mut only = place.compare(&workload);
+    only.args(["--only", "slow"]);
+    assert!(place.end(only).await.status.success());
+    assert_eq!(place.report().runs.iter().map(|run| run.case).collect::<Vec<_>>(), [Case::Slow]);
+    let mut none = place.compare(&workload);
+    none.args(["--only", "burst"]);
+    assert!(place.end(none).await.stderr.contains("the plan has no such case"));
 }
 
 #[tokio::test]
@@ -232,6 +277,9 @@ async fn a_wrong_workload_is_refused_in_one_sentence_before_anything_starts() {
         (json!({ "bursts": [{ "images": 0, "rounds": 1 }] }), "at least one image"),
         (json!({ "imageBytes": 10 }), &too_small),
         (json!({ "giveUpSeconds": 0 }), "`giveUpSeconds`"),
+        (json!({ "slow": [{ "images": 1, "rounds": 1, "bytesPerSecond": 0 }] }), "`bytesPerSecond`"),
+        (json!({ "slow": [{ "images": 1, "rounds": 1, "targets": ["v1", "v1"] }] }), "names a target twice"),
+        (json!({ "mixed": [{ "images": 1, "slowImages": 0, "rounds": 1 }] }), "`slowImages`"),
         (json!({ "colour": "red" }), "colour"),
     ] {
         let place = Place::new();

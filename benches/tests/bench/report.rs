@@ -27,7 +27,7 @@ fn only(figures: &[Figures], target: Target) -> &Figures {
 }
 
 fn summary_of(report: &Report) -> String {
-    summary::lines(report, &figures::of(report).unwrap()).join("\n")
+    summary::opening(report, &figures::of(report).unwrap()).join("\n")
 }
 
 fn page(report: &Report) -> String {
@@ -48,7 +48,7 @@ fn the_terminal_shows_the_fixture_in_at_most_120_columns() {
 fn a_report_without_rounds_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let report = with(Vec::new());
-    assert!(report::terminal(&report).unwrap().contains("; 0 rounds."));
+    assert!(report::terminal(&report).unwrap().contains("No round has finished yet."));
     report::write(&report, folder.path()).unwrap();
     assert_eq!(report::read(&folder.path().join("report.json")).unwrap(), report);
 }
@@ -236,8 +236,11 @@ fn the_page_needs_no_other_file_and_is_well_formed() {
         assert!(!outside.contains(word), "{word}");
     }
     assert_well_formed(&page);
-    // Two plots of MinIO, and one of the sink: one number of images makes no line of makespans.
-    assert_eq!(page.matches("<figure>").count(), 3);
+    // Two heat maps and two plots of MinIO, and one of the sink: one number of images makes no line of makespans.
+    assert_eq!(page.matches("<figure>").count(), 5);
+    assert!(page.contains("Time until an image is linked: V1 against V2 (presigned POST), on a real MinIO"));
+    // Two sizes, two rates and two round trips.
+    assert_eq!(page.matches("<rect").count(), 2 * 8);
     assert!(page.contains("Makespan by images at once, on a real MinIO"));
     assert!(page.contains("Memory over time, 1,000 images at once, on a real MinIO"));
     assert!(page.contains("Example &lt;Processor&gt; &amp; Sons"));

@@ -1,5 +1,5 @@
 //! A report with fixed figures: of its seven targets one is skipped, one hangs and dies, one has a void round, and one refuses
-//! some images.
+//! some images. It also has slow rounds, mixed ones, and a crossover of eight cells.
 
 use std::collections::BTreeMap;
 
@@ -7,14 +7,20 @@ use chrono::{DateTime, Utc};
 use upload_bench::{
     latency,
     record::{
-        Ending, Limits, Load, Machine, MemorySample, Report, Run, Skipped, Step, Store, Target, Traffic, Usage,
-        VERSION, Verified,
+        Beside, Case, Ending, Limits, Line, Load, Machine, MemorySample, Report, Run, Skipped, Step, Store, Target,
+        Traffic, Usage, VERSION, Verified,
     },
-    workload::{Burst, Workload},
+    workload::{Burst, Crossover, Mixed, Size, Slow, Workload},
 };
 
 /// Size of the sample's images, in bytes.
 pub const IMAGE_BYTES: u64 = 5_000_000;
+
+/// What a slow client of the sample sends in a second, in bytes.
+pub const SLOW: u64 = 250_000;
+const SLOW_IMAGES: u32 = 300;
+/// The targets that are compared over slow lines.
+const BOTH: [Target; 2] = [Target::V1, Target::V2Post];
 
 /// The figures of a target in the sample.
 struct Costs {
@@ -63,6 +69,14 @@ pub fn report() -> Report {
         ],
         bursts: vec![burst(200, 3), burst(300, 3), burst(1000, 3)],
         sink_bursts: vec![burst(200, 2)],
+        slow: vec![Slow { images: SLOW_IMAGES, rounds: 2, bytes_per_second: SLOW, targets: BOTH.to_vec() }],
+        mixed: vec![Mixed { images: 100, slow_images: 900, rounds: 1, bytes_per_second: SLOW, targets: BOTH.to_vec() }],
+        crossover: Some(Crossover {
+            sizes: vec![Size { image_bytes: 50_000, images: 100 }, Size { image_bytes: IMAGE_BYTES, images: 40 }],
+            rtt_ms: vec![0, 100],
+            bytes_per_second: vec![None, Some(SLOW)],
+            rounds: 1,
+        }),
         warm_up_images: 5,
         retry: false,
         give_up_seconds: 30,
@@ -73,6 +87,15 @@ pub fn report() -> Report {
             for round in 1..=burst.rounds {
                 let targets = workload.targets.iter().filter(|target| **target != Target::Nginx128k);
                 runs.extend(targets.map(|target| run(*target, store, burst.images, round)));
+            }
+        }
+    }
+    for target in BOTH {
+        runs.extend((1..=2).map(|round| slow(target, round)));
+        runs.push(mixed(target));
+        for (image_bytes, images) in [(50_000, 100), (IMAGE_BYTES, 40)] {
+            for (rtt_ms, bytes_per_second) in [(0, None), (100, None), (0, Some(SLOW)), (100, Some(SLOW))] {
+                runs.push(cell(target, image_bytes, images, Line { bytes_per_second, rtt_ms }));
             }
         }
     }
@@ -97,6 +120,51 @@ pub fn report() -> Report {
         skipped: vec![Skipped { target: Target::Nginx128k, reason: "nginx is not installed".to_owned() }],
         complete: true,
     }
+}
+
+/// A round of slow clients. V1 does not serve all of them in its second round.
+pub fn slow(target: Target, round: u32) -> Run {
+    let mut run = run(target, Store::Minio, SLOW_IMAGES, round);
+    run.case = Case::Slow;
+    run.line = Line { bytes_per_second: Some(SLOW), rtt_ms: 0 };
+    run.load.makespan_ms = if target == Target::V1 { 26_000.0 } else { 21_000.0 };
+    if (target, round) == (Target::V1, 2) {
+        run.load.successes -= 6;
+        run.load.failures = [("503 overloaded".to_owned(), 6)].into();
+    }
+    run.load.histogram = histogram(run.load.successes, run.load.makespan_ms);
+    run.load.steps.clear();
+    run
+}
+
+/// A mixed round.
+fn mixed(target: Target) -> Run {
+    let mut run = run(target, Store::Minio, 100, 1);
+    let alone = Load { histogram: histogram(100, run.load.makespan_ms / 2.0), ..run.load.clone() };
+    let slow = Load { successes: 900, makespan_ms: 24_000.0, ..Load::default() };
+    run.case = Case::Mixed;
+    run.line = Line { bytes_per_second: Some(SLOW), rtt_ms: 0 };
+    run.beside = Some(Beside { alone, slow_images: 900, slow });
+    run
+}
+
+/// A round of a cell: with V1 fewer round trips, with V2 less CPU time for each byte.
+fn cell(target: Target, image_bytes: u64, images: u32, line: Line) -> Run {
+    let (round_trips, cpu_ms) = match target {
+        Target::V1 => (4, 1.0 + image_bytes as f64 / 1e6),
+        _ => (5, 1.5),
+    };
+    let mut run = run(target, Store::Minio, images, 1);
+    let sending_ms = line.ideal_s(image_bytes).unwrap_or(0.02) * 1e3;
+    run.case = Case::Crossover;
+    run.image_bytes = image_bytes;
+    run.line = line;
+    run.load.makespan_ms = sending_ms + f64::from(round_trips * line.rtt_ms) + 25.0;
+    run.load.histogram = histogram(images.into(), run.load.makespan_ms);
+    run.load.steps.clear();
+    let server = run.server.as_mut().unwrap();
+    (server.cpu_user_ms, server.cpu_system_ms) = (0.0, eighths(cpu_ms * f64::from(images)));
+    run
 }
 
 /// One round of the sample.
@@ -125,9 +193,11 @@ pub fn run(target: Target, store: Store, images: u32, round: u32) -> Run {
     Run {
         target,
         store,
+        case: Case::Burst,
         images,
         round,
         image_bytes: IMAGE_BYTES,
+        line: Line::default(),
         started_at: at("2026-11-25T10:00:00Z"),
         load: Load {
             successes,
@@ -142,6 +212,8 @@ pub fn run(target: Target, store: Store, images: u32, round: u32) -> Run {
             histogram: histogram(successes, makespan_ms),
             steps: steps(costs.requests, successes, makespan_ms),
         },
+        beside: None,
+        proxy: None,
         server: costs
             .cpu_ms
             .map(|(user, system)| usage(&costs, (user * pace, system * pace), images, makespan_ms, &ending)),

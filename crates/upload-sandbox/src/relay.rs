@@ -1,17 +1,20 @@
-//! A TCP relay between a program and its database or store: it counts, holds back and breaks the traffic, and sets a store's clock wrong.
-//! A failure here looks like a failure of the network, and the parts behind the relay stay real.
+//! A TCP relay between a program and its database or store: it counts, delays, holds back and breaks the traffic, and sets a store's
+//! clock wrong. A failure here looks like a failure of the network, and the parts behind the relay stay real.
 //!
 //! It knows only one thing about the traffic: the two sides take turns. (HTTP/1.1 without pipelining or `Expect` does.) A request begins
 //! when the program sends after the other side did, or when it sends its first bytes.
 
 use std::{
+    collections::VecDeque,
     io,
     net::{Ipv4Addr, SocketAddr},
+    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
+use bytes::{Buf as _, Bytes};
 use chrono::{NaiveDateTime, TimeDelta};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,13 +24,16 @@ use tokio::{
     },
     sync::watch,
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use url::Url;
 
 /// How long a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 const BUFFER_BYTES: usize = 64 * 1024;
+/// The most bytes that are on their way in one direction of a delayed connection. It bounds the memory of the relay, and no rate that a
+/// client has: with 50 ms each way it is 2.7 Gbit/s.
+const MOST_ON_THE_WAY_BYTES: usize = 16 * 1024 * 1024;
 /// The only date format that servers send (RFC 9110, section 5.6.7).
 const HTTP_DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 const HTTP_DATE_BYTES: usize = "Sun, 06 Nov 1994 08:49:37 GMT".len();
@@ -122,6 +128,11 @@ impl Entrance {
         format!("http://{}", self.address)
     }
 
+    /// The address of the port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Passes everything on to `host:port` from now on, also connections that wait already. Runs on the runtime of the caller.
     pub fn lead_to(self, target: impl Into<String>) -> Relay {
         let (target, line) = (target.into(), Line::new());
@@ -170,6 +181,15 @@ impl Relay {
         self.line.date_shift.send_replace(TimeDelta::seconds(seconds));
     }
 
+    /// Delays everything on new connections, in each direction. Many bytes can be on their way at once, so a delay limits no rate. There
+    /// is no slow start: a real connection needs some round trips more before it is fast.
+    ///
+    /// The kernel accepts connections at once. So the relay connects to the other side after the delay, and passes on nothing until
+    /// twice the delay is over: then a real connection would be there.
+    pub fn delay(&self, each_way: Duration) {
+        self.line.delay.send_replace(each_way);
+    }
+
     /// The traffic so far. The relay counts bytes before it passes them on, so an answer is counted before the program has it.
     pub fn passed(&self) -> Passed {
         *self.line.passed.borrow()
@@ -216,6 +236,17 @@ struct Line {
     /// How many connections are held now.
     held: watch::Sender<usize>,
     date_shift: watch::Sender<TimeDelta>,
+    delay: watch::Sender<Duration>,
+}
+
+/// The way to one side of a connection.
+struct Way {
+    to: OwnedWriteHalf,
+    delay: Duration,
+    /// The pieces that are on their way, and when each of them arrives.
+    pieces: VecDeque<(Instant, Bytes)>,
+    /// The sum of the pieces.
+    bytes: usize,
 }
 
 /// The state that the two directions of a connection share.
@@ -239,6 +270,56 @@ impl<'a> Held<'a> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|held| *held -= 1);
+    }
+}
+
+impl Way {
+    fn new(to: OwnedWriteHalf, delay: Duration) -> Self {
+        Self { to, delay, pieces: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Delivers what is due until `next` is done. If too many bytes are on their way, `next` waits, as a sender does.
+    async fn deliver_until<T>(&mut self, next: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let mut next = pin!(next);
+        loop {
+            let has_room = self.bytes < MOST_ON_THE_WAY_BYTES;
+            tokio::select! {
+                next = &mut next, if has_room => return next,
+                delivered = self.deliver(), if self.bytes > 0 => delivered?,
+            }
+        }
+    }
+
+    /// Delivers at least a part of the first piece. It may be dropped at any time.
+    async fn deliver(&mut self) -> io::Result<()> {
+        let Some((due, piece)) = self.pieces.front_mut() else { return Ok(()) };
+        sleep_until(*due).await;
+        let written = self.to.write(piece).await?;
+        piece.advance(written);
+        self.bytes -= written;
+        if piece.is_empty() {
+            self.pieces.pop_front();
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.delay.is_zero() {
+            return self.to.write_all(bytes).await;
+        }
+        self.pieces.push_back((Instant::now() + self.delay, Bytes::copy_from_slice(bytes)));
+        self.bytes += bytes.len();
+        Ok(())
+    }
+
+    /// Passes on the end, behind everything that is on its way.
+    async fn end(mut self) -> io::Result<()> {
+        let due = Instant::now() + self.delay;
+        while self.bytes > 0 {
+            self.deliver().await?;
+        }
+        sleep_until(due).await;
+        self.to.shutdown().await
     }
 }
 
@@ -276,6 +357,7 @@ impl Line {
             said: watch::Sender::new(0),
             held: watch::Sender::new(0),
             date_shift: watch::Sender::new(TimeDelta::zero()),
+            delay: watch::Sender::new(Duration::ZERO),
         }
     }
 
@@ -285,7 +367,10 @@ impl Line {
             return;
         }
         let passed = async {
+            let delay = *self.delay.borrow();
+            sleep(delay).await;
             let server = TcpStream::connect(&target).await?;
+            sleep(delay).await;
             client.set_nodelay(true)?;
             server.set_nodelay(true)?;
             let (from_client, to_client) = client.into_split();
@@ -293,8 +378,8 @@ impl Line {
             let turns = Turns { answered: AtomicBool::new(true), unanswered: AtomicBool::new(false) };
             // If one direction breaks, both end: dropping the halves closes the connections.
             tokio::try_join!(
-                self.requests(from_client, to_server, &turns),
-                self.answers(from_server, to_client, &turns),
+                self.requests(from_client, Way::new(to_server, delay), &turns),
+                self.answers(from_server, Way::new(to_client, delay), &turns),
             )
         };
         let passed = tokio::select! {
@@ -316,14 +401,14 @@ impl Line {
     }
 
     /// Passes on all bytes that the program sends, and its end.
-    async fn requests(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, turns: &Turns) -> io::Result<()> {
+    async fn requests(&self, mut from: OwnedReadHalf, mut way: Way, turns: &Turns) -> io::Result<()> {
         let mut mode = self.mode.subscribe();
         let mut buffer = vec![0; 2 * BUFFER_BYTES];
         // The end of the piece before, at the buffer's start.
         let mut border = 0;
         let mut was_held = false;
         loop {
-            let length = from.read(&mut buffer[border..border + BUFFER_BYTES]).await?;
+            let length = way.deliver_until(from.read(&mut buffer[border..border + BUFFER_BYTES])).await?;
             if length == 0 {
                 // The program has given up.
                 if turns.unanswered.load(Ordering::SeqCst) {
@@ -331,10 +416,10 @@ impl Line {
                 }
                 if was_held {
                     // The other side must still do the work that was passed on late, so it does not hear of the end.
-                    to.forget();
+                    way.to.forget();
                     return Ok(());
                 }
-                return to.shutdown().await;
+                return way.end().await;
             }
             let (heard, bytes) = (&buffer[..border + length], &buffer[border..border + length]);
             let now = *mode.borrow_and_update();
@@ -348,14 +433,14 @@ impl Line {
             }
             if now.holds(heard) {
                 was_held = true;
-                self.hold(&mut mode, |mode| !mode.holds(heard)).await?;
+                way.deliver_until(self.hold(&mut mode, |mode| !mode.holds(heard))).await?;
             }
             let is_new = turns.answered.swap(false, Ordering::SeqCst);
             self.passed.send_modify(|passed| {
                 passed.requests += u64::from(is_new);
                 passed.requested_bytes += length as u64;
             });
-            to.write_all(bytes).await?;
+            way.send(bytes).await?;
             let end = border + length;
             border = mode.borrow().border_bytes().min(end);
             buffer.copy_within(end - border..end, 0);
@@ -363,13 +448,13 @@ impl Line {
     }
 
     /// Passes on all bytes that the other side sends, and its end.
-    async fn answers(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, turns: &Turns) -> io::Result<()> {
+    async fn answers(&self, mut from: OwnedReadHalf, mut way: Way, turns: &Turns) -> io::Result<()> {
         let mut mode = self.mode.subscribe();
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
-            let length = from.read(&mut buffer).await?;
+            let length = way.deliver_until(from.read(&mut buffer)).await?;
             if length == 0 {
-                return to.shutdown().await;
+                return way.end().await;
             }
             let broke = self.mode.send_if_modified(|mode| {
                 let breaks = *mode == Mode::BreakNextAnswer;
@@ -383,7 +468,7 @@ impl Line {
                 return Err(broken());
             }
             if unanswered {
-                self.hold(&mut mode, |mode| !matches!(mode, Mode::HoldAnswersTo(_))).await?;
+                way.deliver_until(self.hold(&mut mode, |mode| !matches!(mode, Mode::HoldAnswersTo(_)))).await?;
             }
             let shift = *self.date_shift.borrow();
             if !shift.is_zero() {
@@ -391,7 +476,7 @@ impl Line {
             }
             turns.answered.store(true, Ordering::SeqCst);
             self.passed.send_modify(|passed| passed.answered_bytes += length as u64);
-            to.write_all(&buffer[..length]).await?;
+            way.send(&buffer[..length]).await?;
         }
     }
 }
@@ -417,8 +502,12 @@ mod tests {
 
     use super::*;
 
-    /// A server that answers every eight bytes, and a relay before it.
+    /// A server that answers every eight bytes to one client, and a relay before it.
     async fn relay() -> (TcpStream, Relay) {
+        delayed_relay(Duration::ZERO).await
+    }
+
+    async fn delayed_relay(each_way: Duration) -> (TcpStream, Relay) {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let target = server.local_addr().unwrap().to_string();
         tokio::spawn(async move {
@@ -429,6 +518,7 @@ mod tests {
             }
         });
         let relay = Entrance::open().await.unwrap().lead_to(target);
+        relay.delay(each_way);
         (TcpStream::connect(relay.address).await.unwrap(), relay)
     }
 
@@ -469,6 +559,48 @@ mod tests {
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer, b"answer");
+    }
+
+    #[tokio::test]
+    async fn a_delay_is_added_to_connecting_and_to_each_turn_and_to_the_end() {
+        const EACH_WAY: Duration = Duration::from_millis(30);
+        let started = Instant::now();
+        let (mut client, _relay) = delayed_relay(EACH_WAY).await;
+        for round_trips in 2..=3 {
+            client.write_all(b"question").await.unwrap();
+            client.read_exact(&mut [0; 6]).await.unwrap();
+            assert!(started.elapsed() >= EACH_WAY * 2 * round_trips, "{:?}", started.elapsed());
+        }
+        client.shutdown().await.unwrap();
+        assert_eq!(client.read(&mut [0; 6]).await.unwrap(), 0);
+        assert!(started.elapsed() >= EACH_WAY * 2 * 4);
+    }
+
+    #[tokio::test]
+    async fn many_bytes_are_on_their_way_at_once_and_arrive_in_order() {
+        const EACH_WAY: Duration = Duration::from_millis(50);
+        let bytes: Vec<u8> = (0..3 * MOST_ON_THE_WAY_BYTES).map(|index| (index / 7) as u8).collect();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let relay = Entrance::open().await.unwrap().lead_to(listener.local_addr().unwrap().to_string());
+        relay.delay(EACH_WAY);
+        let started = Instant::now();
+        let mut client = TcpStream::connect(relay.address).await.unwrap();
+        let (sent, arrived) = tokio::join!(
+            async {
+                client.write_all(&bytes).await.unwrap();
+                client.shutdown().await
+            },
+            async {
+                let mut arrived = Vec::new();
+                listener.accept().await.unwrap().0.read_to_end(&mut arrived).await.unwrap();
+                arrived
+            },
+        );
+        sent.unwrap();
+        assert!(arrived == bytes);
+        // One piece at a time would need 50 ms for each 64 KiB.
+        let pieces = u32::try_from(bytes.len() / BUFFER_BYTES).unwrap();
+        assert!(started.elapsed() < EACH_WAY * pieces / 2, "{:?}", started.elapsed());
     }
 
     #[test]

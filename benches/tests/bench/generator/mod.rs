@@ -13,9 +13,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use upload_bench::{
     latency,
-    load::{self, Caller, Flow, FormMethod, Options, Outcome, Pattern, PreparedForm, Progress, Role},
+    load::{self, Caller, Flow, FormMethod, Options, Outcome, Pattern, PreparedForm, Progress, Role, stalled},
     payload::Payload,
-    record::Step,
+    record::{Line, Step},
 };
 use upload_sandbox::port;
 use url::Url;
@@ -26,7 +26,7 @@ use server::{Server, overloaded, status, text, uploaded};
 const LONG: Duration = Duration::from_secs(120);
 
 fn burst(images: u32) -> Options {
-    Options { pattern: Pattern::Burst { images }, retry: false, request_timeout: LONG }
+    Options { pattern: Pattern::Burst { images }, line: Line::default(), retry: false, request_timeout: LONG }
 }
 
 fn form(server: &Server, method: FormMethod, link: bool) -> Flow {
@@ -278,7 +278,7 @@ async fn a_run_that_is_ended_returns_what_was_measured_and_gives_the_rest_up() {
         while progress.done() < 3 {
             tokio::task::yield_now().await;
         }
-        let idle = progress.stalled(Duration::from_millis(50)).await;
+        let idle = stalled(std::slice::from_ref(&progress), Duration::from_millis(50)).await;
         stop.cancel();
         idle
     };

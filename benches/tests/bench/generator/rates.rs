@@ -5,11 +5,12 @@ use std::time::Duration;
 use upload_bench::{
     latency,
     load::{FormMethod, Options, Outcome, Pattern},
+    record::Line,
 };
 
 use super::{
     burst, form, once, run,
-    server::{Server, uploaded},
+    server::{Server, status, uploaded},
     small,
 };
 
@@ -42,9 +43,20 @@ async fn at_a_constant_rate_a_delay_of_the_server_is_in_all_latencies() {
 #[tokio::test]
 async fn the_clients_of_a_paced_run_are_no_faster_than_their_line() {
     let server = Server::of_images(None).await;
-    let pattern = Pattern::Paced { images: 4, bytes_per_second: 100_000 };
-    let outcome = run(&form(&server, FormMethod::Post, true), &small(), &Options { pattern, ..burst(0) }).await;
+    let line = Line { bytes_per_second: Some(100_000), rtt_ms: 0 };
+    let outcome = run(&form(&server, FormMethod::Post, true), &small(), &Options { line, ..burst(4) }).await;
     assert_eq!((outcome.load.successes, outcome.load.bytes_to_server), (4, server.bytes_read()));
     // 20,000 bytes. The first tenth of a second's worth may be sent at once.
     assert_eq!(latencies_from(&outcome, Duration::from_millis(100)), 4);
+}
+
+#[tokio::test]
+async fn a_round_trip_is_added_to_every_connection_and_to_every_request() {
+    let store = Server::start(|arrived| async move { arrived.read().await.map(|_| status(200)) }).await;
+    let server = Server::of_images(Some(store.url.clone())).await;
+    let line = Line { bytes_per_second: None, rtt_ms: 40 };
+    let outcome = run(&form(&server, FormMethod::Put, true), &small(), &Options { line, ..burst(3) }).await;
+    assert_eq!((outcome.load.successes, outcome.load.bytes_to_store), (3, store.bytes_read()));
+    // Two connections and three requests.
+    assert_eq!(latencies_from(&outcome, Duration::from_millis(5 * 40)), 3);
 }
