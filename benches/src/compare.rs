@@ -68,7 +68,7 @@ pub async fn run(plan: &Plan, stage: &Stage, stop: &CancellationToken) -> Result
     screen::say("making the images and starting Postgres");
     let payloads = payloads(workload)?;
     let sandbox = Sandbox::start().await?;
-    let (targets, skipped) = taking_part(&workload.all_targets(), stage);
+    let (targets, skipped) = taking_part(&workload.all_targets(), stage, &sandbox).await?;
     let mut report = Report {
         version: VERSION,
         started_at: Utc::now(),
@@ -179,11 +179,17 @@ fn check_room(workload: &Workload) -> Result<()> {
 }
 
 /// The targets that can run here, and why the others cannot.
-fn taking_part(targets: &[Target], stage: &Stage) -> (Vec<Target>, Vec<Skipped>) {
-    let missing: BTreeMap<Target, String> =
+async fn taking_part(targets: &[Target], stage: &Stage, sandbox: &Sandbox) -> Result<(Vec<Target>, Vec<Skipped>)> {
+    let mut missing: BTreeMap<Target, String> =
         targets.iter().filter_map(|target| Some((*target, stage.missing(*target)?))).collect();
+    if targets.contains(&Target::V2Version) && !missing.contains_key(&Target::V2Version) {
+        let stand = sandbox.try_stand().await.context(round::NO_STAND)?;
+        let refused = stand.enable_versioning().await.err();
+        stand.remove().await?;
+        missing.extend(refused.map(|error| (Target::V2Version, format!("{error:#}"))));
+    }
     let there = targets.iter().copied().filter(|target| !missing.contains_key(target)).collect();
-    (there, missing.into_iter().map(|(target, reason)| Skipped { target, reason }).collect())
+    Ok((there, missing.into_iter().map(|(target, reason)| Skipped { target, reason }).collect()))
 }
 
 /// One image of each size.

@@ -77,6 +77,8 @@ pub enum Target {
     V1Buffered,
     /// upload-v2-presigned with POST forms: create, upload, link.
     V2Post,
+    /// The same with `S3_PIN=version`, on a bucket that keeps versions: its link makes no copy.
+    V2Version,
     /// upload-v2-presigned with PUT: create, upload, link.
     V2Put,
     /// upload-v1-streaming by its own route: one request, nothing linked (the original's V1).

@@ -20,8 +20,8 @@ const FORM_LIFETIME: TimeDelta = TimeDelta::hours(1);
 
 /// Whether its clients send tokens, as our own servers require.
 pub fn has_users(target: Target) -> bool {
-    use Target::{V1, V1Buffered, V1Stream, V2Post, V2Put, V2Unlinked};
-    matches!(target, V1 | V1Buffered | V1Stream | V2Post | V2Put | V2Unlinked)
+    use Target::{V1, V1Buffered, V1Stream, V2Post, V2Put, V2Unlinked, V2Version};
+    matches!(target, V1 | V1Buffered | V1Stream | V2Post | V2Put | V2Unlinked | V2Version)
 }
 
 /// The key that signs the target's own requests to the sink. nginx passes on requests that clients signed with the signer's key.
@@ -42,7 +42,7 @@ pub fn of_server(target: Target, server: &Url) -> Result<Option<Flow>> {
         anyhow::Ok(Flow::Multipart { url: server.join(path)?, fields, file_field: "file".to_owned() })
     };
     Ok(Some(match target {
-        Target::V1 | Target::V1Buffered | Target::V2Post => form(FormMethod::Post, true),
+        Target::V1 | Target::V1Buffered | Target::V2Post | Target::V2Version => form(FormMethod::Post, true),
         Target::V2Put => form(FormMethod::Put, true),
         Target::V2Unlinked | Target::NodeV2 => form(FormMethod::Post, false),
         Target::V1Stream => once("/user/images/upload", vec![("path".to_owned(), "user-profile".to_owned())])?,

@@ -130,7 +130,12 @@ fn compare(objects: &[(String, u64)], rows: Option<&Rows>, target: Target, told:
 /// Where a successful image is stored.
 fn prefix(target: Target) -> &'static str {
     match target {
-        Target::V2Unlinked | Target::Direct | Target::Nginx | Target::Nginx128k | Target::NodeV2 => "incoming/",
+        Target::V2Version
+        | Target::V2Unlinked
+        | Target::Direct
+        | Target::Nginx
+        | Target::Nginx128k
+        | Target::NodeV2 => "incoming/",
         _ => "media/",
     }
 }
@@ -152,7 +157,7 @@ async fn rows(stand: &Stand, target: Target, images: u64, payload: &Payload) -> 
     // No client makes more rows than one for each image.
     let too_many = stand.count(table).await?.saturating_sub(images);
     Ok(Some(match target {
-        Target::V1 | Target::V1Buffered | Target::V2Post | Target::V2Put => {
+        Target::V1 | Target::V1Buffered | Target::V2Post | Target::V2Version | Target::V2Put => {
             let linked = format!(
                 "image JOIN image_link ON image_id = image.id AND target = 'profile' AND target_id = image.user_id \
                  WHERE linked_at IS NOT NULL AND media_key IS NOT NULL AND byte_size = {bytes}"

@@ -267,6 +267,7 @@ fn style(target: Target) -> Style {
         Target::V1Buffered => ("#0072b2", true),
         Target::V1Stream => ("#56b4e9", true),
         Target::V2Post => ("#d55e00", false),
+        Target::V2Version => ("#e69f00", true),
         Target::V2Put => ("#e69f00", false),
         Target::V2Unlinked => ("#d55e00", true),
         Target::NodeV1 => ("#cc79a7", false),

@@ -3,10 +3,11 @@
 use crate::record::{Case, Limits, Store, Target};
 
 /// All targets, in the order in which the tables show them.
-pub const ALL: [Target; 11] = [
+pub const ALL: [Target; 12] = [
     Target::V1,
     Target::V1Buffered,
     Target::V2Post,
+    Target::V2Version,
     Target::V2Put,
     Target::V1Stream,
     Target::V2Unlinked,
@@ -63,6 +64,9 @@ pub fn describe(target: Target) -> Description {
         ),
         Target::V2Post => {
             ("v2-post", "V2 (presigned POST)", "create, POST to the store, link", LinkedImage, Some("PostObject"))
+        }
+        Target::V2Version => {
+            ("v2-version", "V2 (pinned by version)", "create, POST to the store, link", LinkedImage, Some("PostObject"))
         }
         Target::V2Put => {
             ("v2-put", "V2 (presigned PUT)", "create, PUT to the store, link", LinkedImage, Some("PutObject"))

@@ -91,9 +91,7 @@ impl Stage {
             Target::Nginx | Target::Nginx128k | Target::V1Buffered => self.nginx.as_ref().err().cloned(),
             Target::NodeV1 | Target::NodeV2 => self.node.as_ref().err().cloned(),
             Target::Direct => None,
-            Target::V1 | Target::V1Stream | Target::V2Post | Target::V2Put | Target::V2Unlinked => {
-                self.binaries.is_none().then(|| "its server was not built".to_owned())
-            }
+            _ => self.binaries.is_none().then(|| "its server was not built".to_owned()),
         }
     }
 
@@ -129,6 +127,12 @@ impl Stage {
                     nginx(Proxy { port, behind: &behind, buffer: "", buffers_requests: true }).await?;
                 let (process, proxy) = (Some(process), Some(proxy));
                 return Ok(Started { url: Some(url), process, proxy, _folder: Some(folder) });
+            }
+            Target::V2Version => {
+                let binaries = self.binaries.as_ref().context("V2 was not built")?;
+                stand.enable_versioning().await?;
+                let program = self.program(&binaries.v2, stand, sink).env("S3_PIN", "version");
+                (self.limiter.serve(program).await?, None)
             }
             Target::V2Post | Target::V2Put | Target::V2Unlinked => {
                 let binaries = self.binaries.as_ref().context("V2 was not built")?;

@@ -164,6 +164,18 @@ async fn v1_links_images_behind_an_nginx_that_buffers_them() {
 }
 
 #[tokio::test]
+async fn v2_pins_a_version_without_a_copy() {
+    let stand = Sandbox::shared().await.stand().await;
+    let Some(started) = start(Target::V2Version, &stand, None).await else { return };
+    let person = stand.add_person(Role::User).await.unwrap();
+    let client = Client::new(url(&started), &person.token).unwrap();
+    let image = client.create_and_upload(ImagePath::UserProfile, ImageFormat::Jpeg, file()).await.unwrap();
+    client.link_profile(&image).await.unwrap().expect_status(201).unwrap();
+    assert_eq!(sizes(&stand, "").await, [Some(FILE_BYTES as u64)]);
+    assert_eq!(stand.count("image WHERE linked_at IS NOT NULL AND media_version IS NOT NULL").await.unwrap(), 1);
+}
+
+#[tokio::test]
 async fn our_servers_link_images_in_front_of_the_store_and_of_the_null_sink() {
     let stand = Sandbox::shared().await.stand().await;
     let sink = sink().await;
