@@ -1,4 +1,5 @@
 -- Only the rows know which version was verified: without the column these images could be changed by their owners.
+LOCK TABLE image IN ACCESS EXCLUSIVE MODE;
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM image WHERE media_version IS NOT NULL) THEN

@@ -87,9 +87,9 @@ pub(super) fn note_bytes(bytes: &[u8], url: &Url, answer: &Answer) {
     let line = bytes.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok());
     let words: Vec<&str> = line.unwrap_or_default().split(' ').collect();
     match words.as_slice() {
-        [method, path, "HTTP/1.1"] if method.len() <= LONGEST_METHOD && path.starts_with('/') => {
+        [method, target, "HTTP/1.1"] if method.len() <= LONGEST_METHOD && target.starts_with('/') => {
             let mut asked = url.clone();
-            asked.set_path(path);
+            asked.set_path(target.split('?').next().unwrap_or_default());
             note(method, &asked, answer);
         }
         _ => note("", url, answer),

@@ -95,7 +95,7 @@ pub struct HttpSettings {
     #[arg(long, env, default_value_t = ImageLimits::default().max_pixels, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_pixels: u64,
 
-    /// How many images links may verify and pin at the same time. Other links wait as long as these get on, and get 503 when none has got on for 22 s.
+    /// How many images links may verify and pin at the same time. Other links wait as long as these make progress, and get 503 when none has for 45 s.
     #[arg(long, env, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4_096))]
     pub links_active: u16,
 

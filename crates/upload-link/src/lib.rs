@@ -69,8 +69,8 @@ impl Links {
     /// Waits for the right to verify and pin so many images at the same time.
     async fn turn(&self, images: usize) -> Result<Turn, LinkError> {
         let images = u16::try_from(images).unwrap_or(u16::MAX);
-        // If nobody got on for so long, this link would hardly be done within its lease.
-        self.turns.wait(images, self.timing.link_lease / 2).await
+        // No link works longer than its lease.
+        self.turns.wait(images, self.timing.link_lease).await
     }
 
     fn observe(&self, event: Event) {

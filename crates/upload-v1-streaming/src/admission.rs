@@ -133,11 +133,12 @@ impl Admission {
 
     /// Waits for a turn.
     pub async fn enter(&self) -> Result<Turn, NotAdmitted> {
-        let mut turn = self.turns.arrive();
-        if let Ok(turn) = turn.try_recv() {
+        if let Some(turn) = self.turns.at_once() {
             return Ok(turn);
         }
-        self.wait(turn).await?.map_err(|_dropped| NotAdmitted::Overloaded)
+        // It is not in the queue before it may wait.
+        let turn = self.wait(async { self.turns.arrive().await }).await?;
+        turn.map_err(|_dropped| NotAdmitted::Overloaded)
     }
 
     /// Waits for room to buffer `bytes`.

@@ -15,19 +15,20 @@ use std::{
 use actix_web::{error::PayloadError, web};
 use bytes::Bytes;
 use futures::Stream;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    task::yield_now,
+    time::{Instant, timeout_at},
+};
 
 use crate::turns::Turn;
 
 /// The slowest rate at which a client may send, in bytes a second.
 const MIN_CLIENT_BYTES_PER_SECOND: u64 = 8 * 1024;
 
-/// How long a client may keep the server waiting until its turn lapses.
+/// How long a client may keep the server waiting for [`FAST_BYTES`] until its turn lapses.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// The same for a client whose turn has lapsed before. It is short, so that a thousand slow clients do not use up the turns with waiting.
-const LITTLE_PATIENCE: Duration = Duration::from_millis(2);
-/// A client that sends this much in one turn is not slow any more, in bytes.
-const FAST_BYTES: u64 = 256 * 1024;
+/// How much a client must send in one turn to get all of [`PATIENCE`] again, in bytes. With it, a client is slow below 26 Mbit/s.
+const FAST_BYTES: u64 = 64 * 1024;
 
 /// What a client's body may do.
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +59,10 @@ pub struct ClientBody {
 pub struct Pace {
     limits: BodyLimits,
     turn: Turn,
-    /// How many bytes had arrived when the turn came back. `None` before it has lapsed, and when the client has been fast since.
-    slow_since: Option<u64>,
+    /// How long the server has yet to wait for the client before the turn lapses. A turn that comes back has none of it.
+    patience: Duration,
+    /// How many bytes had arrived when the turn came, or when the client last got its patience again.
+    turn_bytes_before: u64,
     received: Rc<Received>,
     deadline: Instant,
     /// How long the server has waited for the client in this window.
@@ -68,9 +71,16 @@ pub struct Pace {
     bytes_before: u64,
 }
 
-/// The client sent too slowly, or for too long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooSlow;
+/// Why no more of a body is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotRead {
+    /// The client sent too slowly, or for too long.
+    #[error("the client sends too slowly")]
+    TooSlow,
+    /// The body's time ended while it waited for its next turn.
+    #[error("the upload's next turn did not come in time")]
+    NoTurn,
+}
 
 /// Watches `payload` from now on. The upload must have its turn.
 pub fn watch(payload: web::Payload, limits: BodyLimits, turn: Turn) -> (ClientBody, Pace) {
@@ -82,7 +92,16 @@ pub fn watch(payload: web::Payload, limits: BodyLimits, turn: Turn) -> (ClientBo
 impl Pace {
     fn new(received: Rc<Received>, limits: BodyLimits, turn: Turn) -> Self {
         let deadline = Instant::now() + limits.max_time;
-        Self { limits, turn, slow_since: None, received, deadline, waited: Duration::ZERO, bytes_before: 0 }
+        Self {
+            limits,
+            turn,
+            patience: PATIENCE,
+            turn_bytes_before: 0,
+            received,
+            deadline,
+            waited: Duration::ZERO,
+            bytes_before: 0,
+        }
     }
 
     /// Whether the body failed because it is larger than it may be.
@@ -91,51 +110,66 @@ impl Pace {
     }
 
     /// Waits for the client, at most as long as it may take. After that, the upload has its turn again.
-    pub async fn wait<T>(&mut self, reading: impl Future<Output = T>) -> Result<T, TooSlow> {
+    pub async fn wait<T>(&mut self, reading: impl Future<Output = T>) -> Result<T, NotRead> {
         let mut reading = std::pin::pin!(reading);
-        let lapses = Instant::now() + self.patience();
+        if self.received.bytes.get() - self.turn_bytes_before >= FAST_BYTES {
+            self.renew_patience(PATIENCE);
+        }
+        if self.patience.is_zero() {
+            // What has arrived is read only when the connection's task runs again.
+            if let Ok(read) = timeout_at(Instant::now(), &mut reading).await {
+                return self.go_on(read).await;
+            }
+            yield_now().await;
+        }
         let read = loop {
             let begun = Instant::now();
             let window_ends = begun + self.limits.rate_window.saturating_sub(self.waited);
             let mut until = window_ends.min(self.deadline);
             if self.turn.is_held() {
-                until = until.min(lapses);
+                until = until.min(begun + self.patience);
             }
             let read = timeout_at(until, &mut reading).await;
             self.waited += begun.elapsed();
+            self.patience = self.patience.saturating_sub(begun.elapsed());
             if let Ok(read) = read {
                 break read;
             }
-            let now = Instant::now();
-            if now >= lapses {
+            if self.patience.is_zero() {
                 self.turn.lapse();
             }
+            let now = Instant::now();
             if now >= window_ends || now >= self.deadline {
                 self.end_window()?;
             }
         };
+        self.go_on(read).await
+    }
+
+    /// Gets the turn back, if it has lapsed.
+    async fn go_on<T>(&mut self, read: T) -> Result<T, NotRead> {
         // The time that the store needs counts as part of the body's time.
         if Instant::now() >= self.deadline {
-            return Err(TooSlow);
+            return Err(NotRead::TooSlow);
         }
         if !self.turn.is_held() {
-            self.turn.resume().await;
-            self.slow_since = Some(self.received.bytes.get());
+            timeout_at(self.deadline, self.turn.resume()).await.map_err(|_elapsed| NotRead::NoTurn)?;
+            self.renew_patience(Duration::ZERO);
         }
         Ok(read)
     }
 
-    fn patience(&mut self) -> Duration {
-        self.slow_since = self.slow_since.filter(|before| self.received.bytes.get() - before < FAST_BYTES);
-        if self.slow_since.is_some() { LITTLE_PATIENCE } else { PATIENCE }
+    fn renew_patience(&mut self, patience: Duration) {
+        self.patience = patience;
+        self.turn_bytes_before = self.received.bytes.get();
     }
 
     /// Begins the next window, unless the client was too slow in this one, or its time is over.
-    fn end_window(&mut self) -> Result<(), TooSlow> {
+    fn end_window(&mut self) -> Result<(), NotRead> {
         let bytes = self.received.bytes.get() - self.bytes_before;
         let needed = MIN_CLIENT_BYTES_PER_SECOND as f64 * self.limits.rate_window.as_secs_f64();
         if Instant::now() >= self.deadline || (bytes as f64) < needed {
-            return Err(TooSlow);
+            return Err(NotRead::TooSlow);
         }
         self.waited = Duration::ZERO;
         self.bytes_before = self.received.bytes.get();
@@ -167,6 +201,7 @@ mod tests {
 
     use std::{future::pending, sync::Arc};
 
+    use futures::FutureExt as _;
     use tokio::time::{advance, sleep};
 
     use super::*;
@@ -190,7 +225,7 @@ mod tests {
         // The store keeps the client waiting; that is not the client's doing.
         advance(Duration::from_secs(60)).await;
         assert_eq!(pace.wait(wait(3000)).await, Ok(()));
-        assert_eq!(pace.wait(wait(3000)).await, Err(TooSlow), "nothing came in ten seconds of waiting");
+        assert_eq!(pace.wait(wait(3000)).await, Err(NotRead::TooSlow), "nothing came in ten seconds of waiting");
     }
 
     #[tokio::test(start_paused = true)]
@@ -204,36 +239,48 @@ mod tests {
                 received.bytes.set(received.bytes.get() + 20_000);
             }
         };
-        assert_eq!(pace.wait(dripping).await, Err::<(), _>(TooSlow));
+        assert_eq!(pace.wait(dripping).await, Err::<(), _>(NotRead::TooSlow));
         assert_eq!(begun.elapsed(), Duration::from_secs(180));
-        assert_eq!(pace.wait(pending()).await, Err::<(), _>(TooSlow));
+        assert_eq!(pace.wait(pending()).await, Err::<(), _>(NotRead::TooSlow));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_lapses_while_its_client_keeps_the_server_waiting() {
         let (received, turns) = (Rc::<Received>::default(), Turns::new(1, 2));
         let mut pace = pace(&received, &turns);
-        pace.wait(wait(19)).await.unwrap();
+        for milliseconds in [9, 9] {
+            pace.wait(wait(milliseconds)).await.unwrap();
+        }
         assert!(turns.arrive().try_recv().is_err(), "this is no more than a hiccup");
 
+        // A slow line brings packet after packet. Their waits add up.
         let mut other = turns.arrive();
-        let (slow, other) = futures::join!(pace.wait(wait(21)), async {
+        let other = async {
             let turn = (&mut other).await.unwrap();
             wait(1000).await;
             drop(turn);
-        });
+        };
+        let (slow, ()) = futures::join!(pace.wait(wait(9)), other);
         slow.unwrap();
-        let () = other;
         assert!(pace.turn.is_held(), "the turn is back, after the other one's");
-        pace.wait(async {
-            wait(3).await;
-            assert!(turns.arrive().try_recv().is_ok())
-        })
-        .await
-        .unwrap();
 
+        let waits = async {
+            wait(1).await;
+            assert!(turns.arrive().try_recv().is_ok(), "a turn that came back is not spent with waiting");
+        };
+        pace.wait(waits).await.unwrap();
         received.bytes.set(FAST_BYTES);
-        pace.wait(wait(19)).await.unwrap();
+        pace.wait(wait(9)).await.unwrap();
         assert!(turns.arrive().try_recv().is_err(), "it is fast again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_does_not_come_back_in_time_is_not_the_clients_fault() {
+        let (received, turns) = (Rc::<Received>::default(), Turns::new(1, 2));
+        let mut pace = pace(&received, &turns);
+        let mut other = turns.arrive();
+        assert_eq!(pace.wait(wait(30)).now_or_never(), None);
+        let (slow, _other) = futures::join!(pace.wait(wait(30)), &mut other);
+        assert_eq!(slow, Err(NotRead::NoTurn));
     }
 }

@@ -11,7 +11,7 @@ use upload_domain::HEAD_BYTES;
 use upload_http::{ApiError, Code, raise_receive_buffer};
 
 use crate::{
-    client_body::{self, BodyLimits, Pace, TooSlow},
+    client_body::{self, BodyLimits, NotRead, Pace},
     form_head::{self, FormHead, HeadError, LOOK_AHEAD_BYTES, MAX_PART_HEADER_BYTES},
     form_input::{FileInput, FormInput},
     turns::Turn,
@@ -60,7 +60,7 @@ enum FilePart {
     /// The parser finds its end.
     Parsed(Field),
     /// Its length is known. The parser gets only what comes after that.
-    Exact(FileInput, Field),
+    Exact(Box<FileInput>, Field),
 }
 
 /// A form whose parts are read in order.
@@ -119,7 +119,7 @@ impl FormRequest {
     ) -> Result<Form, ApiError> {
         raise_receive_buffer(request);
         let (mut body, mut pace) = client_body::watch(payload, limits, turn);
-        let head = pace.wait(form_head::read_form_head(&mut body, &self.boundary)).await.map_err(too_slow)?;
+        let head = pace.wait(form_head::read_form_head(&mut body, &self.boundary)).await.map_err(not_read)?;
         let head = match head {
             Ok(head) => head,
             Err(HeadError::Body(error)) => return Err(body_error(MultipartError::Payload(error), &pace)),
@@ -144,7 +144,7 @@ impl FormRequest {
 impl Form {
     /// The next part, or none at the end of the form.
     pub async fn next_part(&mut self) -> Result<Option<Field>, ApiError> {
-        let next = self.pace.wait(self.multipart.next()).await.map_err(too_slow)?;
+        let next = self.pace.wait(self.multipart.next()).await.map_err(not_read)?;
         let Some(field) = next else { return Ok(None) };
         let field = field.map_err(|error| body_error(error, &self.pace))?;
         self.parts += 1;
@@ -165,7 +165,7 @@ impl Form {
 
     /// The value of a small field.
     pub async fn text(&mut self, field: &mut Field) -> Result<String, ApiError> {
-        let read = self.pace.wait(field.bytes(MAX_FIELD_BYTES)).await.map_err(too_slow)?;
+        let read = self.pace.wait(field.bytes(MAX_FIELD_BYTES)).await.map_err(not_read)?;
         let bytes = read
             .map_err(|_exceeded| {
                 malformed(&format!("A field other than the file can have at most {MAX_FIELD_BYTES} bytes."))
@@ -209,7 +209,10 @@ impl Form {
             return;
         }
         self.file = match self.file.take() {
-            Some(FilePart::Parsed(part)) => Some(FilePart::Exact(self.input.file(length, &self.boundary), part)),
+            Some(FilePart::Parsed(part)) => {
+                let bytes = Box::new(self.input.file(length, &self.boundary));
+                Some(FilePart::Exact(bytes, part))
+            }
             file => file,
         };
     }
@@ -217,7 +220,7 @@ impl Form {
     /// The file's next bytes; `None` when the part has ended.
     pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
         if let Some(FilePart::Exact(bytes, _part)) = &mut self.file {
-            match self.pace.wait(bytes.next()).await.map_err(too_slow)? {
+            match self.pace.wait(bytes.next()).await.map_err(not_read)? {
                 Some(Ok(chunk)) => return Ok(Some(chunk)),
                 Some(Err(error)) => return Err(body_error(error.into(), &self.pace)),
                 None => {}
@@ -226,7 +229,7 @@ impl Form {
         // The parser gives what is left of the part: nothing if the length was right.
         let Some(FilePart::Parsed(mut part) | FilePart::Exact(_, mut part)) = self.file.take() else { return Ok(None) };
         self.input.open();
-        match self.pace.wait(part.next()).await.map_err(too_slow)? {
+        match self.pace.wait(part.next()).await.map_err(not_read)? {
             Some(Ok(chunk)) => {
                 self.file = Some(FilePart::Parsed(part));
                 Ok(Some(chunk))
@@ -265,8 +268,13 @@ fn header_too_long() -> ApiError {
     malformed(&format!("The headers of a part are longer than {MAX_PART_HEADER_BYTES} bytes."))
 }
 
-fn too_slow(_: TooSlow) -> ApiError {
-    ApiError::new(Code::UploadTimeout, "The form arrived too slowly; send it again over a faster connection.")
+fn not_read(cause: NotRead) -> ApiError {
+    match cause {
+        NotRead::TooSlow => {
+            ApiError::new(Code::UploadTimeout, "The form arrived too slowly; send it again over a faster connection.")
+        }
+        NotRead::NoTurn => ApiError::overloaded().cause(cause),
+    }
 }
 
 /// What a failure to read the form means. The parser's errors are not `Send`, so the log gets their words.

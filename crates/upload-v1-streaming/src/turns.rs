@@ -52,7 +52,19 @@ impl Turns {
         Arc::new(Self(Mutex::new(State { free_turns: turns, free_places: places, returning, arriving })))
     }
 
-    /// Puts an upload at the end of the queue. The turn comes at once if nobody has to wait.
+    /// A turn for a new upload, if it need not wait.
+    pub fn at_once(self: &Arc<Self>) -> Option<Turn> {
+        let mut state = self.state();
+        if state.free_turns == 0 || state.free_places == 0 {
+            return None;
+        }
+        // While turns are free, nobody waits for one.
+        state.free_turns -= 1;
+        state.free_places -= 1;
+        Some(Turn { held: Some(Held(Arc::clone(self))), place: Place(Arc::clone(self)) })
+    }
+
+    /// Puts a new upload at the end of the queue.
     pub fn arrive(self: &Arc<Self>) -> oneshot::Receiver<Turn> {
         let (sender, receiver) = oneshot::channel();
         self.state().arriving.push_back(sender);
@@ -60,7 +72,7 @@ impl Turns {
         receiver
     }
 
-    /// Gives every free turn to the next upload. An upload that no longer waits drops what it is given, so it comes back here.
+    /// Gives every free turn to the next upload. If that stops waiting at this moment, the turn is dropped, and so is free again.
     fn hand_out(self: &Arc<Self>) {
         loop {
             let Some(next) = self.state().next() else { return };
@@ -82,23 +94,26 @@ impl Turns {
 impl State {
     /// The next upload that gets a turn, if one is free.
     fn next(&mut self) -> Option<Next> {
-        self.returning.retain(|upload| !upload.is_closed());
         if self.free_turns == 0 {
             return None;
         }
-        if let Some(upload) = self.returning.pop_front() {
+        if let Some(upload) = first_waiting(&mut self.returning) {
             self.free_turns -= 1;
             return Some(Next::Returning(upload));
         }
         if self.free_places == 0 {
             return None;
         }
-        // An upload that waits no more is only skipped here, so it costs nothing while it stands in the queue.
-        let upload = std::iter::from_fn(|| self.arriving.pop_front()).find(|upload| !upload.is_closed())?;
+        let upload = first_waiting(&mut self.arriving)?;
         self.free_turns -= 1;
         self.free_places -= 1;
         Some(Next::Arriving(upload))
     }
+}
+
+/// Takes the first upload that still waits.
+fn first_waiting<T>(queue: &mut VecDeque<oneshot::Sender<T>>) -> Option<oneshot::Sender<T>> {
+    std::iter::from_fn(|| queue.pop_front()).find(|upload| !upload.is_closed())
 }
 
 impl Turn {
