@@ -181,6 +181,33 @@ pub(super) async fn what_follows_a_refusal_is_not_read_for_ever(subject: &mut Su
     subject.assert_goes_on().await
 }
 
+/// V1's places for uploads. V2 carries no uploads, so it has none.
+pub(super) async fn one_user_does_not_take_every_place(subject: &mut Subject) -> Result<()> {
+    if subject.strategy == Strategy::Presigned {
+        return Ok(());
+    }
+    let url = subject.add_server(&[("UPLOADS_PER_USER", "1")]).await?;
+    let (greedy, other) = (subject.user().await?, subject.user().await?);
+    let created = greedy.create_image(ImagePath::UserProfile, ImageFormat::Png).await?.expect_status(201)?;
+    let bearer = format!("Bearer {}", greedy.token);
+    let [content_type, length] = wire::form_headers(1_000_000);
+    let headers = [(content_type.0, content_type.1.as_str()), ("Authorization", &bearer), (length.0, &length.1)];
+    let mut holder = Raw::connect(&url).await?;
+    holder.send(&request(&url, "/user/images/upload", &headers, b"--")?).await?;
+    until_uploads_are_active(subject, 1).await?;
+
+    let stream = async |user: &Member| user.stream(ImagePath::UserProfile, ImageFormat::Png, picture(1)).await;
+    for answer in [stream(&greedy).await?, greedy.upload(created.form(), picture(1)).await?] {
+        assert_refused("a second one", &answer, (429, "too_many_uploads"));
+        ensure!(answer.header("retry-after").parse::<u32>()? > 0);
+    }
+    stream(&other).await?.expect_status(201)?;
+    drop(holder);
+    until_uploads_are_active(subject, 0).await?;
+    greedy.upload(created.form(), picture(1)).await?.expect_status(201)?;
+    Ok(())
+}
+
 /// Sends `request`, and then `more` again and again until the server takes no more. The answer must come in the meantime.
 async fn sends_on(raw: Raw, request: &[u8], status: u16, more: &[u8]) -> Result<()> {
     let (mut reader, mut writer) = raw.0.into_split();

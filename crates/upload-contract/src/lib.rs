@@ -111,6 +111,7 @@ suite! { $
         a_head_that_does_not_end_is_given_up,
         a_json_body_that_does_not_come_is_given_up,
         what_follows_a_refusal_is_not_read_for_ever,
+        one_user_does_not_take_every_place,
         a_client_that_never_reads_is_given_up,
         idle_connections_make_room,
         two_thousand_that_keep_still_hurt_nobody;

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 
+use futures::FutureExt as _;
 use tokio::{
     net::TcpListener,
     time::{advance, timeout},
@@ -153,4 +154,45 @@ async fn the_connection_that_is_idle_longest_makes_room() {
     assert!(places.idle.borrow().is_empty(), "it is not idle");
     drop(second);
     assert_eq!((places.taken.get(), places.idle.borrow().len()), (0, 0));
+}
+
+/// As `watch` does with a request that has a body.
+fn begin_body(connection: &Connection) {
+    connection.progress.enter(Stage::Serving);
+    connection.progress.demand.set(Demand::Unasked);
+}
+
+#[tokio::test]
+async fn a_body_is_read_only_when_its_handler_asks_and_a_piece_at_a_time() {
+    let (client, mut connection) = pair(&Places::new(10)).await;
+    begin_body(&connection);
+    let body = vec![b'x'; 3 * PIECE_BYTES];
+    let sending = tokio::spawn(async move {
+        let mut client = client;
+        tokio::io::AsyncWriteExt::write_all(&mut client, &body).await.map(|()| client)
+    });
+    for _piece in 0..2 {
+        assert!(next(&mut connection).now_or_never().is_none(), "nobody has asked for it");
+        connection.progress.ask();
+        let mut bytes = 0;
+        while bytes < PIECE_BYTES {
+            bytes += next(&mut connection).await;
+        }
+        // The last read of a piece may take as much as actix has room for.
+        assert!(bytes < PIECE_BYTES + 16 * 1024, "{bytes}");
+        connection.progress.demand.set(Demand::Unasked);
+    }
+    assert!(sending.await.is_ok_and(|sent| sent.is_ok()));
+}
+
+#[tokio::test]
+async fn a_head_is_seen_before_more_is_read() {
+    let (client, mut connection) = pair(&Places::new(10)).await;
+    send(&client, &[b'x'; 20_000]).await;
+    assert_eq!(next(&mut connection).await, 16 * 1024);
+    let mut bytes = [0; 1024];
+    let mut buffer = ReadBuf::new(&mut bytes);
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(Pin::new(&mut connection).poll_read(&mut context, &mut buffer).is_pending(), "actix looks at the piece");
+    assert_eq!(next(&mut connection).await, 20_000 - 16 * 1024);
 }
