@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     process::{Child, ChildStdout, Command, Output, Stdio},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -108,10 +109,15 @@ fn assert_nothing_is_left(temporary: &TempDir) {
     let files: Vec<_> = fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(files.is_empty(), "left behind: {files:?}");
     let name = temporary.path().to_str().unwrap();
-    let command_lines = fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| {
-        let command_line = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
-        Some(String::from_utf8_lossy(&command_line).replace('\0', " "))
-    });
-    let processes: Vec<_> = command_lines.filter(|line| line.contains(name)).collect();
-    assert!(processes.is_empty(), "left running: {processes:?}");
+    let processes = || -> Vec<String> {
+        let command_lines = fs::read_dir("/proc").into_iter().flatten().filter_map(|entry| {
+            let command_line = fs::read(entry.ok()?.path().join("cmdline")).ok()?;
+            Some(String::from_utf8_lossy(&command_line).replace('\0', " "))
+        });
+        command_lines.filter(|line| line.contains(name)).collect()
+    };
+    // The one that removes the folder is the last to end.
+    let begun = Instant::now();
+    while !processes().is_empty() && begun.elapsed() < Duration::from_secs(10) {}
+    assert!(processes().is_empty(), "left running: {:?}", processes());
 }

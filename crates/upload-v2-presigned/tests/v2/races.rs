@@ -101,14 +101,14 @@ async fn a_second_link_is_told_of_the_first() {
     assert_eq!(setup.client.link_profile(&id).await.unwrap().status, 200);
 }
 
-/// A link whose copy is stopped keeps its turn for ten seconds, and then fails. A link waits for a turn for twenty seconds. So of the
-/// four links here, one or two get no turn.
+/// A link whose copy is stopped keeps its turn for ten seconds, and then fails. A link waits for a turn for 45 seconds. So of the seven
+/// links here, two or three get no turn.
 #[tokio::test]
 async fn a_link_that_gets_no_turn_is_told_to_come_back() {
     let Verified { setup, id, link, client, relay: _relay, _server, .. } =
         Verified::reach_with(&[("LINKS_ACTIVE", "1")]).await;
     let mut others = Vec::new();
-    for seed in 1..=3 {
+    for seed in 1..=6 {
         let image = samples::of_format(ImageFormat::Png, seed);
         others.push(setup.client.create_and_upload(ImagePath::UserProfile, ImageFormat::Png, image).await.unwrap());
     }
