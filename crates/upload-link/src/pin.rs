@@ -88,18 +88,18 @@ impl Links {
         if let Some(verified) = image.verified() {
             let (byte_size, dimensions) = (verified.byte_size, verified.dimensions);
             let media_key = verified.media_key.to_owned();
-            self.turns.got_on();
+            self.turns.made_progress();
             return Ok(Pinned { image, hold, media_key, media_version: None, byte_size, dimensions });
         }
         match self.verify_and_pin(&image, &hold, until).await {
             Ok(Checked { etag: _, version: media_version, byte_size, dimensions }) => {
-                self.turns.got_on();
+                self.turns.made_progress();
                 let media_key = if media_version.is_some() { incoming_key(image.id) } else { hold.media_key() };
                 Ok(Pinned { image, hold, media_key, media_version, byte_size, dimensions })
             }
             Err(error) => {
                 if !matches!(error, LinkError::Storage(_) | LinkError::TooSlow) {
-                    self.turns.got_on();
+                    self.turns.made_progress();
                 }
                 self.undo(&hold).await;
                 Err(error)

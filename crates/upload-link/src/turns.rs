@@ -1,7 +1,7 @@
 //! Turns: how many images are verified and pinned at the same time, which bounds the memory of all links.
 //!
 //! A link waits for its turn before it claims anything. So it holds no image and no connection meanwhile, and its lease is for its work
-//! alone. Links get their turns in order of arrival. They wait as long as others get on: then the store works, and is only busy.
+//! alone. Links get their turns in order of arrival. They wait as long as others make progress: then the store works, and is only busy.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -21,7 +21,7 @@ pub(crate) struct Turns {
     free: Arc<Semaphore>,
     all: u16,
     /// When a link has last got all that it wanted of the store.
-    got_on_at: Arc<Mutex<Instant>>,
+    progress_at: Arc<Mutex<Instant>>,
 }
 
 /// The right to work, until it is dropped.
@@ -32,31 +32,31 @@ pub(crate) struct Turn {
 
 impl Turns {
     pub(crate) fn new(all: u16) -> Self {
-        let got_on_at = Arc::new(Mutex::new(Instant::now()));
-        Self { free: Arc::new(Semaphore::new(all.into())), all, got_on_at }
+        let progress_at = Arc::new(Mutex::new(Instant::now()));
+        Self { free: Arc::new(Semaphore::new(all.into())), all, progress_at }
     }
 
-    /// Waits for turns for so many images at once, or for all turns if there are fewer. It gives up when no link has got on for
+    /// Waits for turns for so many images at once, or for all turns if there are fewer. It gives up when no link has made progress for
     /// `standstill`.
     pub(crate) async fn wait(&self, images: u16, standstill: Duration) -> Result<Turn, LinkError> {
         let wanted = u32::from(images.min(self.all).max(1));
         let (mut turn, arrived) = (Box::pin(Arc::clone(&self.free).acquire_many_owned(wanted)), Instant::now());
         loop {
-            let deadline = arrived.max(self.got_on_at()) + standstill;
+            let deadline = arrived.max(self.progress_at()) + standstill;
             match timeout_at(deadline, &mut turn).await {
                 Ok(Ok(permit)) => return Ok(Turn { _permit: permit }),
-                Err(_elapsed) if self.got_on_at() + standstill > deadline => {}
+                Err(_elapsed) if self.progress_at() + standstill > deadline => {}
                 Ok(Err(_)) | Err(_) => return Err(LinkError::Overloaded),
             }
         }
     }
 
     /// A link has got all that it wanted of the store.
-    pub(crate) fn got_on(&self) {
-        *self.got_on_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    pub(crate) fn made_progress(&self) {
+        *self.progress_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    fn got_on_at(&self) -> Instant {
-        *self.got_on_at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn progress_at(&self) -> Instant {
+        *self.progress_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -61,7 +61,7 @@ impl Turns {
         // While turns are free, nobody waits for one.
         state.free_turns -= 1;
         state.free_places -= 1;
-        Some(Turn { held: Some(Held(Arc::clone(self))), place: Place(Arc::clone(self)) })
+        Some(self.first_turn())
     }
 
     /// Puts a new upload at the end of the queue.
@@ -78,12 +78,14 @@ impl Turns {
             let Some(next) = self.state().next() else { return };
             match next {
                 Next::Returning(upload) => drop(upload.send(Held(Arc::clone(self)))),
-                Next::Arriving(upload) => {
-                    let (held, place) = (Some(Held(Arc::clone(self))), Place(Arc::clone(self)));
-                    drop(upload.send(Turn { held, place }));
-                }
+                Next::Arriving(upload) => drop(upload.send(self.first_turn())),
             }
         }
+    }
+
+    /// A turn and a place that were taken from the free ones.
+    fn first_turn(self: &Arc<Self>) -> Turn {
+        Turn { held: Some(Held(Arc::clone(self))), place: Place(Arc::clone(self)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -101,7 +101,7 @@ async fn an_upload_that_changes_after_it_was_verified_is_not_copied() {
 async fn a_link_that_waits_for_its_turn_does_not_hold_the_image() {
     let world = World::new().await;
     let Links { database, storage, limits, mut timing, background, .. } = world.links.clone();
-    // The wait ends when nobody has got on for half a lease.
+    // The wait ends when nobody has made progress for a lease.
     timing.link_lease = Duration::from_millis(200);
     let links = Links::new(database, storage, limits, timing, background, 0, |_event| {});
     let image = world.uploaded(PROFILE).await;
