@@ -10,7 +10,8 @@
 //!
 //! It also reads a body only when its handler asks for more. By itself actix reads ahead, up to 128 KiB into its own buffer and 32 KiB into
 //! the payload (`MAX_BUFFER_SIZE` in `h1/dispatcher.rs` and `h1/payload.rs`), so that an upload that waits for its turn would hold 0.3 MB.
-//! The price: while a handler does not ask, nothing notices that the client has gone.
+//! While nothing is read, nothing tells that the client has gone, so this module looks once a second. For the same reason it keeps back the
+//! `100 Continue` that actix writes as soon as it has a head: a client that waits for it sends no body before its turn.
 //!
 //! It does not limit the time in which a request is handled: the code that reads a body has its own limit, and the client is not to blame
 //! for the server's own work. A connection counts as idle even if an incomplete next request came together with the last one, until more
@@ -32,13 +33,14 @@ use actix_web::{
     body::MessageBody,
     dev::{Extensions, Payload, ServiceRequest, ServiceResponse},
     error::PayloadError,
+    http::header,
     middleware::Next,
     web::Bytes,
 };
-use futures::Stream;
+use futures::{FutureExt as _, Stream};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
@@ -51,6 +53,8 @@ pub(crate) const LINGER_TIME: Duration = Duration::from_secs(1);
 const IDLE_TIME: Duration = Duration::from_secs(75);
 /// How long a client may take to read an answer when the kernel's buffer is full.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// How often to look whether the client has gone, while nothing is read.
+const LOOK_TIME: Duration = Duration::from_secs(1);
 /// How many bytes of a refused body are read after the answer. It also limits a head, which is shorter, even with the part of the body
 /// that actix reads together with it.
 const UNASKED_BYTES: usize = 256 * 1024;
@@ -65,6 +69,8 @@ const UPLOAD_RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 /// The answer to a client whose head is not complete in time.
 const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+/// What actix writes after a head with `Expect: 100-continue` (`send_continue` in its `h1/dispatcher.rs`).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// A connection that ends when its client keeps it waiting.
 pub(crate) struct Connection {
@@ -75,6 +81,10 @@ pub(crate) struct Connection {
     read_until: Option<Instant>,
     /// Whether a piece of a head was just read.
     has_read: bool,
+    /// When to look next whether the client has gone.
+    look_at: Instant,
+    /// Whether the receive buffer is that of an upload.
+    raised: bool,
 }
 
 /// The stage of a connection, shared by the code for its bytes and the code for its requests.
@@ -85,21 +95,30 @@ pub(crate) struct Progress {
     /// a fixed time. If it were dropped, actix would read chunks until they end.
     unread: Cell<Option<Payload>>,
     demand: Cell<Demand>,
-    /// The connection's task, while nobody asks for the body.
+    /// The connection's task, while nothing is read.
     reader: Cell<Option<Waker>>,
     /// Whether the receive buffer has to be raised.
     raise: Cell<bool>,
+    expectation: Cell<Expectation>,
 }
 
 /// Whether the handler wants more of the newest request's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Demand {
-    /// There is no body, or it is complete.
-    Complete,
-    /// The handler is busy with what it has, or waits for something else.
+    /// The handler is busy with what it has, waits for something else, or has the whole body.
     Unasked,
     /// The handler waits for more, and so many bytes have come since.
     Asked(usize),
+}
+
+/// What the client of the newest request expects before it sends the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expectation {
+    Nothing,
+    /// `100 Continue`, which actix is about to write.
+    Continue,
+    /// `100 Continue`, which the client has not got yet.
+    KeptBack,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -135,17 +154,20 @@ impl Connection {
     pub(crate) fn new(stream: TcpStream, places: &Rc<Places>) -> Self {
         places.taken.set(places.taken.get() + 1);
         places.make_room();
-        let until = Instant::now() + HEAD_TIME;
+        let now = Instant::now();
+        let until = now + HEAD_TIME;
         let progress = Rc::new(Progress {
             stage: Cell::new(Stage::Coming { until, bytes: 0 }),
             places: Rc::clone(places),
             unread: Cell::default(),
-            demand: Cell::new(Demand::Complete),
+            demand: Cell::new(Demand::Unasked),
             reader: Cell::default(),
             raise: Cell::default(),
+            expectation: Cell::new(Expectation::Nothing),
         });
         let timer = Box::pin(sleep_until(until));
-        let connection = Self { stream, progress, timer, read_until: None, has_read: false };
+        let connection =
+            Self { stream, progress, timer, read_until: None, has_read: false, look_at: now, raised: false };
         connection.set_receive_buffer(RECEIVE_BUFFER_BYTES);
         connection
     }
@@ -171,6 +193,40 @@ impl Connection {
                 return true;
             }
             self.timer.as_mut().reset(until);
+        }
+        false
+    }
+
+    /// Reads more of the body, if its handler asks for it.
+    fn poll_body(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Demand::Asked(bytes @ ..PIECE_BYTES) = self.progress.demand.get() else {
+            self.progress.reader.set(Some(context.waker().clone()));
+            // A read without bytes is the end.
+            return if self.client_has_gone(context) { Poll::Ready(Ok(())) } else { Poll::Pending };
+        };
+        if self.progress.raise.take() {
+            self.set_receive_buffer(UPLOAD_RECEIVE_BUFFER_BYTES);
+            self.raised = true;
+        }
+        if self.progress.expectation.get() == Expectation::KeptBack {
+            self.progress.expectation.set(Expectation::Nothing);
+            // If it does not fit, the client does not read its answers. Most clients send their body soon without it.
+            let _told = self.stream.try_write(CONTINUE);
+        }
+        let before = buffer.filled().len();
+        let came = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.progress.demand.set(Demand::Asked(bytes + buffer.filled().len() - before));
+        came
+    }
+
+    /// Whether the client has closed its side, also behind bytes that nobody has read. The task is woken to look again.
+    fn client_has_gone(&mut self, context: &mut Context<'_>) -> bool {
+        while self.is_over(self.look_at, context) {
+            let ready = self.stream.ready(Interest::READABLE).now_or_never();
+            if ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed())) {
+                return true;
+            }
+            self.look_at = Instant::now() + LOOK_TIME;
         }
         false
     }
@@ -212,20 +268,7 @@ impl AsyncRead for Connection {
         let this = self.get_mut();
         let stage = this.progress.stage.get();
         if matches!(stage, Stage::Serving | Stage::Answered) {
-            let demand = this.progress.demand.get();
-            if matches!(demand, Demand::Unasked | Demand::Asked(PIECE_BYTES..)) {
-                this.progress.reader.set(Some(context.waker().clone()));
-                return Poll::Pending;
-            }
-            if this.progress.raise.take() {
-                this.set_receive_buffer(UPLOAD_RECEIVE_BUFFER_BYTES);
-            }
-            let before = buffer.filled().len();
-            let came = Pin::new(&mut this.stream).poll_read(context, buffer);
-            if let Demand::Asked(bytes) = demand {
-                this.progress.demand.set(Demand::Asked(bytes + buffer.filled().len() - before));
-            }
-            return came;
+            return this.poll_body(context, buffer);
         }
         // actix reads until there is no more. Stop it after each piece, so that `watch` sees a head before its body is read.
         if std::mem::take(&mut this.has_read) && matches!(stage, Stage::Coming { .. }) {
@@ -247,6 +290,14 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        // It is the first that actix writes of an answer. Later bytes may look the same.
+        if this.progress.expectation.get() == Expectation::Continue {
+            let kept_back = bytes.starts_with(CONTINUE);
+            this.progress.expectation.set(if kept_back { Expectation::KeptBack } else { Expectation::Nothing });
+            if kept_back {
+                return Poll::Ready(Ok(CONTINUE.len()));
+            }
+        }
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
         if written.is_pending() {
             let until = *this.read_until.get_or_insert_with(|| Instant::now() + ANSWER_TIME);
@@ -274,6 +325,10 @@ impl AsyncWrite for Connection {
                 Stage::Idle { until: now + IDLE_TIME, number: this.progress.places.enter(context.waker()) }
             };
             this.progress.enter(next);
+            this.progress.wake_reader();
+            if std::mem::take(&mut this.raised) {
+                this.set_receive_buffer(RECEIVE_BUFFER_BYTES);
+            }
         }
         if let Stage::Lingering { until, .. } = this.progress.stage.get() {
             // actix reads no more if the client has closed its side. The wake is enough: actix then looks at its own timer again.
@@ -304,6 +359,10 @@ impl Progress {
     /// Lets the connection read more of the body.
     fn ask(&self) {
         self.demand.set(Demand::Asked(0));
+        self.wake_reader();
+    }
+
+    fn wake_reader(&self) {
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
@@ -374,11 +433,12 @@ pub(crate) async fn watch(
     };
     progress.enter(Stage::Serving);
     progress.unread.set(None);
-    progress.demand.set(Demand::Complete);
+    progress.demand.set(Demand::Unasked);
+    let expects = request.headers().contains_key(header::EXPECT);
+    progress.expectation.set(if expects { Expectation::Continue } else { Expectation::Nothing });
     let payload = match request.take_payload() {
         Payload::None => Payload::None,
         payload => {
-            progress.demand.set(Demand::Unasked);
             let body: BoxedPayloadStream = Box::pin(Body { payload, progress: Rc::clone(&progress) });
             body.into()
         }
@@ -397,8 +457,7 @@ impl Stream for Body {
         let next = Pin::new(&mut self.payload).poll_next(context);
         match &next {
             Poll::Pending => self.progress.ask(),
-            Poll::Ready(Some(Ok(_bytes))) => self.progress.demand.set(Demand::Unasked),
-            Poll::Ready(Some(Err(_)) | None) => self.progress.demand.set(Demand::Complete),
+            Poll::Ready(_) => self.progress.demand.set(Demand::Unasked),
         }
         next
     }
@@ -416,11 +475,9 @@ impl Drop for Body {
                 Poll::Pending => break true,
             }
         };
+        self.progress.demand.set(Demand::Unasked);
         if unfinished {
-            self.progress.demand.set(Demand::Unasked);
             self.progress.unread.set(Some(payload));
-        } else {
-            self.progress.demand.set(Demand::Complete);
         }
     }
 }

@@ -35,6 +35,15 @@ async fn send(client: &TcpStream, bytes: &[u8]) {
     assert_eq!(client.try_write(bytes).ok(), Some(bytes.len()));
 }
 
+/// What comes at the client next.
+async fn hear(client: &TcpStream) -> Vec<u8> {
+    client.readable().await.unwrap_or_else(|error| panic!("nothing comes: {error}"));
+    let mut bytes = vec![0; 200];
+    let count = client.try_read(&mut bytes).unwrap_or_default();
+    bytes.truncate(count);
+    bytes
+}
+
 async fn answered(connection: &mut Connection) {
     connection.progress.enter(Stage::Answered);
     let flushed = poll_fn(|context| Pin::new(&mut *connection).poll_flush(context)).await;
@@ -70,10 +79,7 @@ async fn a_head_has_its_time_however_often_a_byte_comes() {
     }
     assert_eq!(next(&mut connection).await, 0);
     assert_eq!(begun.elapsed().as_secs(), (MINUTE + HEAD_TIME).as_secs());
-    let mut told = [0; 200];
-    client.readable().await.unwrap_or_else(|error| panic!("nothing comes: {error}"));
-    let bytes = client.try_read(&mut told).unwrap_or_default();
-    assert_eq!(&told[..bytes], TOO_LATE);
+    assert_eq!(hear(&client).await, TOO_LATE);
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,6 +189,49 @@ async fn a_body_is_read_only_when_its_handler_asks_and_a_piece_at_a_time() {
         connection.progress.demand.set(Demand::Unasked);
     }
     assert!(sending.await.is_ok_and(|sent| sent.is_ok()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_is_noticed_though_nothing_is_read() {
+    let (client, mut connection) = pair(&Places::new(10)).await;
+    begin_body(&connection);
+    send(&client, b"a part of a body").await;
+    assert!(timeout(MINUTE, next(&mut connection)).await.is_err(), "it is there, and waits");
+    drop(client);
+    let noticed = timeout(2 * LOOK_TIME, next(&mut connection)).await;
+    assert_eq!(noticed.ok(), Some(0));
+}
+
+#[tokio::test]
+async fn a_client_hears_continue_when_its_body_is_asked_for() {
+    let (client, mut connection) = pair(&Places::new(10)).await;
+    begin_body(&connection);
+    connection.progress.expectation.set(Expectation::Continue);
+    let mut write = |bytes| {
+        let written = poll_fn(|context| Pin::new(&mut connection).poll_write(context, bytes)).now_or_never();
+        written.and_then(Result::ok)
+    };
+    assert_eq!(write(CONTINUE), Some(CONTINUE.len()), "actix need not write it again");
+    assert_eq!(write(b"HTTP/1.1 100"), Some(12), "only the first write is looked at");
+    assert_eq!(hear(&client).await, b"HTTP/1.1 100");
+
+    connection.progress.ask();
+    assert!(next(&mut connection).now_or_never().is_none(), "the body is to come");
+    assert_eq!(hear(&client).await, CONTINUE);
+}
+
+#[tokio::test]
+async fn the_receive_buffer_is_that_of_an_upload_until_its_answer() {
+    let (_client, mut connection) = pair(&Places::new(10)).await;
+    let bytes = |connection: &Connection| SockRef::from(&connection.stream).recv_buffer_size().unwrap_or_default();
+    let before = bytes(&connection);
+    begin_body(&connection);
+    connection.progress.raise.set(true);
+    connection.progress.ask();
+    assert!(next(&mut connection).now_or_never().is_none(), "nothing comes");
+    assert!(bytes(&connection) > before);
+    answered(&mut connection).await;
+    assert_eq!(bytes(&connection), before);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod contract;
 mod crashes;
 mod faults;
 mod openapi;
+mod queue;
 mod rig;
 mod settings;
 mod stops;
