@@ -19,10 +19,7 @@ use std::{
 use actix_web::{error::PayloadError, web};
 use bytes::Bytes;
 use futures::Stream;
-use tokio::{
-    task::yield_now,
-    time::{Instant, sleep_until, timeout_at},
-};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::turns::Turn;
 
@@ -70,10 +67,9 @@ pub struct Pace {
     turn: Turn,
     /// How long the server has yet to wait for the client before the turn lapses. A turn that comes back has none of it.
     patience: Duration,
-    /// How long the client's packets gathered the last time, and how many bytes had arrived before that.
+    /// How long the client's packets gather.
     pause: Duration,
-    pause_bytes_before: u64,
-    /// How many bytes had arrived when the turn came, or when the client last got its patience again.
+    /// How many bytes had arrived when the last turn lapsed, or when the client last got its patience again.
     turn_bytes_before: u64,
     received: Rc<Received>,
     deadline: Instant,
@@ -109,7 +105,6 @@ impl Pace {
             turn,
             patience: PATIENCE,
             pause: *PAUSES.start(),
-            pause_bytes_before: 0,
             turn_bytes_before: 0,
             received,
             deadline,
@@ -127,17 +122,8 @@ impl Pace {
     pub async fn wait<T>(&mut self, reading: impl Future<Output = T>) -> Result<T, NotRead> {
         let mut reading = std::pin::pin!(reading);
         if self.turn_bytes() >= FAST_BYTES {
-            self.renew_patience(PATIENCE);
-        }
-        if self.patience.is_zero() {
-            // What has arrived is read only when the connection's task runs again.
-            for _try in 0..2 {
-                if let Ok(read) = timeout_at(Instant::now(), &mut reading).await {
-                    return self.go_on(read).await;
-                }
-                yield_now().await;
-            }
-            self.let_packets_gather().await;
+            self.patience = PATIENCE;
+            self.turn_bytes_before = self.received.bytes.get();
         }
         let read = loop {
             let begun = Instant::now();
@@ -153,7 +139,7 @@ impl Pace {
                 break read;
             }
             if self.patience.is_zero() {
-                self.turn.lapse();
+                self.lapse();
             }
             let now = Instant::now();
             if now >= window_ends || now >= self.deadline {
@@ -163,24 +149,38 @@ impl Pace {
         self.go_on(read).await
     }
 
-    /// How many bytes came in this turn, or since the client last got its patience again.
-    fn turn_bytes(&self) -> u64 {
-        self.received.bytes.get() - self.turn_bytes_before
-    }
-
-    /// Gives the turn away and reads nothing for a while.
-    async fn let_packets_gather(&mut self) {
-        self.turn.lapse();
-        let gathered = self.received.bytes.get() - self.pause_bytes_before;
-        self.pause_bytes_before = self.received.bytes.get();
+    /// Before a read of a file of which `left` bytes are to come: gives a slow client's turn away, and reads nothing for a while.
+    pub async fn let_packets_gather(&mut self, left: u64) {
+        if !self.patience.is_zero() {
+            return;
+        }
+        let gathered = self.turn_bytes();
         if gathered < *GATHERED_BYTES.start() {
             self.pause = (2 * self.pause).min(*PAUSES.end());
         } else if gathered > *GATHERED_BYTES.end() {
             self.pause = (self.pause / 2).max(*PAUSES.start());
         }
+        if gathered >= FAST_BYTES {
+            return;
+        }
+        self.lapse();
         let begun = Instant::now();
-        sleep_until(self.deadline.min(begun + self.pause)).await;
+        let until = begun + self.pause.mul_f64((left as f64 / gathered as f64).min(1.0));
+        sleep_until(until.min(self.deadline)).await;
         self.waited += begun.elapsed();
+    }
+
+    /// Lets another upload move its bytes.
+    fn lapse(&mut self) {
+        if self.turn.is_held() {
+            self.turn.lapse();
+            self.turn_bytes_before = self.received.bytes.get();
+        }
+    }
+
+    /// How many bytes came since the last turn lapsed, or the client got its patience again.
+    fn turn_bytes(&self) -> u64 {
+        self.received.bytes.get() - self.turn_bytes_before
     }
 
     /// Gets the turn back, if it has lapsed.
@@ -191,14 +191,9 @@ impl Pace {
         }
         if !self.turn.is_held() {
             timeout_at(self.deadline, self.turn.resume()).await.map_err(|_elapsed| NotRead::NoTurn)?;
-            self.renew_patience(Duration::ZERO);
+            self.patience = Duration::ZERO;
         }
         Ok(read)
-    }
-
-    fn renew_patience(&mut self, patience: Duration) {
-        self.patience = patience;
-        self.turn_bytes_before = self.received.bytes.get();
     }
 
     /// Begins the next window, unless the client was too slow in this one, or its time is over.
@@ -331,6 +326,7 @@ mod tests {
                         wait(1).await;
                     }
                 };
+                pace.let_packets_gather(u64::MAX).await;
                 pace.wait(packets).await.unwrap();
                 reads += 1;
             }

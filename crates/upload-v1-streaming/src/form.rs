@@ -220,6 +220,9 @@ impl Form {
     /// The file's next bytes; `None` when the part has ended.
     pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, ApiError> {
         if let Some(FilePart::Exact(bytes, _part)) = &mut self.file {
+            if let Some(left) = bytes.to_read() {
+                self.pace.let_packets_gather(left).await;
+            }
             match self.pace.wait(bytes.next()).await.map_err(not_read)? {
                 Some(Ok(chunk)) => return Ok(Some(chunk)),
                 Some(Err(error)) => return Err(body_error(error.into(), &self.pace)),

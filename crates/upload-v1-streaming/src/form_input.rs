@@ -99,6 +99,11 @@ impl Stream for FormInput {
 }
 
 impl FileInput {
+    /// How many bytes are to come, if the next ones were not read yet.
+    pub fn to_read(&self) -> Option<u64> {
+        (self.left > 0 && self.input.0.borrow().read.is_empty()).then_some(self.left)
+    }
+
     /// Where the form's delimiter ends in these bytes, the newest ones.
     fn delimiter_in(&mut self, bytes: &[u8]) -> Option<usize> {
         let delimiter_bytes = self.delimiter.needle().len();
