@@ -40,7 +40,7 @@ use actix_web::{
 use futures::{FutureExt as _, Stream};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
@@ -65,8 +65,14 @@ const UNASKED_BYTES: usize = 256 * 1024;
 const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 /// The same for an upload that has had its turn. The kernel allows at most `net.core.rmem_max`.
 const UPLOAD_RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
-/// How many bytes of a body are read each time that its handler asks for more.
+/// How many bytes of a body are read at most each time that its handler asks for more. actix's buffer grows by doubling until it has this
+/// size, if its last [`SPARE_BYTES`] are not filled in the end.
 const PIECE_BYTES: usize = 64 * 1024;
+/// With less free room than this, actix makes its buffer larger before it reads again (`LW_BUFFER_SIZE` in `h1/dispatcher.rs`).
+const SPARE_BYTES: usize = 1024;
+/// How much must have come before a piece ends because actix's buffer is full. With more than half of the buffer, actix could not move it
+/// to the front to make room for the next piece.
+const FULL_BYTES: usize = PIECE_BYTES / 2 - SPARE_BYTES;
 /// The answer to a client whose head is not complete in time.
 const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 /// What actix writes after a head with `Expect: 100-continue` (`send_continue` in its `h1/dispatcher.rs`).
@@ -199,11 +205,18 @@ impl Connection {
 
     /// Reads more of the body, if its handler asks for it.
     fn poll_body(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Demand::Asked(bytes @ ..PIECE_BYTES) = self.progress.demand.get() else {
+        let (before, room) = (buffer.filled().len(), buffer.remaining());
+        let wanted = match self.progress.demand.get() {
+            // A fuller buffer would grow beyond a piece.
+            Demand::Asked(FULL_BYTES..) if room <= SPARE_BYTES => 0,
+            Demand::Asked(bytes) => PIECE_BYTES.saturating_sub(bytes),
+            Demand::Unasked => 0,
+        };
+        if wanted == 0 {
             self.progress.reader.set(Some(context.waker().clone()));
             // A read without bytes is the end.
             return if self.client_has_gone(context) { Poll::Ready(Ok(())) } else { Poll::Pending };
-        };
+        }
         if self.progress.raise.take() {
             self.set_receive_buffer(UPLOAD_RECEIVE_BUFFER_BYTES);
             self.raised = true;
@@ -213,9 +226,11 @@ impl Connection {
             // If it does not fit, the client does not read its answers. Most clients send their body soon without it.
             let _told = self.stream.try_write(CONTINUE);
         }
-        let before = buffer.filled().len();
-        let came = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.progress.demand.set(Demand::Asked(bytes + buffer.filled().len() - before));
+        let room = if room > 2 * SPARE_BYTES { room - SPARE_BYTES } else { room };
+        let came = Pin::new(&mut (&mut self.stream).take(room.min(wanted) as u64)).poll_read(context, buffer);
+        if let Demand::Asked(bytes) = self.progress.demand.get() {
+            self.progress.demand.set(Demand::Asked(bytes + buffer.filled().len() - before));
+        }
         came
     }
 
@@ -459,7 +474,9 @@ impl Stream for Body {
             Poll::Pending => self.progress.ask(),
             Poll::Ready(_) => self.progress.demand.set(Demand::Unasked),
         }
-        next
+        // The bytes are a part of actix's buffer. A copy lets actix use all of it again. Otherwise it would make a new one for each piece,
+        // and a store that still holds a few bytes would hold all of the old one.
+        next.map(|next| next.map(|next| next.map(|bytes| Bytes::copy_from_slice(&bytes))))
     }
 }
 
