@@ -65,13 +65,12 @@ const UNASKED_BYTES: usize = 256 * 1024;
 const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 /// The same for an upload that has had its turn. The kernel allows at most `net.core.rmem_max`.
 const UPLOAD_RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
-/// How many bytes of a body are read at most each time that its handler asks for more. actix's buffer grows by doubling until it has this
-/// size, if its last [`SPARE_BYTES`] are not filled in the end.
+/// How many bytes of a body are read at most each time that its handler asks for more. actix's buffer grows to this size by doubling.
 const PIECE_BYTES: usize = 64 * 1024;
-/// With less free room than this, actix makes its buffer larger before it reads again (`LW_BUFFER_SIZE` in `h1/dispatcher.rs`).
+/// With less free room than this, actix makes room before it reads again (`LW_BUFFER_SIZE` in `h1/dispatcher.rs`).
 const SPARE_BYTES: usize = 1024;
-/// How much must have come before a piece ends because actix's buffer is full. With more than half of the buffer, actix could not move it
-/// to the front to make room for the next piece.
+/// With this much in a buffer of that size, actix would make the buffer larger instead of moving its content to the front. So a piece of at
+/// least this size ends when no more fits.
 const FULL_BYTES: usize = PIECE_BYTES / 2 - SPARE_BYTES;
 /// The answer to a client whose head is not complete in time.
 const TOO_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -91,6 +90,8 @@ pub(crate) struct Connection {
     look_at: Instant,
     /// Whether the receive buffer is that of an upload.
     raised: bool,
+    /// The size of actix's buffer, in bytes, as far as it is known.
+    buffer_bytes: usize,
 }
 
 /// The stage of a connection, shared by the code for its bytes and the code for its requests.
@@ -172,8 +173,16 @@ impl Connection {
             expectation: Cell::new(Expectation::Nothing),
         });
         let timer = Box::pin(sleep_until(until));
-        let connection =
-            Self { stream, progress, timer, read_until: None, has_read: false, look_at: now, raised: false };
+        let connection = Self {
+            stream,
+            progress,
+            timer,
+            read_until: None,
+            has_read: false,
+            look_at: now,
+            raised: false,
+            buffer_bytes: 0,
+        };
         connection.set_receive_buffer(RECEIVE_BUFFER_BYTES);
         connection
     }
@@ -205,13 +214,7 @@ impl Connection {
 
     /// Reads more of the body, if its handler asks for it.
     fn poll_body(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let (before, room) = (buffer.filled().len(), buffer.remaining());
-        let wanted = match self.progress.demand.get() {
-            // A fuller buffer would grow beyond a piece.
-            Demand::Asked(FULL_BYTES..) if room <= SPARE_BYTES => 0,
-            Demand::Asked(bytes) => PIECE_BYTES.saturating_sub(bytes),
-            Demand::Unasked => 0,
-        };
+        let wanted = self.wanted(buffer.remaining());
         if wanted == 0 {
             self.progress.reader.set(Some(context.waker().clone()));
             // A read without bytes is the end.
@@ -226,12 +229,23 @@ impl Connection {
             // If it does not fit, the client does not read its answers. Most clients send their body soon without it.
             let _told = self.stream.try_write(CONTINUE);
         }
-        let room = if room > 2 * SPARE_BYTES { room - SPARE_BYTES } else { room };
-        let came = Pin::new(&mut (&mut self.stream).take(room.min(wanted) as u64)).poll_read(context, buffer);
+        let before = buffer.filled().len();
+        let came = Pin::new(&mut (&mut self.stream).take(wanted as u64)).poll_read(context, buffer);
         if let Demand::Asked(bytes) = self.progress.demand.get() {
             self.progress.demand.set(Demand::Asked(bytes + buffer.filled().len() - before));
         }
         came
+    }
+
+    /// How many more bytes of the body to read into this room of actix's buffer. With none, it waits until the handler asks again.
+    fn wanted(&mut self, room: usize) -> usize {
+        let Demand::Asked(bytes) = self.progress.demand.get() else { return 0 };
+        self.buffer_bytes = self.buffer_bytes.max(bytes + room);
+        if bytes >= FULL_BYTES && room <= SPARE_BYTES && self.buffer_bytes > PIECE_BYTES / 2 {
+            return 0;
+        }
+        let room = if room > 2 * SPARE_BYTES { room - SPARE_BYTES } else { room };
+        room.min(PIECE_BYTES.saturating_sub(bytes))
     }
 
     /// Whether the client has closed its side, also behind bytes that nobody has read. The task is woken to look again.
