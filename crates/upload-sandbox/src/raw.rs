@@ -320,11 +320,7 @@ fn parse(bytes: &[u8], closed: bool) -> Result<Option<Answer>> {
     if status == 100 {
         return parse(rest, closed);
     }
-    let mut headers = HeaderMap::new();
-    for line in lines {
-        let (name, value) = line.split_once(':').with_context(|| format!("no header: {line}"))?;
-        headers.append(name.parse::<HeaderName>()?, HeaderValue::from_str(value.trim())?);
-    }
+    let headers = parse_headers(lines)?;
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let body = if text("transfer-encoding").is_some_and(|coding| coding.contains("chunked")) {
         dechunked(rest)
@@ -340,6 +336,16 @@ fn parse(bytes: &[u8], closed: bool) -> Result<Option<Answer>> {
     };
     let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
     Ok(Some(Answer { status, headers, body: body.into(), json }))
+}
+
+/// The headers of a request or an answer, from the lines after its first one.
+pub(crate) fn parse_headers<'a>(lines: impl Iterator<Item = &'a str>) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(':').with_context(|| format!("no header: {line}"))?;
+        headers.append(name.parse::<HeaderName>()?, HeaderValue::from_str(value.trim())?);
+    }
+    Ok(headers)
 }
 
 /// The body of a chunked answer, if it has arrived as a whole.
