@@ -11,5 +11,6 @@ mod openapi;
 mod rig;
 mod settings;
 mod stops;
+mod store_requests;
 mod stores;
 mod streaming;
