@@ -10,6 +10,7 @@ mod faults;
 mod openapi;
 mod rig;
 mod settings;
+mod shares;
 mod stops;
 mod store_requests;
 mod stores;
