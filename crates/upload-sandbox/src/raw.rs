@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, bail};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{MissedTickBehavior, interval, timeout},
 };
 use url::{Position, Url};
 
@@ -261,6 +261,22 @@ impl RawRequest {
         let _refused = self.stream.write_all(bytes).await;
     }
 
+    /// Sends bytes as a slow line does: a piece, and the next one after `every`. What the line could not take in time, it does not take
+    /// faster later.
+    pub async fn send_slowly(&mut self, bytes: &[u8], piece_bytes: usize, every: Duration) {
+        let _refused = write_slowly(&mut self.stream, bytes, piece_bytes, every).await;
+    }
+
+    /// The same, but it stops when the server ends the connection. What the server answers is ignored.
+    pub async fn send_slowly_until_closed(mut self, bytes: &[u8], piece_bytes: usize, every: Duration) {
+        let (mut reading, mut writing) = self.stream.split();
+        let mut answer = Vec::new();
+        tokio::select! {
+            _closed = reading.read_to_end(&mut answer) => {}
+            _refused = write_slowly(&mut writing, bytes, piece_bytes, every) => {}
+        }
+    }
+
     /// Sends the form's end and reads the answer.
     ///
     /// # Errors
@@ -301,6 +317,21 @@ impl RawRequest {
         read.with_context(|| format!("the connection broke behind {:?}", String::from_utf8_lossy(&answer)))?;
         parse(&answer, true)?.with_context(|| format!("no answer: {:?}", String::from_utf8_lossy(&answer)))
     }
+}
+
+async fn write_slowly(
+    to: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+    piece_bytes: usize,
+    every: Duration,
+) -> io::Result<()> {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for piece in bytes.chunks(piece_bytes) {
+        ticks.tick().await;
+        to.write_all(piece).await?;
+    }
+    Ok(())
 }
 
 async fn connect(url: &str) -> Result<TcpStream> {

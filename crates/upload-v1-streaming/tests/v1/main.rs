@@ -6,6 +6,7 @@ mod clients;
 mod clocks;
 mod contract;
 mod crashes;
+mod crowds;
 mod faults;
 mod openapi;
 mod rig;
