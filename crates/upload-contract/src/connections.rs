@@ -6,7 +6,6 @@ use std::{io, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use futures::{future::try_join_all, stream};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use reqwest::{Body, Method};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
@@ -14,7 +13,10 @@ use tokio::{
     time::timeout,
 };
 use upload_domain::{ImageFormat, ImagePath};
-use upload_sandbox::client::{Answer, Client};
+use upload_sandbox::{
+    client::{Answer, Client},
+    process::raise_file_limit,
+};
 use url::Url;
 
 use super::{
@@ -275,10 +277,8 @@ pub(super) async fn idle_connections_make_room(subject: &mut Subject) -> Result<
 
 /// The server has room for these connections and a few more. So if connections of one kind stay, the next kind finds no room.
 pub(super) async fn two_thousand_that_keep_still_hurt_nobody(subject: &mut Subject) -> Result<()> {
-    let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    ensure!(hard > 3 * MANY as u64, "{hard} file descriptors are not enough for {MANY} connections: ulimit -Hn");
-    // The server inherits it.
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let files = raise_file_limit()?;
+    ensure!(files > 3 * MANY, "{files} file descriptors are not enough for {MANY} connections: ulimit -Hn");
     let most = (MANY + 200).to_string();
     let url = subject.add_server(&[("MAX_CONNECTIONS", &most), ("HTTP_WORKERS", "2")]).await?;
     let user = subject.user().await?;

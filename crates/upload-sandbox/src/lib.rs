@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod encrypted;
+pub mod head;
 pub mod issuer;
 pub mod nginx;
 pub mod not_tested;

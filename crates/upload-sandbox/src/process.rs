@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
     sys::signal::{self, Signal},
     unistd::Pid,
 };
@@ -208,6 +209,16 @@ impl Program {
         });
         Ok(Running { name, id, commands, exit, stdout, stderr, gone: Mutex::new(gone) })
     }
+}
+
+/// Lets this process, and each program that it starts from now on, have as many file descriptors as the system allows. Returns how many.
+///
+/// # Errors
+/// If the system refuses.
+pub fn raise_file_limit() -> Result<usize> {
+    let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(usize::try_from(hard)?)
 }
 
 impl Server {

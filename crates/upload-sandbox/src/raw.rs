@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, bail};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{MissedTickBehavior, interval, timeout},
 };
 use url::{Position, Url};
 
@@ -261,6 +261,22 @@ impl RawRequest {
         let _refused = self.stream.write_all(bytes).await;
     }
 
+    /// Sends bytes as a slow line does: a piece, and the next one after `every`. What the line could not take in time, it does not take
+    /// faster later.
+    pub async fn send_slowly(&mut self, bytes: &[u8], piece_bytes: usize, every: Duration) {
+        let _refused = write_slowly(&mut self.stream, bytes, piece_bytes, every).await;
+    }
+
+    /// The same, but it stops when the server ends the connection. What the server answers is ignored.
+    pub async fn send_slowly_until_closed(mut self, bytes: &[u8], piece_bytes: usize, every: Duration) {
+        let (mut reading, mut writing) = self.stream.split();
+        let mut answer = Vec::new();
+        tokio::select! {
+            _closed = reading.read_to_end(&mut answer) => {}
+            _refused = write_slowly(&mut writing, bytes, piece_bytes, every) => {}
+        }
+    }
+
     /// Sends the form's end and reads the answer.
     ///
     /// # Errors
@@ -303,6 +319,21 @@ impl RawRequest {
     }
 }
 
+async fn write_slowly(
+    to: &mut (impl AsyncWrite + Unpin),
+    bytes: &[u8],
+    piece_bytes: usize,
+    every: Duration,
+) -> io::Result<()> {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for piece in bytes.chunks(piece_bytes) {
+        ticks.tick().await;
+        to.write_all(piece).await?;
+    }
+    Ok(())
+}
+
 async fn connect(url: &str) -> Result<TcpStream> {
     let authority = authority(&Url::parse(url)?)?;
     let stream = TcpStream::connect(&authority).await.with_context(|| format!("{authority} cannot be reached"))?;
@@ -320,11 +351,7 @@ fn parse(bytes: &[u8], closed: bool) -> Result<Option<Answer>> {
     if status == 100 {
         return parse(rest, closed);
     }
-    let mut headers = HeaderMap::new();
-    for line in lines {
-        let (name, value) = line.split_once(':').with_context(|| format!("no header: {line}"))?;
-        headers.append(name.parse::<HeaderName>()?, HeaderValue::from_str(value.trim())?);
-    }
+    let headers = parse_headers(lines)?;
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let body = if text("transfer-encoding").is_some_and(|coding| coding.contains("chunked")) {
         dechunked(rest)
@@ -340,6 +367,16 @@ fn parse(bytes: &[u8], closed: bool) -> Result<Option<Answer>> {
     };
     let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
     Ok(Some(Answer { status, headers, body: body.into(), json }))
+}
+
+/// The headers of a request or an answer, from the lines after its first one.
+pub(crate) fn parse_headers<'a>(lines: impl Iterator<Item = &'a str>) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(':').with_context(|| format!("no header: {line}"))?;
+        headers.append(name.parse::<HeaderName>()?, HeaderValue::from_str(value.trim())?);
+    }
+    Ok(headers)
 }
 
 /// The body of a chunked answer, if it has arrived as a whole.

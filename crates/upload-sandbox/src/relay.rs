@@ -2,7 +2,8 @@
 //! clock wrong. A failure here looks like a failure of the network, and the parts behind the relay stay real.
 //!
 //! It knows only one thing about the traffic: the two sides take turns. (HTTP/1.1 without pipelining or `Expect` does.) A request begins
-//! when the program sends after the other side did, or when it sends its first bytes.
+//! when the program sends after the other side did, or when it sends its first bytes. If a test wants it, the relay keeps the heads of
+//! HTTP requests.
 
 use std::{
     collections::VecDeque,
@@ -27,6 +28,8 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use url::Url;
+
+use crate::head::{HeadReader, RequestHead};
 
 /// How long a test waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -195,6 +198,19 @@ impl Relay {
         *self.line.passed.borrow()
     }
 
+    /// From now on keeps the head of each HTTP request.
+    pub fn keep_heads(&self) {
+        self.line.heads.send_replace(Some(Vec::new()));
+    }
+
+    /// Takes the heads that were kept since the last call, in the order in which they were complete. Like the bytes, a head is kept before
+    /// it is passed on.
+    pub fn take_heads(&self) -> Vec<RequestHead> {
+        let mut taken = Vec::new();
+        self.line.heads.send_modify(|heads| taken = heads.replace(Vec::new()).unwrap_or_default());
+        taken
+    }
+
     /// How many pieces contained a mode's word, on all connections.
     pub fn said(&self) -> usize {
         *self.line.said.borrow()
@@ -233,6 +249,8 @@ struct Line {
     mode: watch::Sender<Mode>,
     passed: watch::Sender<Passed>,
     said: watch::Sender<usize>,
+    /// `None` until a test wants them.
+    heads: watch::Sender<Option<Vec<RequestHead>>>,
     /// How many connections are held now.
     held: watch::Sender<usize>,
     date_shift: watch::Sender<TimeDelta>,
@@ -355,6 +373,7 @@ impl Line {
             mode: watch::Sender::new(Mode::Pass),
             passed: watch::Sender::new(Passed::default()),
             said: watch::Sender::new(0),
+            heads: watch::Sender::new(None),
             held: watch::Sender::new(0),
             date_shift: watch::Sender::new(TimeDelta::zero()),
             delay: watch::Sender::new(Duration::ZERO),
@@ -400,6 +419,14 @@ impl Line {
         }
     }
 
+    fn keep_head(&self, reader: &mut HeadReader, bytes: &[u8], is_new: bool) {
+        self.heads.send_if_modified(|heads| {
+            let Some(heads) = heads else { return false };
+            heads.extend(reader.read(bytes, is_new));
+            true
+        });
+    }
+
     /// Passes on all bytes that the program sends, and its end.
     async fn requests(&self, mut from: OwnedReadHalf, mut way: Way, turns: &Turns) -> io::Result<()> {
         let mut mode = self.mode.subscribe();
@@ -407,6 +434,7 @@ impl Line {
         // The end of the piece before, at the buffer's start.
         let mut border = 0;
         let mut was_held = false;
+        let mut head = HeadReader::default();
         loop {
             let length = way.deliver_until(from.read(&mut buffer[border..border + BUFFER_BYTES])).await?;
             if length == 0 {
@@ -440,6 +468,7 @@ impl Line {
                 passed.requests += u64::from(is_new);
                 passed.requested_bytes += length as u64;
             });
+            self.keep_head(&mut head, bytes, is_new);
             way.send(bytes).await?;
             let end = border + length;
             border = mode.borrow().border_bytes().min(end);

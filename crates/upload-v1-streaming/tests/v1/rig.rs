@@ -77,9 +77,12 @@ impl Rig {
 
     /// The count of uploads with this `way`.
     pub async fn uploads(&self, way: &str) -> u64 {
-        let text = self.metrics().await;
-        let name = format!("uploads_total{{way=\"{way}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
+        self.metric(&format!("uploads_total{{way=\"{way}\"}}")).await
+    }
+
+    /// A number of `/metrics`; 0 if it is not there.
+    pub async fn metric(&self, name: &str) -> u64 {
+        metric(&self.client(), name).await
     }
 
     /// Asserts that the bucket is empty, and that no row has an object or is held by an attempt.
@@ -88,6 +91,14 @@ impl Rig {
         let held = "image WHERE media_key IS NOT NULL OR attempt_until > now() OR linked_at IS NOT NULL";
         assert_eq!(self.stand.count(held).await.unwrap(), 0);
     }
+}
+
+/// A number of a server's `/metrics`; 0 if it is not there.
+pub async fn metric(client: &Client, name: &str) -> u64 {
+    let metrics = client.get("/metrics").await.unwrap();
+    let text = std::str::from_utf8(&metrics.body).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
 }
 
 /// Repeats the check until it is true. Each check is a new request.
