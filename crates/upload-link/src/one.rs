@@ -33,7 +33,8 @@ pub(crate) enum Claim {
 }
 
 impl Links {
-    /// Links one image. It runs to its end on the main runtime, whether or not the caller waits.
+    /// Links one image. It waits for its turn only as long as the caller does. From then on it runs to its end on the main runtime, whether
+    /// or not the caller waits.
     ///
     /// # Errors
     /// The image is not available, its content is refused, or the store or the database failed. The image is released.
@@ -43,13 +44,23 @@ impl Links {
         image: ImageId,
         to: T,
     ) -> Result<Linked<T::Attachment>, LinkError> {
+        let started = Instant::now();
+        let turn = self.turn(1).await?;
         let links = self.clone();
-        self.background.run(async move { links.link_one(user, image, to).await }).await
+        let work = async move {
+            let _turn = turn;
+            links.link_one(user, image, to, started).await
+        };
+        self.background.run(work).await
     }
 
-    async fn link_one<T: Target>(&self, user: UserId, id: ImageId, to: T) -> Result<Linked<T::Attachment>, LinkError> {
-        let started = Instant::now();
-        let _turn = self.turn(1).await?;
+    async fn link_one<T: Target>(
+        &self,
+        user: UserId,
+        id: ImageId,
+        to: T,
+        started: Instant,
+    ) -> Result<Linked<T::Attachment>, LinkError> {
         let claimed = {
             let mut connection = self.database.connection().await?;
             to.permit(&mut connection, user).await?;
