@@ -62,7 +62,7 @@ impl Links {
         started: Instant,
     ) -> Result<Linked<T::Attachment>, LinkError> {
         let claimed = {
-            let mut connection = self.database.connection().await?;
+            let mut connection = self.connection().await?;
             to.permit(&mut connection, user).await?;
             match self.claim(&mut connection, user, id, to.target()).await? {
                 Claim::Held(claimed) => claimed,
@@ -107,7 +107,7 @@ impl Links {
     }
 
     async fn commit<T: Target>(&self, user: UserId, to: T, pinned: &Pinned) -> Result<T::Attachment, LinkError> {
-        let failure = match self.database.connection().await {
+        let failure = match self.connection().await {
             // Nothing was sent, so nothing was committed.
             Err(error) => error.into(),
             Ok(mut connection) => match to.commit(&mut connection, &pinned.verified()).await {

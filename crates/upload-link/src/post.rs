@@ -104,7 +104,7 @@ impl Links {
         let mut in_order = ids.to_vec();
         in_order.sort_unstable();
         let mut claimed: Vec<Claimed> = Vec::with_capacity(ids.len());
-        let mut connection = self.database.connection().await?;
+        let mut connection = self.connection().await?;
         let mut failure = None;
         for id in in_order {
             match self.claim(&mut connection, user, id, LinkTarget::Post(post)).await {
@@ -158,7 +158,7 @@ impl Links {
     ) -> Result<Post, PostError> {
         let verified: Vec<Verified<'_>> = pinned.iter().map(Pinned::verified).collect();
         let new = NewPost { id: post, user_id: user, title: &text.title, content: &text.content };
-        let failure = match self.database.connection().await {
+        let failure = match self.connection().await {
             // Nothing was sent, so nothing was committed.
             Err(error) => error.into(),
             Ok(mut connection) => match posts::create(&mut connection, &new, &verified).await {

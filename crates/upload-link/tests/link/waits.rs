@@ -1,11 +1,49 @@
-//! What a link waits for before it works: its turn.
+//! What a link waits for before it works: its turn, and connections to the database.
 
 use std::time::Duration;
 
 use futures::poll;
-use upload_link::{Links, PostText, Profile};
+use tokio::runtime::Handle;
+use upload_link::{Linked, Links, PostText, Profile};
+use upload_persistence::{Database, DatabaseError, DatabaseSettings};
+use upload_sandbox::relay::Mode;
 
 use crate::{PROFILE, world::World};
+
+/// Of the requests to the store, the copy alone has this header.
+const COPY: &str = "x-amz-copy-source";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_waits_longer_for_a_connection_than_others() {
+    let (mut world, relay) = World::behind_the_store(Mode::HoldRequestsWith(COPY)).await;
+    let narrow = DatabaseSettings {
+        database_pool_size: 1,
+        database_wait_timeout_ms: 1,
+        ..DatabaseSettings::for_url(&world.stand.database_url)
+    };
+    let database = Database::new(&narrow, Handle::current()).unwrap();
+    world.links.database = database.clone();
+    let overloaded = async || {
+        for _ in 0..50 {
+            assert!(matches!(database.ping().await, Err(DatabaseError::Overloaded)));
+        }
+    };
+    let image = world.uploaded(PROFILE).await;
+
+    let only = database.connection().await.unwrap();
+    let link = world.begin(image, Profile);
+    overloaded().await;
+    drop(only);
+    // It has claimed the image.
+    relay.holds(1).await;
+
+    let only = database.connection().await.unwrap();
+    relay.set(Mode::Pass);
+    while world.stand.storage.list("media/").await.unwrap().is_empty() {}
+    overloaded().await;
+    drop(only);
+    assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_waits_for_its_turn_ends_when_its_client_leaves() {
