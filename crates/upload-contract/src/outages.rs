@@ -44,6 +44,8 @@ pub(super) async fn whoever_finds_every_connection_in_use_is_told_to_come_back(s
     let narrow = [("DATABASE_POOL_SIZE", "1"), ("DATABASE_WAIT_TIMEOUT_MS", "200"), patient];
     let set = [&[("DATABASE_URL", url.as_str())], &narrow[..]].concat();
     let busy = household.admin.at(subject.add_server(&set).await?);
+    // For a second the server asks the database nothing by itself.
+    subject.anybody()?.get("/health/ready").await?.expect_status(200)?;
     database.set(Mode::HoldRequests);
     let first = busy.me();
     let others = async {
