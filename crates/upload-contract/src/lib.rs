@@ -143,6 +143,7 @@ suite! { $
     pinning:
         what_is_linked_by_version_stays_whatever_its_form_writes,
         rows_of_both_modes_are_read_by_either,
+        a_server_that_copies_checks_what_is_pinned_by_version,
         a_link_asks_the_store_as_often_as_its_mode_says,
         a_version_that_is_refused_is_gone;
     posters:

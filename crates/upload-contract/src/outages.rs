@@ -39,8 +39,13 @@ pub(super) async fn without_a_database_clients_are_told_to_come_back(subject: &m
 pub(super) async fn whoever_finds_every_connection_in_use_is_told_to_come_back(subject: &mut Subject) -> Result<()> {
     let household = Household::new(subject).await?;
     let (url, database) = Relay::before(&subject.stand.database_url).await?;
-    let set = [("DATABASE_URL", url.as_str()), ("DATABASE_POOL_SIZE", "1"), ("DATABASE_WAIT_TIMEOUT_MS", "200")];
+    // A link waits for a quarter of its lease, so the connection must be in use for longer.
+    let patient = ("DATABASE_STATEMENT_TIMEOUT_MS", "60000");
+    let narrow = [("DATABASE_POOL_SIZE", "1"), ("DATABASE_WAIT_TIMEOUT_MS", "200"), patient];
+    let set = [&[("DATABASE_URL", url.as_str())], &narrow[..]].concat();
     let busy = household.admin.at(subject.add_server(&set).await?);
+    // For a second the server asks the database nothing by itself.
+    subject.anybody()?.get("/health/ready").await?.expect_status(200)?;
     database.set(Mode::HoldRequests);
     let first = busy.me();
     let others = async {

@@ -120,6 +120,27 @@ pub(super) async fn rows_of_both_modes_are_read_by_either(subject: &mut Subject)
     Ok(())
 }
 
+/// The reader's key here may read no version. A server that copies needs that right only for links that were made by version.
+pub(super) async fn a_server_that_copies_checks_what_is_pinned_by_version(subject: &mut Subject) -> Result<()> {
+    let set = subject.stand.environment();
+    let mut narrow = vec![("S3_KEY_CHECK", "off"), ("S3_ALLOW_ONE_KEY", "true")];
+    for (reader, signer) in [
+        ("S3_READER_ACCESS_KEY_ID", "S3_SIGNER_ACCESS_KEY_ID"),
+        ("S3_READER_SECRET_ACCESS_KEY", "S3_SIGNER_SECRET_ACCESS_KEY"),
+        ("S3_READER_SESSION_TOKEN", "S3_SIGNER_SESSION_TOKEN"),
+    ] {
+        narrow.extend(set.get(signer).map(|value| (reader, value.as_str())));
+    }
+    by_version(subject).await?;
+    let user = subject.user().await?;
+    subject.add_server(&narrow).await?;
+    let created = user.create_image(ImagePath::UserProfile, ImageFormat::Png).await?.expect_status(201)?;
+    upload(subject, &user, &created, picture(1)).await?;
+    user.link_profile(created.image_id()).await?.expect_status(201)?;
+    let says = ["S3_READER_ACCESS_KEY_ID: the reader's key lacks the right to get versions of incoming/*"];
+    subject.refused_at_start(&narrow, &says).await
+}
+
 pub(super) async fn a_link_asks_the_store_as_often_as_its_mode_says(subject: &mut Subject) -> Result<()> {
     subject.stand.enable_versioning().await?;
     let public = subject.stand.environment()["S3_ENDPOINT"].clone();

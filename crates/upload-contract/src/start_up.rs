@@ -173,7 +173,7 @@ impl Subject {
     }
 
     /// Asserts that another server does not start, and says why in one line.
-    async fn refused_at_start(&self, variables: &[(&str, &str)], says: &[&str]) -> Result<()> {
+    pub(super) async fn refused_at_start(&self, variables: &[(&str, &str)], says: &[&str]) -> Result<()> {
         let program = variables.iter().fold(self.program(), |program, (name, value)| program.env(*name, *value));
         let ended = program.run().await?;
         ensure!(ended.code == Some(2) && ended.stdout.is_empty(), "{ended:?}");

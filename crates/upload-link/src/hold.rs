@@ -98,7 +98,7 @@ impl Links {
     /// Releases the image, so that the client can try again at once. If that fails, the lease ends by itself. The store is not
     /// asked: a sweep deletes what is left.
     pub async fn release(&self, hold: &Hold) {
-        match self.database.connection().await {
+        match self.connection().await {
             Ok(mut connection) => self.release_on(&mut connection, hold).await,
             Err(error) => not_released(hold, &error),
         }
@@ -117,7 +117,7 @@ impl Links {
     /// # Errors
     /// The database failed; the lease will end by itself.
     pub async fn refuse(&self, hold: &Hold, refusal: Refusal) -> Result<bool, DatabaseError> {
-        let mut connection = self.database.connection().await?;
+        let mut connection = self.connection().await?;
         Ok(image_attempts::refuse(&mut connection, hold.image, hold.attempt, refusal, hold.left()).await?)
     }
 
@@ -160,7 +160,7 @@ impl Links {
     ) -> Result<T, NotRecovered> {
         let (mut uncommitted, mut lost) = (false, None);
         let read = async {
-            let mut connection = self.database.connection().await?;
+            let mut connection = self.connection().await?;
             let mut not_held = Vec::new();
             for hold in holds {
                 if hold.release(&mut connection).await? {

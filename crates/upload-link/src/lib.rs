@@ -13,7 +13,7 @@ mod verify;
 use std::{fmt, sync::Arc};
 
 use upload_domain::{ImageLimits, Refusal, Timing};
-use upload_persistence::Database;
+use upload_persistence::{Database, DatabaseError, PooledConnection};
 use upload_storage::Storage;
 
 pub use background::{Background, Panicked};
@@ -71,6 +71,13 @@ impl Links {
         let images = u16::try_from(images).unwrap_or(u16::MAX);
         // No link works longer than its lease.
         self.turns.wait(images, self.timing.link_lease).await
+    }
+
+    /// A connection for a statement of an attempt. A link that has its turn is work that has begun, so it waits longer than a read does: a
+    /// quarter of its lease. It is pinned after three quarters at the latest, so it has its connection before the lease ends. Should it
+    /// still be late, the commit itself refuses.
+    async fn connection(&self) -> Result<PooledConnection, DatabaseError> {
+        self.database.connection_within(self.timing.link_lease / 4).await
     }
 
     fn observe(&self, event: Event) {

@@ -1,6 +1,9 @@
 //! From a claimed image to a pinned one: verified bytes that nobody can change. They are a copy under a media key, which no client ever
 //! had a signature for, or one version of the upload (`S3_PIN`).
 //!
+//! With `S3_PIN=version`, an upload that has no version of its own is copied, too: it was made before the bucket had versions. Each row says
+//! how its image is pinned.
+//!
 //! For a copy, both the source and the copy are verified. It is not enough that the store copies the version that an ETag names: most ETags are MD5,
 //! and MD5 has collisions, so a client could swap two files between the check and the copy. The link uses only verified bytes.
 //!
@@ -110,7 +113,11 @@ impl Links {
     /// Works until `until` at the latest.
     async fn verify_and_pin(&self, image: &Image, hold: &Hold, until: Instant) -> Result<Checked, LinkError> {
         if self.storage.pin() == Pin::Version {
-            return timeout_at(until, self.take_version(image, hold)).await.map_err(|_elapsed| LinkError::TooSlow)?;
+            let taken =
+                timeout_at(until, self.take_version(image, hold)).await.map_err(|_elapsed| LinkError::TooSlow)?;
+            if let Some(version) = taken? {
+                return Ok(version);
+            }
         }
         let source = timeout_at(until, self.verify(image, hold)).await.map_err(|_elapsed| LinkError::TooSlow)??;
         // `timeout_at` lets its future begin even when the time is over. By then a sweep may have forgotten the key.
@@ -122,13 +129,14 @@ impl Links {
     }
 
     /// Verifies the newest version of the client's upload. Nobody can change a version, so nothing is written, and nothing is read twice.
-    async fn take_version(&self, image: &Image, hold: &Hold) -> Result<Checked, LinkError> {
+    /// `None` if the upload has no version of its own.
+    async fn take_version(&self, image: &Image, hold: &Hold) -> Result<Option<Checked>, LinkError> {
         let key = incoming_key(image.id);
         let mut head = self.storage.read_head(&key, None, FIRST_BYTES).await?.ok_or(LinkError::NotUploaded)?;
+        let Some(version) = head.version.take() else { return Ok(None) };
         let mut judged = self.judge_version(image, &head);
         if matches!(judged, Err(Refusal::HeaderTooLong)) && head.bytes.len() < HEAD_BYTES {
-            let version = head.version.as_deref().ok_or_else(no_version)?;
-            let longer = self.storage.read_head(&key, Some(version), HEAD_BYTES).await?;
+            let longer = self.storage.read_head(&key, Some(&version), HEAD_BYTES).await?;
             head = longer.ok_or(LinkError::UploadChanged(None))?;
             judged = self.judge_version(image, &head);
         }
@@ -136,13 +144,12 @@ impl Links {
             Ok(checked) => checked,
             Err(refusal) => return Err(self.refuse_upload(hold, refusal).await),
         };
-        let version = head.version.ok_or_else(no_version)?;
         if let Some(declared) = image.checksum_sha256
             && Sha256Checksum::from(self.storage.sha256(&key, Some(&version), &checked.etag).await?) != declared
         {
             return Err(self.refuse_upload(hold, Refusal::ChecksumMismatch).await);
         }
-        Ok(Checked { version: Some(version), ..checked })
+        Ok(Some(Checked { version: Some(version), ..checked }))
     }
 
     /// As [`Links::judge`]. A copy drops what the client told browsers about its upload, but a version is served as it is.
@@ -192,11 +199,4 @@ impl Links {
             Err(other) => Err(StorageError::unavailable(other).into()),
         }
     }
-}
-
-fn no_version() -> LinkError {
-    StorageError::unavailable(
-        "S3_PIN=version, but the store gave the upload no version of its own; run `upload-ops bucket --versioning`, or set S3_PIN=copy",
-    )
-    .into()
 }

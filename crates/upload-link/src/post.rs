@@ -56,7 +56,8 @@ impl PostError {
 }
 
 impl Links {
-    /// Makes a post with `images`, in this order. It runs to its end on the main runtime, whether or not the caller waits.
+    /// Makes a post with `images`, in this order. It waits for its turn only as long as the caller does. From then on it runs to its end on
+    /// the main runtime, whether or not the caller waits.
     ///
     /// # Errors
     /// As for one image; all images are released.
@@ -66,17 +67,27 @@ impl Links {
         text: PostText,
         images: Vec<ImageId>,
     ) -> Result<(Post, Vec<Image>), PostError> {
-        let links = self.clone();
-        self.background.run(async move { links.link_all(user, text, images).await }).await
-    }
-
-    async fn link_all(&self, user: UserId, text: PostText, ids: Vec<ImageId>) -> Result<(Post, Vec<Image>), PostError> {
         let started = Instant::now();
-        let post = PostId::from(Uuid::now_v7());
-        let _turn = match ids.len() {
+        let turn = match images.len() {
             0 => None,
             images => Some(self.turn(images.min(AT_ONCE)).await?),
         };
+        let links = self.clone();
+        let work = async move {
+            let _turn = turn;
+            links.link_all(user, text, images, started).await
+        };
+        self.background.run(work).await
+    }
+
+    async fn link_all(
+        &self,
+        user: UserId,
+        text: PostText,
+        ids: Vec<ImageId>,
+        started: Instant,
+    ) -> Result<(Post, Vec<Image>), PostError> {
+        let post = PostId::from(Uuid::now_v7());
         let claimed = self.claim_all(user, post, &ids).await?;
         let mut pinned = self.pin_all(claimed).await?;
         pinned.sort_by_key(|one| ids.iter().position(|id| *id == one.image.id));
@@ -93,7 +104,7 @@ impl Links {
         let mut in_order = ids.to_vec();
         in_order.sort_unstable();
         let mut claimed: Vec<Claimed> = Vec::with_capacity(ids.len());
-        let mut connection = self.database.connection().await?;
+        let mut connection = self.connection().await?;
         let mut failure = None;
         for id in in_order {
             match self.claim(&mut connection, user, id, LinkTarget::Post(post)).await {
@@ -147,7 +158,7 @@ impl Links {
     ) -> Result<Post, PostError> {
         let verified: Vec<Verified<'_>> = pinned.iter().map(Pinned::verified).collect();
         let new = NewPost { id: post, user_id: user, title: &text.title, content: &text.content };
-        let failure = match self.database.connection().await {
+        let failure = match self.connection().await {
             // Nothing was sent, so nothing was committed.
             Err(error) => error.into(),
             Ok(mut connection) => match posts::create(&mut connection, &new, &verified).await {

@@ -1,7 +1,8 @@
 //! Turns: how many images are verified and pinned at the same time, which bounds the memory of all links.
 //!
 //! A link waits for its turn before it claims anything. So it holds no image and no connection meanwhile, and its lease is for its work
-//! alone. Links get their turns in order of arrival. They wait as long as others make progress: then the store works, and is only busy.
+//! alone. Links get their turns in order of arrival. They wait as long as others make progress: then the store works, and is only busy. A
+//! link waits in its client's request: if the client leaves or the server stops, it has done nothing, and ends.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

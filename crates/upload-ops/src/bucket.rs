@@ -57,7 +57,9 @@ pub(crate) async fn run(arguments: &BucketArguments) -> Result<(), Stop> {
         enable_versioning(&storage).await?;
         return let_nothing_expire(&storage).await;
     }
-    if bucket::versioning(&storage).await.is_ok_and(|versioning| versioning != Versioning::Never) {
+    // Without the answer, this might let linked images expire.
+    let versioning = bucket::versioning(&storage).await;
+    if versioning.map_err(|error| not_done(error, "get the versioning of the bucket"))? != Versioning::Never {
         return let_nothing_expire(&storage).await;
     }
     let lifecycle =

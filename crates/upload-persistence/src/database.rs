@@ -14,7 +14,9 @@ use std::{
 use chrono::{DateTime, Utc};
 use deadpool::{
     Runtime,
-    managed::{Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType},
+    managed::{
+        Manager, Metrics, Object, Pool, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
+    },
 };
 use diesel::{IntoSql, result::DatabaseErrorKind, sql_types::Integer};
 use diesel_async::{AsyncPgConnection, RunQueryDsl, pooled_connection::PoolableConnection};
@@ -48,6 +50,7 @@ pub enum DatabaseError {
 pub struct Database {
     pool: Pool<Opener>,
     runtime: Handle,
+    wait_timeout: Duration,
     use_timeout: Duration,
 }
 
@@ -67,17 +70,22 @@ impl Database {
         };
         let pool = Pool::builder(opener)
             .max_size(settings.database_pool_size as usize)
-            .wait_timeout(Some(settings.wait_timeout()))
             // The connection used last has the warmest cache of statements.
             .queue_mode(QueueMode::Lifo)
             .runtime(Runtime::Tokio1)
             .build()?;
-        Ok(Self { pool, runtime, use_timeout: settings.use_timeout() })
+        Ok(Self { pool, runtime, wait_timeout: settings.wait_timeout(), use_timeout: settings.use_timeout() })
     }
 
     /// A connection, waited for no longer than the settings say.
     pub async fn connection(&self) -> Result<PooledConnection, DatabaseError> {
-        let session = self.pool.get().await.map_err(|error| match error {
+        self.connection_within(self.wait_timeout).await
+    }
+
+    /// A connection, waited for no longer than `limit`, whatever the settings say. All who wait get theirs in order of arrival.
+    pub async fn connection_within(&self, limit: Duration) -> Result<PooledConnection, DatabaseError> {
+        let timeouts = Timeouts { wait: Some(limit), ..self.pool.timeouts() };
+        let session = self.pool.timeout_get(&timeouts).await.map_err(|error| match error {
             PoolError::Timeout(TimeoutType::Wait) => DatabaseError::Overloaded,
             PoolError::Backend(source) => DatabaseError::Unavailable(source),
             other => DatabaseError::Unavailable(other.to_string().into()),

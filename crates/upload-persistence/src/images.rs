@@ -248,6 +248,13 @@ pub async fn find_served(connection: &mut Connection, id: ImageId) -> QueryResul
     Cached(statement).get_result(connection).await.optional()
 }
 
+/// Any image that is pinned by version; `None` if there is none. No index has these rows, so without one it reads the whole table.
+pub async fn find_pinned_by_version(connection: &mut Connection) -> QueryResult<Option<Served>> {
+    let statement =
+        diesel::sql_query("SELECT media_key, media_version FROM image WHERE media_version IS NOT NULL LIMIT 1");
+    statement.get_result(connection).await.optional()
+}
+
 /// The state of the image, read after a failed claim. With `user_id`, another user's image counts as missing.
 pub async fn standing(
     connection: &mut Connection,

@@ -184,15 +184,12 @@ pub async fn suspend_versioning(storage: &Storage) -> Result<Outcome, StorageErr
 }
 
 async fn set_versioning(storage: &Storage, status: BucketVersioningStatus) -> Result<Outcome, StorageError> {
-    let get = storage.client().get_bucket_versioning().bucket(storage.bucket());
-    match get.send().await {
-        Ok(current) if current.status.as_ref() == Some(&status) => return Ok(Outcome::AlreadyThere),
-        Ok(_other) => {}
-        Err(error) => return not_supported(error),
+    if versioning(storage).await? == Versioning::from(Some(&status)) {
+        return Ok(Outcome::AlreadyThere);
     }
-    let versioning = VersioningConfiguration::builder().status(status).build();
+    let configuration = VersioningConfiguration::builder().status(status).build();
     let put = storage.client().put_bucket_versioning().bucket(storage.bucket());
-    match put.versioning_configuration(versioning).send().await {
+    match put.versioning_configuration(configuration).send().await {
         Ok(_set) => Ok(Outcome::Done),
         Err(error) => not_supported(error),
     }
@@ -204,11 +201,7 @@ async fn set_versioning(storage: &Storage, status: BucketVersioningStatus) -> Re
 /// [`StorageError`]; [`StorageError::Refused`] when the key may not ask.
 pub async fn versioning(storage: &Storage) -> Result<Versioning, StorageError> {
     match storage.client().get_bucket_versioning().bucket(storage.bucket()).send().await {
-        Ok(answer) => Ok(match answer.status {
-            Some(BucketVersioningStatus::Enabled) => Versioning::Enabled,
-            Some(BucketVersioningStatus::Suspended) => Versioning::Suspended,
-            _ => Versioning::Never,
-        }),
+        Ok(answer) => Ok(answer.status.as_ref().into()),
         Err(error) => not_supported(error).map(|_outcome| Versioning::Never),
     }
 }
@@ -274,7 +267,7 @@ pub async fn empty_and_remove(storage: &Storage) -> Result<(), StorageError> {
     if !look(storage).await?.exists {
         return Ok(());
     }
-    if versioning(storage).await.is_ok_and(|versioning| versioning != Versioning::Never) {
+    if versioning(storage).await? != Versioning::Never {
         storage.delete_these(&storage.list_versions("").await?).await?;
     } else {
         let keys = storage.list("").await?;
@@ -284,6 +277,16 @@ pub async fn empty_and_remove(storage: &Storage) -> Result<(), StorageError> {
         Ok(_removed) => Ok(()),
         Err(error) if status(&error) == Some(404) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+impl From<Option<&BucketVersioningStatus>> for Versioning {
+    fn from(status: Option<&BucketVersioningStatus>) -> Self {
+        match status {
+            Some(BucketVersioningStatus::Enabled) => Self::Enabled,
+            Some(BucketVersioningStatus::Suspended) => Self::Suspended,
+            _ => Self::Never,
+        }
     }
 }
 

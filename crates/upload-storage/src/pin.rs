@@ -1,19 +1,25 @@
-//! The start-up check of `S3_PIN=version`: the store must keep each version, and the reader's key must be able to read it.
+//! The start-up checks of `S3_PIN`. With `version` the store must keep each version, and the reader's key must be able to read it. With
+//! `copy` that matters only if an earlier link has pinned a version.
 //!
 //! A header proves nothing. Garage answers with version ids, but keeps no versions; SeaweedFS makes versions by PUT, but not by POST. So
 //! the check writes twice under a key that nothing else uses, reads the first bytes again, and removes both versions.
 //!
 //! It also tries to write a version that is there. MinIO takes `versionId` in the query of a write, for its replication, and the query of
-//! a form is not signed. The signer's policy refuses that.
+//! a form is not signed. The signer's policy refuses that. Other stores refuse or ignore `versionId`.
+//!
+//! A program that is stopped while it probes leaves versions behind. All keys of probes have one prefix, so that the next probe finds them.
 
 use aws_sdk_s3::{
     Config,
-    config::{ConfigBag, Intercept, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextMut},
-    error::BoxError,
+    config::{
+        ConfigBag, Intercept, RuntimeComponents, http::HttpResponse, interceptors::BeforeTransmitInterceptorContextMut,
+    },
+    error::{BoxError, SdkError},
+    operation::put_object::PutObjectError,
     primitives::{ByteStream, SdkBody},
     types::{ExpirationStatus, LifecycleRule},
 };
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tracing::warn;
 use upload_domain::{INCOMING_PREFIX, ImageFormat, ImageId, incoming_key};
 use uuid::Uuid;
@@ -21,11 +27,15 @@ use uuid::Uuid;
 use crate::{
     FormRequest, Pin, PostForm, Signer, Storage, StorageError,
     bucket::{self, Versioning},
-    error::{chain, code},
+    error::{chain, code, status},
 };
 
 /// How long the form of the probe may be used, in minutes.
 const FORM_MINUTES: i64 = 5;
+/// How old a probe's versions are when their probe must be over, in minutes: its form, and the difference of two clocks.
+const PROBE_MINUTES: i64 = 2 * FORM_MINUTES;
+/// How the ids of a probe begin. An image's id begins with a time (version 7).
+const PROBE_IDS: &str = "00000000-0000-0000-";
 /// The delimiter of the probe's form. None of its fields has it.
 const BOUNDARY: &str = "upload-servers-version-probe";
 
@@ -33,6 +43,9 @@ const BOUNDARY: &str = "upload-servers-version-probe";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PinError(String);
+
+/// What the store answers to a probe's write.
+type Answer = Result<(), SdkError<PutObjectError, HttpResponse>>;
 
 /// How a probe writes.
 #[derive(Debug, Clone, Copy)]
@@ -52,11 +65,53 @@ pub async fn check(storage: &Storage, signer: Option<&Signer>) -> Result<(), Pin
         return Ok(());
     }
     check_versioning(storage).await?;
-    check_lifecycle(storage).await?;
+    if let Some(rule) = rule_against_versions(storage).await? {
+        return Err(PinError(format!("{rule}; remove the rule or give it another prefix, or set S3_PIN=copy")));
+    }
+    remove_left_over(storage, Utc::now()).await?;
     probe(storage, Write::Put).await?;
     match signer {
         Some(signer) => probe(storage, Write::Post(signer)).await,
         None => Ok(()),
+    }
+}
+
+/// With `S3_PIN=copy`, checks that the bucket keeps the versions that earlier links have pinned, and that the reader's key can read them.
+/// The key and the version are those of any such link.
+///
+/// # Errors
+/// [`PinError`] with the first fault.
+pub async fn check_pinned(storage: &Storage, key: &str, version: &str) -> Result<(), PinError> {
+    if let Some(rule) = rule_against_versions(storage).await? {
+        return Err(PinError(format!("{rule}; remove the rule or give it another prefix")));
+    }
+    match storage.read_head(key, Some(version), 1).await {
+        Ok(Some(_there)) => check_reader(storage, key, version).await,
+        Ok(None) => {
+            warn!(key, "a linked image is missing: the store does not have the version that its row names");
+            Ok(())
+        }
+        Err(StorageError::Refused(_)) => Err(lacks(storage, "get versions of incoming/*")),
+        Err(error) => Err(PinError(error.advice())),
+    }
+}
+
+/// Removes what the probes of programs that were stopped have left. What is so young at the time `now` that its probe may still run stays.
+///
+/// # Errors
+/// [`PinError`].
+pub async fn remove_left_over(storage: &Storage, now: DateTime<Utc>) -> Result<(), PinError> {
+    let over = (now - TimeDelta::minutes(PROBE_MINUTES)).timestamp();
+    let delete = async {
+        let mut versions = storage.list_versions_with_times(&format!("{INCOMING_PREFIX}{PROBE_IDS}")).await?;
+        versions.retain(|(_key, _version, written_at)| written_at.is_some_and(|time| time.secs() < over));
+        let versions: Vec<_> = versions.into_iter().map(|(key, version, _written_at)| (key, version)).collect();
+        storage.delete_these(&versions).await
+    };
+    match delete.await {
+        Ok(_kept_until_the_next_probe) => Ok(()),
+        Err(StorageError::Refused(_)) => Err(lacks(storage, "list and delete versions of incoming/*")),
+        Err(error) => Err(PinError(error.advice())),
     }
 }
 
@@ -74,25 +129,24 @@ async fn check_versioning(storage: &Storage) -> Result<(), PinError> {
     )))
 }
 
-/// A form may be used again after the link. Then the linked version is no longer the newest, and such a rule would remove it.
-async fn check_lifecycle(storage: &Storage) -> Result<(), PinError> {
+/// A lifecycle rule that would remove pinned versions, as the beginning of a sentence. A form may be used again after the link. Then the linked version is no longer the newest, and such a rule would remove it.
+async fn rule_against_versions(storage: &Storage) -> Result<Option<String>, PinError> {
     let rules = match bucket::lifecycle(storage).await {
         Ok(rules) => rules,
         Err(error) if code(&error) == Some("AccessDenied") => return Err(lacks(storage, "get the bucket's lifecycle")),
         Err(error) => match bucket::not_supported(error) {
-            Ok(_no_rules) => return Ok(()),
+            Ok(_no_rules) => return Ok(None),
             Err(error) => return Err(PinError(error.advice())),
         },
     };
-    match rules.iter().find(|(rule, xml)| removes_old_versions(rule, xml)) {
-        None => Ok(()),
-        Some((rule, _xml)) => Err(PinError(format!(
-            "S3_PIN: the lifecycle rule `{}` of the bucket `{}` removes old versions under {INCOMING_PREFIX}, which may be linked images; \
-             remove the rule or give it another prefix, or set S3_PIN=copy",
+    let rule = rules.iter().find(|(rule, xml)| removes_old_versions(rule, xml));
+    Ok(rule.map(|(rule, _xml)| {
+        format!(
+            "S3_PIN: the lifecycle rule `{}` of the bucket `{}` removes old versions under {INCOMING_PREFIX}, which may be linked images",
             rule.id().unwrap_or_default(),
             storage.bucket()
-        ))),
-    }
+        )
+    }))
 }
 
 fn removes_old_versions(rule: &LifecycleRule, xml: &str) -> bool {
@@ -109,7 +163,8 @@ fn removes_old_versions(rule: &LifecycleRule, xml: &str) -> bool {
 
 /// Two writes under one key, and whether the first can still be read. Leaves nothing behind.
 async fn probe(storage: &Storage, write: Write<'_>) -> Result<(), PinError> {
-    let image = ImageId::from(Uuid::new_v4());
+    let (_replaced, random) = Uuid::new_v4().as_u64_pair();
+    let image = ImageId::from(Uuid::from_u64_pair(0, random));
     let outcome = write_twice(storage, write, image).await;
     match storage.delete(&incoming_key(image)).await {
         Ok(()) => outcome,
@@ -140,18 +195,33 @@ async fn write_twice(storage: &Storage, write: Write<'_>, image: ImageId) -> Res
         return Err(none());
     }
     check_reader(storage, &key, first).await?;
-    let Write::Post(signer) = write else { return Ok(()) };
-    // Whatever the store answers, the version must not change.
-    let refused = write.send_to(storage, image, "3", Some(first)).await;
-    match is_unchanged(storage, &key, first).await? {
-        true => Ok(()),
-        false => Err(PinError(format!(
-            "{}: with `versionId` in its URL, a form of the signer's key changes a version that is already there ({}); use the signer's \
-             policy in docs/OPERATIONS.md, or set S3_PIN=copy",
-            signer.key().origin(),
-            refused.map_or_else(|error| error.to_string(), |()| "the store accepts it".to_owned())
-        ))),
+    match write {
+        Write::Put => Ok(()),
+        Write::Post(signer) => check_forms(storage, signer, image, first).await,
     }
+}
+
+/// Whatever the store answers to a form with `versionId` in its URL, the version must not change. If the store has not even judged the
+/// form, nothing is known.
+async fn check_forms(storage: &Storage, signer: &Signer, image: ImageId, version: &str) -> Result<(), PinError> {
+    let answer = Write::Post(signer).send_to(storage, image, "3", Some(version)).await?;
+    let fault = match is_unchanged(storage, &incoming_key(image), version).await? {
+        false => "changes a version that is already there",
+        true if answer.as_ref().err().is_none_or(refuses_version) => return Ok(()),
+        true => "may change a version that is already there",
+    };
+    let said = answer.map_or_else(|error| chain(&StorageError::from(error)), |()| "the store accepts it".to_owned());
+    Err(PinError(format!(
+        "{}: with `versionId` in its URL, a form of the signer's key {fault} ({said}); use the signer's policy in docs/OPERATIONS.md, or \
+         set S3_PIN=copy",
+        signer.key().origin()
+    )))
+}
+
+/// A policy refuses with 403. A store that knows no such write has another answer, in AWS's words "This operation does not accept a
+/// version-id".
+fn refuses_version(error: &SdkError<PutObjectError, HttpResponse>) -> bool {
+    status(error) == Some(403) || (status(error) == Some(400) && code(error) == Some("InvalidArgument"))
 }
 
 /// Whether the version still has what the first write brought.
@@ -172,7 +242,17 @@ impl Write<'_> {
     }
 
     async fn send(self, storage: &Storage, image: ImageId, content: &'static str) -> Result<(), PinError> {
-        self.send_to(storage, image, content, None).await
+        let (origin, role) = match self {
+            Self::Put => (storage.server().origin(), "server's"),
+            Self::Post(signer) => (signer.key().origin(), "signer's"),
+        };
+        match self.send_to(storage, image, content, None).await?.map_err(StorageError::from) {
+            Ok(()) => Ok(()),
+            Err(StorageError::Refused(_)) => Err(PinError(format!(
+                "{origin}: the {role} key lacks the right to put incoming/*; use the policies in docs/OPERATIONS.md"
+            ))),
+            Err(error) => Err(PinError(error.advice())),
+        }
     }
 
     /// A form can also be sent to the URL of a version. MinIO takes that as the version to write.
@@ -182,28 +262,22 @@ impl Write<'_> {
         image: ImageId,
         content: &'static str,
         version: Option<&str>,
-    ) -> Result<(), PinError> {
+    ) -> Result<Answer, PinError> {
         let format = ImageFormat::Png.as_str();
         let put = storage.client().put_object().bucket(storage.bucket()).key(incoming_key(image)).content_type(format);
         let put = put.body(ByteStream::from_static(content.as_bytes())).customize();
-        let (put, origin, role) = match self {
-            Self::Put => (put, storage.server().origin(), "server's"),
+        let put = match self {
+            Self::Put => put,
             Self::Post(signer) => {
                 let form = sign(signer, image).await?;
                 // The form leads to the address for clients, which this process may not reach. Its signature is good for any address.
                 let bucket = storage.settings().bucket_at(&storage.settings().endpoint, "S3_ENDPOINT");
                 let url = bucket.map_err(|error| PinError(error.to_string()))?.url().to_owned();
                 let url = version.map_or_else(|| url.clone(), |version| format!("{url}?versionId={version}"));
-                (put.interceptor(AsForm { url, body: multipart(&form, content) }), signer.key().origin(), "signer's")
+                put.interceptor(AsForm { url, body: multipart(&form, content) })
             }
         };
-        match put.send().await.map_err(StorageError::from) {
-            Ok(_stored) => Ok(()),
-            Err(StorageError::Refused(_)) => Err(PinError(format!(
-                "{origin}: the {role} key lacks the right to put incoming/*; use the policies in docs/OPERATIONS.md"
-            ))),
-            Err(error) => Err(PinError(error.advice())),
-        }
+        Ok(put.send().await.map(|_stored| ()))
     }
 }
 
@@ -261,7 +335,7 @@ impl Intercept for AsForm {
 /// The reader's key must be able to read a version that is no longer the newest.
 async fn check_reader(storage: &Storage, key: &str, version: &str) -> Result<(), PinError> {
     let Some(reader) = storage.reader() else { return Ok(()) };
-    let get = storage.client().get_object().bucket(storage.bucket()).key(key).version_id(version);
+    let get = storage.client().get_object().bucket(storage.bucket()).key(key).version_id(version).range("bytes=0-0");
     let credentials = Config::builder().credentials_provider(reader.clone());
     match get.customize().config_override(credentials).send().await.map_err(StorageError::from) {
         Ok(_object) => Ok(()),

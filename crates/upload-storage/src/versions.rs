@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_s3::types::{Delete, ObjectIdentifier};
+use aws_sdk_s3::{
+    primitives::DateTime,
+    types::{Delete, ObjectIdentifier},
+};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
@@ -93,21 +96,35 @@ impl Storage {
     /// Every version and delete marker of the keys with this prefix, as a key and a version id.
     ///
     /// # Errors
-    /// [`StorageError`].
+    /// [`StorageError`], also if the store answers with the same page again.
     pub async fn list_versions(&self, prefix: &str) -> Result<Vec<(String, String)>, StorageError> {
+        let listed = self.list_versions_with_times(prefix).await?;
+        Ok(listed.into_iter().map(|(key, version, _written_at)| (key, version)).collect())
+    }
+
+    /// The same, each with the time at which the store got it.
+    pub(crate) async fn list_versions_with_times(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<(String, String, Option<DateTime>)>, StorageError> {
         let mut versions = Vec::new();
         let mut after = (None, None);
         loop {
             let list = self.client().list_object_versions().bucket(self.bucket()).prefix(prefix);
-            let page = list.set_key_marker(after.0).set_version_id_marker(after.1).send().await?;
-            let objects = page.versions.unwrap_or_default().into_iter().map(|object| (object.key, object.version_id));
+            let page = list.set_key_marker(after.0.clone()).set_version_id_marker(after.1.clone()).send().await?;
+            let objects = page.versions.unwrap_or_default().into_iter();
+            let objects = objects.map(|object| (object.key, object.version_id, object.last_modified));
             let markers = page.delete_markers.unwrap_or_default().into_iter();
-            let all = objects.chain(markers.map(|marker| (marker.key, marker.version_id)));
-            versions.extend(all.filter_map(|(key, version)| key.zip(version)));
+            let markers = markers.map(|marker| (marker.key, marker.version_id, marker.last_modified));
+            versions.extend(objects.chain(markers).filter_map(|(key, version, time)| Some((key?, version?, time))));
             if page.is_truncated != Some(true) {
                 return Ok(versions);
             }
-            after = (page.next_key_marker, page.next_version_id_marker);
+            let next = (page.next_key_marker, page.next_version_id_marker);
+            if next == after {
+                return Err(StorageError::unavailable("the store lists the same versions again and again"));
+            }
+            after = next;
         }
     }
 

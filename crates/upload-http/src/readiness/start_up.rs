@@ -6,8 +6,16 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use upload_persistence::Database;
-use upload_storage::{Signer, Storage, StorageError, pin, rights};
+use tracing::warn;
+use upload_persistence::{
+    Database, DatabaseError,
+    images::{self, Served},
+};
+use upload_storage::{
+    Pin, Signer, Storage, StorageError, chain,
+    pin::{self, PinError},
+    rights,
+};
 
 use super::probe::{Probe, ProbeError, probe};
 use crate::SettingsError;
@@ -32,7 +40,7 @@ pub(crate) async fn check(
             Err(ProbeError::NoAnswer) | Ok(_) => rights::check(storage, signer).await,
         }
         .map_err(|error| error.to_string())?;
-        pin::check(storage, signer).await.map_err(|error| error.to_string())
+        check_pin(database, storage, signer).await.map_err(|error| error.to_string())
     });
     match rights.await {
         Ok(Ok(())) => Ok(probe),
@@ -42,6 +50,31 @@ pub(crate) async fn check(
             LIMIT.as_secs()
         ))),
     }
+}
+
+/// Links by copy make no versions. But links by version may have been made before, and stay as they are.
+async fn check_pin(database: &Database, storage: &Storage, signer: Option<&Signer>) -> Result<(), PinError> {
+    if storage.pin() == Pin::Version {
+        return pin::check(storage, signer).await;
+    }
+    match find_pinned(database).await {
+        Ok(Some(Served { media_key, media_version: Some(version) })) => {
+            pin::check_pinned(storage, &media_key, &version).await
+        }
+        Ok(_copies) => Ok(()),
+        Err(error) => {
+            warn!(
+                cause = chain(&error),
+                "cannot find out whether images are pinned by version, so their bucket is not checked"
+            );
+            Ok(())
+        }
+    }
+}
+
+async fn find_pinned(database: &Database) -> Result<Option<Served>, DatabaseError> {
+    let mut connection = database.connection().await?;
+    Ok(images::find_pinned_by_version(&mut connection).await?)
 }
 
 fn judge(probe: &Probe, storage: &Storage) -> Result<(), String> {

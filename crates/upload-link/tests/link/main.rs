@@ -11,6 +11,7 @@ mod commit;
 mod pin;
 mod posts;
 mod versions;
+mod waits;
 mod world;
 
 use upload_domain::{ImagePath, incoming_key};

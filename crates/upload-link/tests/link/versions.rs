@@ -1,10 +1,10 @@
-//! `S3_PIN=version`: the link pins the version that it verified, writes nothing to the store, and deletes nothing but what it refuses.
+//! `S3_PIN=version`: the link pins the version that it verified, writes nothing to the store, and deletes nothing but what it refuses. Only
+//! what has no version is copied.
 
 use sha2::{Digest as _, Sha256};
 use upload_domain::{HEAD_BYTES, ImageFormat, ImageId, ImagePath, Refusal, incoming_key};
 use upload_link::{Event, LinkError, Linked, PostText, Profile};
 use upload_sandbox::{relay::Mode, samples};
-use upload_storage::bucket;
 
 use crate::{PROFILE, world::World};
 
@@ -112,17 +112,26 @@ async fn what_is_refused_is_deleted_in_every_version() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_version_nothing_is_linked_or_copied() {
-    let world = World::by_version().await;
-    bucket::suspend_versioning(&world.stand.admin).await.unwrap();
-    let image = world.uploaded(PROFILE).await;
-    let error = world.links.link(world.user, image, Profile).await.unwrap_err();
-    let LinkError::Storage(error) = error else { panic!("{error:?}") };
-    let sentence = upload_storage::chain(&error);
-    assert!(sentence.contains("upload-ops bucket --versioning"), "{sentence}");
-    assert_eq!(world.row(image).await, ("pending".to_owned(), None));
-    assert_eq!(world.objects().await, [incoming_key(image)]);
-    assert_eq!(world.stand.count("image_attempt").await.unwrap(), 0);
+async fn an_upload_from_before_the_bucket_had_versions_is_copied() {
+    let world = World::new().await;
+    let [alone, replaced] = [world.uploaded(PROFILE).await, world.uploaded(PROFILE).await];
+    let world = world.pinning_by_version().await;
+    world.upload(replaced, file(2)).await;
+    assert_eq!(versions(&world, alone).await, ["null"]);
+    assert!(matches!(world.links.link(world.user, alone, Profile).await, Ok(Linked::Now(_))));
+    let (state, key) = world.row(alone).await;
+    let key = key.unwrap();
+    assert_eq!((state.as_str(), pinned(&world, alone).await), ("linked", None));
+    assert_eq!(world.stand.storage.read(&key).await.unwrap(), Some(file(1).into()));
+    assert!(matches!(world.links.link(world.user, alone, Profile).await, Ok(Linked::Before(_))));
+
+    // The client has uploaded this one again.
+    let all = versions(&world, replaced).await;
+    assert!(matches!(world.links.link(world.user, replaced, Profile).await, Ok(Linked::Now(_))));
+    assert_linked_by_version(&world, replaced, &all[0]).await;
+
+    assert_eq!(world.objects().await, [incoming_key(replaced), key]);
+    assert_eq!(versions(&world, alone).await, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

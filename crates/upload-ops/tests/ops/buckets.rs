@@ -1,6 +1,9 @@
 //! `bucket`.
 
-use upload_sandbox::Sandbox;
+use upload_sandbox::{
+    Sandbox,
+    relay::{Mode, Relay},
+};
 use upload_storage::{Storage, bucket};
 
 use crate::world::{answer, assert_refused, ops, stand};
@@ -66,4 +69,15 @@ async fn versioning_is_enabled_once_and_nothing_expires_uploads_any_more() {
         assert!(!printed.contains("now expires"), "{arguments}: {printed}");
     }
     assert_eq!(bucket::versioning(&stand.admin).await.unwrap(), bucket::Versioning::Enabled);
+}
+
+#[tokio::test]
+async fn nothing_expires_while_nobody_knows_whether_there_are_versions() {
+    let stand = stand().await;
+    let (endpoint, relay) = Relay::before(&stand.admin_environment()["S3_ENDPOINT"]).await.unwrap();
+    relay.set(Mode::BreakRequestsWith("?versioning"));
+    let failed = ops(&stand, "bucket").env("S3_ENDPOINT", endpoint).run().await.unwrap();
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.stderr.contains("get the versioning of the bucket"), "{failed:?}");
+    assert!(!failed.stdout.contains("lifecycle"), "{failed:?}");
 }

@@ -1,5 +1,5 @@
-//! A store that says that it keeps versions, and does not. It is the stand's own store behind a front that changes the bucket's versioning
-//! between two requests.
+//! A store that does with versions what it should not. It is the stand's own store behind a front. To lose versions, the front changes the
+//! bucket's versioning between two requests.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -13,14 +13,21 @@ use url::Url;
 
 use crate::stand::Stand;
 
-/// What the store does not keep.
+/// What is wrong with the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lie {
-    /// Any version, as Garage.
+    /// It keeps no version, as Garage.
     KeepsNone,
-    /// The versions of what comes by a form, as SeaweedFS.
+    /// It keeps no version of what comes by a form, as SeaweedFS.
     KeepsNoneOfForms,
+    /// It answers with this status and code to a form that names a version.
+    Fails(u16, &'static str),
+    /// It lists the same versions on every page.
+    ListsForEver,
 }
+
+const ENDLESS: &str =
+    "<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>k</NextKeyMarker></ListVersionsResult>";
 
 /// The endpoint of such a store, as long as the test's runtime lives.
 pub async fn before(stand: &Stand, lie: Lie) -> Url {
@@ -38,7 +45,15 @@ pub async fn before(stand: &Stand, lie: Lie) -> Url {
                     let admin = admin.lock().await;
                     let of_object = request.uri().path().contains("/incoming/");
                     let is_form = request.method() == Method::POST && request.uri().query().is_none();
+                    let query = request.uri().query().unwrap_or_default();
                     let keeps = match lie {
+                        Lie::Fails(status, code) if request.method() == Method::POST && query.contains("versionId") => {
+                            return Ok(answer(status, format!("<Error><Code>{code}</Code></Error>")));
+                        }
+                        Lie::ListsForEver if query.contains("versions") => {
+                            return Ok(answer(200, ENDLESS.to_owned()));
+                        }
+                        Lie::Fails(..) | Lie::ListsForEver => true,
                         Lie::KeepsNone => !(of_object && request.method() == Method::PUT),
                         Lie::KeepsNoneOfForms => !is_form,
                     };
@@ -55,6 +70,10 @@ pub async fn before(stand: &Stand, lie: Lie) -> Url {
         }
     });
     endpoint
+}
+
+fn answer(status: u16, xml: String) -> Response<Full<Bytes>> {
+    Response::builder().status(status).body(Full::new(xml.into())).unwrap()
 }
 
 /// Passes a request on with all its headers, so that its signature stays good.

@@ -4,14 +4,16 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
+use chrono::{TimeDelta, Utc};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use secrecy::SecretString;
 use upload_sandbox::{
     not_tested::{MINIO, not_tested},
+    relay::{Mode, Relay},
     s3::{READER_POLICY, S3Connection, SERVER_POLICY},
 };
 use upload_storage::{
-    Pin, Signer, SignerSettings, Storage, StorageSettings,
+    Pin, Signer, SignerSettings, Storage, StorageError, StorageSettings,
     bucket::{self, Outcome, Versioning},
     pin, rights,
 };
@@ -161,6 +163,63 @@ async fn a_bucket_without_versioning_is_refused() {
     assert_eq!(pin::check(&copies, Some(&never.signer)).await, Ok(()));
 }
 
+/// The store keeps the versions of earlier links, whatever `S3_PIN` is now.
+#[tokio::test]
+async fn what_is_pinned_already_is_checked_without_a_probe() {
+    let Some(stand) = versioned().await else { return };
+    let version = put(&stand.storage, "pinned").await;
+    put(&stand.storage, "replayed").await;
+    let copies = Storage::new(&StorageSettings { pin: Pin::Copy, ..stand.settings.clone() }).await.unwrap();
+    assert_eq!(pin::check_pinned(&copies, KEY, &version).await, Ok(()));
+    assert_eq!(stand.admin.list_versions("").await.unwrap().len(), 2);
+
+    if let Some(reader) = further_key(&READER_POLICY.replace("${S3_BUCKET}", &stand.settings.bucket)).await {
+        let settings = StorageSettings {
+            pin: Pin::Copy,
+            reader_access_key_id: Some(reader.id),
+            reader_secret_access_key: Some(SecretString::from(reader.secret)),
+            reader_session_token: reader.session_token.map(SecretString::from),
+            ..stand.settings.clone()
+        };
+        let narrow = Storage::new(&settings).await.unwrap();
+        let sentence = pin::check_pinned(&narrow, KEY, &version).await.unwrap_err().to_string();
+        assert!(sentence.contains("the reader's key lacks the right to get versions of incoming/*; use"), "{sentence}");
+    }
+
+    let rule = crate::lifecycle::expire_old_versions(&stand.admin_settings, "").await;
+    let sentence = pin::check_pinned(&copies, KEY, &version).await.unwrap_err().to_string();
+    assert!(sentence.starts_with(&format!("S3_PIN: the lifecycle rule `{rule}` of the bucket")), "{sentence}");
+    assert!(sentence.ends_with("remove the rule or give it another prefix"), "{sentence}");
+    crate::lifecycle::expire_old_versions(&stand.admin_settings, "media/").await;
+    assert_eq!(pin::check_pinned(&copies, KEY, &version).await, Ok(()));
+
+    // A lost image is one lost image.
+    stand.storage.delete(KEY).await.unwrap();
+    assert_eq!(pin::check_pinned(&copies, KEY, &version).await, Ok(()));
+}
+
+#[tokio::test]
+async fn what_a_stopped_probe_left_goes_when_its_time_is_over() {
+    let Some(stand) = versioned().await else { return };
+    stand.storage.put(KEY, "image/png", "an upload".into()).await.unwrap();
+    let (endpoint, relay) = Relay::before(stand.settings.endpoint.as_str()).await.unwrap();
+    let settings = StorageSettings { endpoint: endpoint.parse().unwrap(), ..stand.settings.clone() };
+    let storage = Storage::new(&settings).await.unwrap();
+    relay.set(Mode::HoldRequestsWith("?delete"));
+    tokio::select! {
+        checked = pin::check(&storage, None) => panic!("{checked:?}"),
+        () = relay.holds(1) => {}
+    }
+    let left = stand.storage.list_versions("").await.unwrap();
+    assert_eq!(left.len(), 3, "{left:?}");
+    // A probe may still run there.
+    assert_eq!(pin::check(&stand.storage, None).await, Ok(()));
+    assert_eq!(stand.storage.list_versions("").await.unwrap(), left);
+    pin::remove_left_over(&stand.storage, Utc::now() + TimeDelta::hours(1)).await.unwrap();
+    assert_eq!(stand.storage.list("").await.unwrap(), [KEY]);
+    assert_eq!(stand.storage.list_versions("").await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn a_rule_that_removes_old_versions_of_uploads_is_refused() {
     let Some(stand) = versioned().await else { return };
@@ -253,4 +312,36 @@ async fn a_store_that_only_says_that_it_keeps_versions_is_refused() {
             format!("S3_PIN: the store does not keep the versions of what it gets by {method}; set S3_PIN=copy");
         assert_eq!(sentence, expected);
     }
+}
+
+/// The answer to a form with `versionId` in its URL.
+#[tokio::test]
+async fn a_store_must_refuse_a_form_that_names_a_version_and_not_just_fail() {
+    for (status, code, is_refused) in [
+        (403, "AccessDenied", false),
+        (400, "InvalidArgument", false),
+        (400, "MalformedPOSTRequest", true),
+        (409, "OperationAborted", true),
+    ] {
+        let Some(stand) = versioned().await else { return };
+        let settings =
+            StorageSettings { endpoint: before(&stand, Lie::Fails(status, code)).await, ..stand.settings.clone() };
+        let storage = Storage::new(&settings).await.unwrap();
+        let checked = pin::check(&storage, Some(&stand.signer)).await;
+        assert_eq!(checked.is_err(), is_refused, "{status} {code}: {checked:?}");
+        if let Err(error) = checked {
+            let sentence = error.to_string();
+            assert!(sentence.contains("may change a version that is already there"), "{sentence}");
+            assert!(sentence.contains(code), "{sentence}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_versions_that_never_ends_is_an_error() {
+    let Some(stand) = versioned().await else { return };
+    let settings = StorageSettings { endpoint: before(&stand, Lie::ListsForEver).await, ..stand.settings.clone() };
+    let storage = Storage::new(&settings).await.unwrap();
+    let error = storage.list_versions(KEY).await.unwrap_err();
+    assert!(matches!(error, StorageError::Unavailable(_)), "{error:?}");
 }

@@ -157,8 +157,7 @@ async fn a_client_that_leaves_does_not_stop_its_link() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_links_at_once_are_all_made_by_copies() {
     const IMAGES: usize = 1000;
-    // A debug build on a busy machine may keep a link waiting for the database, which is not what this is about.
-    let setup = Setup::start(&[("DATABASE_WAIT_TIMEOUT_MS", "30000")]).await;
+    let setup = Setup::start(&[]).await;
     let png = samples::png(8, 8, 1);
     let insert = format!(
         "INSERT INTO image (id, path, format, user_id)

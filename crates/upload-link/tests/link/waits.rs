@@ -1,0 +1,84 @@
+//! What a link waits for before it works: its turn, and connections to the database.
+
+use std::time::Duration;
+
+use futures::poll;
+use tokio::runtime::Handle;
+use upload_link::{LinkError, Linked, Links, PostText, Profile};
+use upload_persistence::{Database, DatabaseError, DatabaseSettings};
+use upload_sandbox::relay::Mode;
+
+use crate::{PROFILE, world::World};
+
+/// Of the requests to the store, the copy alone has this header.
+const COPY: &str = "x-amz-copy-source";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_waits_longer_for_a_connection_than_others() {
+    let (mut world, relay) = World::behind_the_store(Mode::HoldRequestsWith(COPY)).await;
+    let narrow = DatabaseSettings {
+        database_pool_size: 1,
+        database_wait_timeout_ms: 1,
+        ..DatabaseSettings::for_url(&world.stand.database_url)
+    };
+    let database = Database::new(&narrow, Handle::current()).unwrap();
+    world.links.database = database.clone();
+    let overloaded = async || {
+        for _ in 0..50 {
+            assert!(matches!(database.ping().await, Err(DatabaseError::Overloaded)));
+        }
+    };
+    let image = world.uploaded(PROFILE).await;
+
+    let only = database.connection().await.unwrap();
+    let link = world.begin(image, Profile);
+    overloaded().await;
+    drop(only);
+    // It has claimed the image.
+    relay.holds(1).await;
+
+    let only = database.connection().await.unwrap();
+    relay.set(Mode::Pass);
+    while world.stand.storage.list("media/").await.unwrap().is_empty() {}
+    overloaded().await;
+    drop(only);
+    assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_waits_for_its_turn_ends_when_its_client_leaves() {
+    let world = World::new().await;
+    let Links { database, storage, limits, timing, background, .. } = world.links.clone();
+    let links = Links::new(database, storage, limits, timing, background, 0, |_event| {});
+    let image = world.uploaded(PROFILE).await;
+    let text = PostText { title: "Title".to_owned(), content: String::new() };
+    {
+        let mut link = Box::pin(links.link(world.user, image, Profile));
+        let mut post = Box::pin(links.create_post(world.user, text, vec![image]));
+        assert!(poll!(&mut link).is_pending());
+        assert!(poll!(&mut post).is_pending());
+    }
+    assert!(links.background.drain(Duration::ZERO).await, "nothing waits any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_the_row_answers_needs_no_turn() {
+    let world = World::new().await;
+    let Links { database, storage, limits, mut timing, background, .. } = world.links.clone();
+    // A link that needs its turn gets none here, and fails after this time.
+    timing.link_lease = Duration::from_secs(4);
+    let busy = Links::new(database, storage, limits, timing, background, 0, |_event| {});
+    let [linked, pending, refused] =
+        [world.uploaded(PROFILE).await, world.uploaded(PROFILE).await, world.pending(PROFILE).await];
+    world.upload(refused, b"no image".to_vec()).await;
+    assert!(matches!(world.links.link(world.user, linked, Profile).await, Ok(Linked::Now(_))));
+    assert!(matches!(world.links.link(world.user, refused, Profile).await, Err(LinkError::Refused(_))));
+    let (linked, pending, refused) = tokio::join!(
+        busy.link(world.user, linked, Profile),
+        busy.link(world.user, pending, Profile),
+        busy.link(world.user, refused, Profile)
+    );
+    assert!(matches!(linked, Ok(Linked::Before(_))), "{linked:?}");
+    assert!(matches!(pending, Err(LinkError::Overloaded)), "{pending:?}");
+    assert!(matches!(refused, Err(LinkError::Refused(_))), "{refused:?}");
+}
