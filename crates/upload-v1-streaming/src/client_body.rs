@@ -28,13 +28,14 @@ const MIN_CLIENT_BYTES_PER_SECOND: u64 = 8 * 1024;
 
 /// How long a client may keep the server waiting for [`FAST_BYTES`] until its turn lapses.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// How much a client must send in one turn to get all of [`PATIENCE`] again, in bytes. With it, a client is slow below 26 Mbit/s.
-const FAST_BYTES: u64 = 64 * 1024;
+/// How much a client must send in one turn to get all of [`PATIENCE`] again, in bytes: a little less than what a connection reads at once.
+/// With it, a client is slow below 25 Mbit/s.
+const FAST_BYTES: u64 = 60 * 1024;
 
 /// How long a slow client's packets gather: at least, and at most.
 const PAUSES: RangeInclusive<Duration> = Duration::from_millis(25)..=Duration::from_millis(200);
 /// How much should have gathered, in bytes. With less the next pause is longer, with more it is shorter. It is less than a socket holds.
-const GATHERED_BYTES: RangeInclusive<u64> = 16 * 1024..=48 * 1024;
+const GATHERED_BYTES: RangeInclusive<u64> = 16 * 1024..=56 * 1024;
 
 /// What a client's body may do.
 #[derive(Debug, Clone, Copy)]
