@@ -1,11 +1,7 @@
 //! One image to one target: claim, pin, commit.
 
-use std::{
-    pin::pin,
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
-use tokio::time::timeout;
 use tracing::{info, warn};
 use upload_domain::{ImageId, LinkTarget, UserId, incoming_key};
 use upload_persistence::{
@@ -19,9 +15,6 @@ use crate::{
     Event, Hold, LinkError, Links, Target,
     pin::{Claimed, Pinned},
 };
-
-/// How long a link waits for its turn before it looks whether it needs one.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether the link was made now or had been made before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,39 +45,13 @@ impl Links {
         to: T,
     ) -> Result<Linked<T::Attachment>, LinkError> {
         let started = Instant::now();
-        let mut turn = pin!(self.turn(1));
-        let turn = match timeout(LOOK_AFTER, &mut turn).await {
-            Ok(turn) => turn?,
-            Err(_elapsed) => match self.without_turn(user, image, to).await {
-                Some(answer) => return answer,
-                None => turn.await?,
-            },
-        };
+        let turn = self.turn(1).await?;
         let links = self.clone();
         let work = async move {
             let _turn = turn;
             links.link_one(user, image, to, started).await
         };
         self.background.run(work).await
-    }
-
-    /// The answer if the row alone has it, because the image is linked, refused or gone. `None` if the link needs its turn. That is so after
-    /// a failure, too: the claim asks for the same again, and tells.
-    async fn without_turn<T: Target>(
-        &self,
-        user: UserId,
-        id: ImageId,
-        to: T,
-    ) -> Option<Result<Linked<T::Attachment>, LinkError>> {
-        let mut connection = self.database.connection().await.ok()?;
-        to.permit(&mut connection, user).await.ok()?;
-        match images::standing(&mut connection, id, Some(user), self.timing.link_cutoff()).await.ok()? {
-            Standing::Linked(target, true) if target == to.target() => {
-                Some(linked_before(&mut connection, id, to).await)
-            }
-            Standing::Pending | Standing::LinkInProgress | Standing::UploadInProgress => None,
-            standing => Some(Err(standing.into())),
-        }
     }
 
     async fn link_one<T: Target>(
@@ -99,7 +66,10 @@ impl Links {
             to.permit(&mut connection, user).await?;
             match self.claim(&mut connection, user, id, to.target()).await? {
                 Claim::Held(claimed) => claimed,
-                Claim::LinkedHere => return linked_before(&mut connection, id, to).await,
+                Claim::LinkedHere => {
+                    let found = to.find(&mut connection, id).await?;
+                    return found.map(Linked::Before).ok_or(LinkError::AlreadyLinked);
+                }
             }
         };
         let pinned = self.pin(*claimed).await?;
@@ -190,12 +160,4 @@ impl Links {
             }
         }));
     }
-}
-
-async fn linked_before<T: Target>(
-    connection: &mut Connection,
-    id: ImageId,
-    to: T,
-) -> Result<Linked<T::Attachment>, LinkError> {
-    to.find(connection, id).await?.map(Linked::Before).ok_or(LinkError::AlreadyLinked)
 }

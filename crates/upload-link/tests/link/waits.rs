@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::poll;
 use tokio::runtime::Handle;
-use upload_link::{LinkError, Linked, Links, PostText, Profile};
+use upload_link::{Linked, Links, PostText, Profile};
 use upload_persistence::{Database, DatabaseError, DatabaseSettings};
 use upload_sandbox::relay::Mode;
 
@@ -59,26 +59,4 @@ async fn a_link_that_waits_for_its_turn_ends_when_its_client_leaves() {
         assert!(poll!(&mut post).is_pending());
     }
     assert!(links.background.drain(Duration::ZERO).await, "nothing waits any more");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_link_that_the_row_answers_needs_no_turn() {
-    let world = World::new().await;
-    let Links { database, storage, limits, mut timing, background, .. } = world.links.clone();
-    // A link that needs its turn gets none here, and fails after this time.
-    timing.link_lease = Duration::from_secs(4);
-    let busy = Links::new(database, storage, limits, timing, background, 0, |_event| {});
-    let [linked, pending, refused] =
-        [world.uploaded(PROFILE).await, world.uploaded(PROFILE).await, world.pending(PROFILE).await];
-    world.upload(refused, b"no image".to_vec()).await;
-    assert!(matches!(world.links.link(world.user, linked, Profile).await, Ok(Linked::Now(_))));
-    assert!(matches!(world.links.link(world.user, refused, Profile).await, Err(LinkError::Refused(_))));
-    let (linked, pending, refused) = tokio::join!(
-        busy.link(world.user, linked, Profile),
-        busy.link(world.user, pending, Profile),
-        busy.link(world.user, refused, Profile)
-    );
-    assert!(matches!(linked, Ok(Linked::Before(_))), "{linked:?}");
-    assert!(matches!(pending, Err(LinkError::Overloaded)), "{pending:?}");
-    assert!(matches!(refused, Err(LinkError::Refused(_))), "{refused:?}");
 }
