@@ -86,8 +86,8 @@ pub(crate) struct Connection {
     read_until: Option<Instant>,
     /// Whether a piece of a head was just read.
     has_read: bool,
-    /// When to look next whether the client has gone.
-    look_at: Instant,
+    /// When to look next whether the client has gone, if nothing is read.
+    look_at: Option<Instant>,
     /// Whether the receive buffer is that of an upload.
     raised: bool,
     /// The size of actix's buffer, in bytes, as far as it is known.
@@ -161,8 +161,7 @@ impl Connection {
     pub(crate) fn new(stream: TcpStream, places: &Rc<Places>) -> Self {
         places.taken.set(places.taken.get() + 1);
         places.make_room();
-        let now = Instant::now();
-        let until = now + HEAD_TIME;
+        let until = Instant::now() + HEAD_TIME;
         let progress = Rc::new(Progress {
             stage: Cell::new(Stage::Coming { until, bytes: 0 }),
             places: Rc::clone(places),
@@ -179,7 +178,7 @@ impl Connection {
             timer,
             read_until: None,
             has_read: false,
-            look_at: now,
+            look_at: None,
             raised: false,
             buffer_bytes: 0,
         };
@@ -250,14 +249,17 @@ impl Connection {
 
     /// Whether the client has closed its side, also behind bytes that nobody has read. The task is woken to look again.
     fn client_has_gone(&mut self, context: &mut Context<'_>) -> bool {
-        while self.is_over(self.look_at, context) {
+        loop {
+            let until = *self.look_at.get_or_insert_with(|| Instant::now() + LOOK_TIME);
+            if !self.is_over(until, context) {
+                return false;
+            }
             let ready = self.stream.ready(Interest::READABLE).now_or_never();
             if ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed())) {
                 return true;
             }
-            self.look_at = Instant::now() + LOOK_TIME;
+            self.look_at = None;
         }
-        false
     }
 
     /// Updates the stage after a read outside of a request. Returns `true` if the connection must end.
@@ -319,7 +321,7 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // It is the first that actix writes of an answer. Later bytes may look the same.
+        // actix writes `100 Continue` before anything else of this answer. A part of the answer's body may look the same.
         if this.progress.expectation.get() == Expectation::Continue {
             let kept_back = bytes.starts_with(CONTINUE);
             this.progress.expectation.set(if kept_back { Expectation::KeptBack } else { Expectation::Nothing });
@@ -355,6 +357,7 @@ impl AsyncWrite for Connection {
             };
             this.progress.enter(next);
             this.progress.wake_reader();
+            this.look_at = None;
             if std::mem::take(&mut this.raised) {
                 this.set_receive_buffer(RECEIVE_BUFFER_BYTES);
             }
@@ -462,6 +465,7 @@ pub(crate) async fn watch(
     };
     progress.enter(Stage::Serving);
     progress.unread.set(None);
+    progress.raise.set(false);
     progress.demand.set(Demand::Unasked);
     let expects = request.headers().contains_key(header::EXPECT);
     progress.expectation.set(if expects { Expectation::Continue } else { Expectation::Nothing });

@@ -37,6 +37,9 @@ const PAUSES: RangeInclusive<Duration> = Duration::from_millis(25)..=Duration::f
 /// How much should have gathered, in bytes. With less the next pause is longer, with more it is shorter. It is less than a socket holds.
 const GATHERED_BYTES: RangeInclusive<u64> = 16 * 1024..=56 * 1024;
 
+/// How long a read of what has gathered may take. A window does not end before it.
+const READ_TIME: Duration = Duration::from_millis(50);
+
 /// What a client's body may do.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
@@ -128,7 +131,7 @@ impl Pace {
         }
         let read = loop {
             let begun = Instant::now();
-            let window_ends = begun + self.limits.rate_window.saturating_sub(self.waited);
+            let window_ends = begun + self.limits.rate_window.saturating_sub(self.waited).max(READ_TIME);
             let mut until = window_ends.min(self.deadline);
             if self.turn.is_held() {
                 until = until.min(begun + self.patience);
@@ -147,6 +150,9 @@ impl Pace {
                 self.end_window()?;
             }
         };
+        if self.waited >= self.limits.rate_window {
+            self.end_window()?;
+        }
         self.go_on(read).await
     }
 
@@ -307,31 +313,46 @@ mod tests {
         assert!(turns.arrive().try_recv().is_err(), "it is fast again");
     }
 
+    /// Reads for this time from a client that sends a packet each millisecond, and returns how often it read.
+    async fn read_steadily(pace: &mut Pace, bytes_per_second: u64, time: Duration) -> Result<u64, NotRead> {
+        let (begun, received, mut reads) = (Instant::now(), pace.received.clone(), 0);
+        while begun.elapsed() < time {
+            let packets = async {
+                loop {
+                    let sent = bytes_per_second * begun.elapsed().as_millis() as u64 / 1000;
+                    if sent > received.bytes.get() {
+                        return received.bytes.set(sent);
+                    }
+                    wait(1).await;
+                }
+            };
+            pace.let_packets_gather(u64::MAX).await;
+            pace.wait(packets).await?;
+            reads += 1;
+        }
+        Ok(reads)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_slow_clients_packets_gather_and_a_fast_ones_do_not() {
         for (bytes_per_second, reads_per_second) in
             [(10_000, 2..=10), (250_000, 5..=20), (2_000_000, 20..=80), (10_000_000, 1000..=10_000)]
         {
-            let received = Rc::<Received>::default();
-            let mut pace = pace(&received, &Turns::new(1, 1));
-            let begun = Instant::now();
-            let (seconds, mut reads) = (10, 0);
-            while begun.elapsed().as_secs() < seconds {
-                // A packet each millisecond, and a read that takes all that has come.
-                let packets = async {
-                    loop {
-                        let sent = bytes_per_second * begun.elapsed().as_millis() as u64 / 1000;
-                        if sent > received.bytes.get() {
-                            return received.bytes.set(sent);
-                        }
-                        wait(1).await;
-                    }
-                };
-                pace.let_packets_gather(u64::MAX).await;
-                pace.wait(packets).await.unwrap();
-                reads += 1;
+            let mut pace = pace(&Rc::default(), &Turns::new(1, 1));
+            let reads = read_steadily(&mut pace, bytes_per_second, Duration::from_secs(10)).await.unwrap();
+            assert!(reads_per_second.contains(&(reads / 10)), "{bytes_per_second} B/s: {reads} reads");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lowest_rate_is_the_same_for_packets_that_gather() {
+        for seconds in [1, 10] {
+            for (bytes_per_second, expected) in [(8_700, Ok(())), (8_000, Err(NotRead::TooSlow))] {
+                let mut pace = pace(&Rc::default(), &Turns::new(1, 1));
+                pace.limits.rate_window = Duration::from_secs(seconds);
+                let read = read_steadily(&mut pace, bytes_per_second, Duration::from_secs(60)).await;
+                assert_eq!(read.map(|_reads| ()), expected, "{bytes_per_second} B/s in windows of {seconds} s");
             }
-            assert!(reads_per_second.contains(&(reads / seconds)), "{bytes_per_second} B/s: {reads} reads");
         }
     }
 
