@@ -17,6 +17,8 @@ use crate::client::Answer;
 
 /// How long an answer may take before an exchange fails.
 const PATIENCE: Duration = Duration::from_secs(30);
+const CHUNKED: (&str, &str) = ("Transfer-Encoding", "chunked");
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// What a client does when it has sent everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +89,7 @@ pub fn chunked(body: &[u8], chunk_bytes: usize) -> Vec<u8> {
         bytes.extend_from_slice(chunk);
         bytes.extend_from_slice(b"\r\n");
     }
-    bytes.extend_from_slice(b"0\r\n\r\n");
+    bytes.extend_from_slice(LAST_CHUNK);
     bytes
 }
 
@@ -200,8 +202,8 @@ impl RawForm {
     /// If the server cannot be reached.
     pub async fn begin(&self, url: &str, path: &str, token: &str, file_bytes: usize) -> Result<RawRequest> {
         let (head, tail) = (self.head(), self.tail());
-        let length = format!("Content-Length: {}", head.len() + file_bytes + tail.len());
-        let mut upload = self.connect(url, path, token, &length, tail).await?;
+        let length = (head.len() + file_bytes + tail.len()).to_string();
+        let mut upload = self.connect(url, path, token, ("Content-Length", &length), tail).await?;
         upload.send(&head).await;
         Ok(upload)
     }
@@ -218,7 +220,7 @@ impl RawForm {
         tail: Vec<u8>,
         body_bytes: usize,
     ) -> Result<RawRequest> {
-        let mut upload = self.connect(url, path, "", &format!("Content-Length: {body_bytes}"), tail).await?;
+        let mut upload = self.connect(url, path, "", ("Content-Length", &body_bytes.to_string()), tail).await?;
         upload.send(bytes).await;
         Ok(upload)
     }
@@ -229,19 +231,43 @@ impl RawForm {
     /// If the server cannot be reached, or its answer is malformed.
     pub async fn send_chunked(&self, url: &str, path: &str, token: &str, file: &[u8]) -> Result<Answer> {
         let body = chunked(&[self.head(), file.to_vec(), self.tail()].concat(), 100_000);
-        let mut upload = self.connect(url, path, token, "Transfer-Encoding: chunked", Vec::new()).await?;
+        let mut upload = self.connect(url, path, token, CHUNKED, Vec::new()).await?;
         upload.send(&body).await;
         upload.finish().await
     }
 
-    async fn connect(&self, url: &str, path: &str, token: &str, length: &str, tail: Vec<u8>) -> Result<RawRequest> {
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\
-             Content-Type: multipart/form-data; boundary={}\r\n{length}\r\n\r\n",
-            authority(&Url::parse(url)?)?,
-            self.boundary
-        );
-        Ok(RawRequest { tail, ..RawRequest::begin(url, head.as_bytes()).await? })
+    /// The head of a request with this form. `more` is what says how long the body is, and any other headers.
+    ///
+    /// # Errors
+    /// If the URL names no server.
+    pub fn request_head(&self, url: &str, path: &str, token: &str, more: &[(&str, &str)]) -> Result<Vec<u8>> {
+        let (bearer, media_type) =
+            (format!("Bearer {token}"), format!("multipart/form-data; boundary={}", self.boundary));
+        let headers = [("Authorization", bearer.as_str()), ("Connection", "close"), ("Content-Type", &media_type)];
+        request("POST", &format!("{url}{path}"), &[&headers, more].concat(), b"")
+    }
+
+    /// Sends the request's head and the form's start in chunked transfer coding, without an end.
+    ///
+    /// # Errors
+    /// If the server cannot be reached.
+    pub async fn begin_chunked(&self, url: &str, path: &str, token: &str) -> Result<RawRequest> {
+        let mut upload = self.connect(url, path, token, CHUNKED, Vec::new()).await?;
+        let body = chunked(&self.head(), usize::MAX);
+        upload.send(&body[..body.len() - LAST_CHUNK.len()]).await;
+        Ok(upload)
+    }
+
+    async fn connect(
+        &self,
+        url: &str,
+        path: &str,
+        token: &str,
+        length: (&str, &str),
+        tail: Vec<u8>,
+    ) -> Result<RawRequest> {
+        let head = self.request_head(url, path, token, &[length])?;
+        Ok(RawRequest { tail, ..RawRequest::begin(url, &head).await? })
     }
 }
 

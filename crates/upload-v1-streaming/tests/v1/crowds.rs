@@ -20,16 +20,7 @@ use upload_sandbox::{
 };
 use url::Url;
 
-use crate::rig::{BINARY, STREAM, metric, until};
-
-/// The defaults of `UPLOADS_ACTIVE` and `UPLOADS_PER_USER`.
-const UPLOADS_ACTIVE: u64 = 32;
-const UPLOADS_PER_USER: usize = 64;
-
-/// For an embedded store that shares two cores with its clients. Another test checks how long it may be silent.
-const PATIENT: (&str, &str) = ("STORAGE_STALL_SECONDS", "120");
-/// Nobody is sent away as too slow while a test holds them back.
-const UNHURRIED: (&str, &str) = ("CLIENT_RATE_WINDOW_SECONDS", "600");
+use crate::rig::{BINARY, PATIENT, STREAM, UNHURRIED, UPLOADS_ACTIVE, UPLOADS_PER_USER, metric, until};
 
 /// A line of 2 Mbit/s, in pieces that keep the server waiting longer than a turn lasts.
 const PIECE_BYTES: usize = 25_000;
@@ -59,6 +50,16 @@ impl Crowd {
         }
         let client = Client::new(&server.url, &users[0].token).unwrap();
         Self { server, stand, users, client }
+    }
+
+    /// Uploads the file once from each client, who sends it in this way. Asserts that all are stored.
+    async fn upload(&self, clients: usize, file: &[u8], send: impl AsyncFn(&mut RawRequest)) {
+        let uploads = join_all((0..clients).map(async |client| {
+            let mut upload = self.begin(client, file.len()).await;
+            send(&mut upload).await;
+            upload.finish().await.unwrap().status
+        }));
+        self.assert_all_stored(&uploads.await).await;
     }
 
     /// Begins the upload of one of the clients.
@@ -134,15 +135,10 @@ async fn three_hundred_slow_clients_upload_side_by_side() {
     let crowd = Crowd::start(CLIENTS, &[PATIENT]).await;
     let file = jpeg_of_exactly(1_000_000, 1);
     let before = crowd.warm_up(&file).await;
-    let uploads = join_all((0..CLIENTS).map(async |client| {
-        let mut upload = crowd.begin(client, file.len()).await;
-        upload.send_slowly(&file, PIECE_BYTES, PIECE_EVERY).await;
-        upload.finish().await.unwrap().status
-    }));
+    let send = async |upload: &mut RawRequest| upload.send_slowly(&file, PIECE_BYTES, PIECE_EVERY).await;
     // More than have a turn: the turns of slow clients lapse.
     let watching = until(async || crowd.metric("uploads_active").await > UPLOADS_ACTIVE);
-    let (statuses, ()) = join(uploads, watching).await;
-    crowd.assert_all_stored(&statuses).await;
+    join(crowd.upload(CLIENTS, &file, send), watching).await;
     crowd.assert_rise(before, 0, CLIENTS as u64);
 }
 
@@ -154,19 +150,16 @@ async fn a_thousand_slow_uploads_hold_no_more_than_is_documented() {
     let (first, rest) = file.split_at(100_000);
     let before = crowd.warm_up(&file).await;
     let (release, released) = watch::channel(false);
-    let uploads = join_all((0..CLIENTS).map(async |client| {
-        let mut upload = crowd.begin(client, file.len()).await;
+    let send = async |upload: &mut RawRequest| {
         upload.send_slowly(first, PIECE_BYTES, PIECE_EVERY).await;
         released.clone().wait_for(|released| *released).await.unwrap();
         upload.send(rest).await;
-        upload.finish().await.unwrap().status
-    }));
+    };
     let watching = async {
         until(async || crowd.metric("uploads_active").await == CLIENTS as u64).await;
         release.send(true).unwrap();
     };
-    let (statuses, ()) = join(uploads, watching).await;
-    crowd.assert_all_stored(&statuses).await;
+    join(crowd.upload(CLIENTS, &file, send), watching).await;
     crowd.assert_rise(before, 0, CLIENTS as u64);
 }
 
@@ -183,18 +176,13 @@ async fn a_thousand_fast_uploads_hold_no_more_than_is_documented() {
     let before = crowd.warm_up(&file).await;
     // Until everybody is there, the store takes nothing. So the uploads with a turn fill their windows, and the others their sockets.
     store.set(Mode::HoldRequests);
-    let uploads = join_all((0..CLIENTS).map(async |client| {
-        let mut upload = crowd.begin(client, file.len()).await;
-        upload.send(&file).await;
-        upload.finish().await.unwrap().status
-    }));
+    let send = async |upload: &mut RawRequest| upload.send(&file).await;
     let waiting = CLIENTS as u64 - UPLOADS_ACTIVE;
     let watching = async {
         until(async || crowd.metric("uploads_waiting").await == waiting).await;
         store.set(Mode::Pass);
     };
-    let (statuses, ()) = join(uploads, watching).await;
-    crowd.assert_all_stored(&statuses).await;
+    join(crowd.upload(CLIENTS, &file, send), watching).await;
     crowd.assert_rise(before, waiting, UPLOADS_ACTIVE);
 }
 

@@ -1,44 +1,9 @@
 //! What V1 leaves behind when its client, its store or its database fails: status, code, row and object.
 
 use upload_domain::{ImageFormat, ImagePath};
-use upload_sandbox::{
-    client::Answer,
-    raw::{RawForm, RawRequest},
-    relay::Mode,
-    samples::jpeg_of_exactly,
-};
+use upload_sandbox::{client::Answer, raw::RawForm, relay::Mode, samples::jpeg_of_exactly};
 
-use crate::rig::{Rig, STREAM, until};
-
-const FILE_BYTES: usize = 2_000_000;
-
-/// An upload of which the store has a part, and the client keeps back the rest.
-struct Half {
-    upload: RawRequest,
-    rest: Vec<u8>,
-    image_id: String,
-}
-
-impl Half {
-    async fn sent(rig: &Rig) -> Self {
-        let created = rig.create().await;
-        let file = jpeg_of_exactly(FILE_BYTES, 1);
-        let mut upload = RawForm::of_ticket(created.form())
-            .unwrap()
-            .begin(&rig.server.url, &RawForm::target(created.form()).unwrap(), "", file.len())
-            .await
-            .unwrap();
-        let (first, rest) = file.split_at(FILE_BYTES / 2);
-        upload.send(first).await;
-        rig.store.requested(300_000).await;
-        Self { upload, rest: rest.to_vec(), image_id: created.image_id().to_owned() }
-    }
-
-    async fn finish(mut self) -> (Answer, String) {
-        self.upload.send(&self.rest).await;
-        (self.upload.finish().await.unwrap(), self.image_id)
-    }
-}
+use crate::rig::{FILE_BYTES, Half, Rig, STREAM, until};
 
 #[tokio::test]
 async fn a_client_that_vanishes_leaves_no_object_and_a_row_that_can_be_used_again() {
@@ -228,7 +193,7 @@ async fn an_upload_beyond_the_queue_is_refused_and_one_in_it_waits() {
         tokio::spawn(
             async move { client.stream(ImagePath::UserProfile, ImageFormat::Jpeg, waiting_file).await.unwrap() },
         );
-    until(async || rig.metrics().await.contains("uploads_waiting 1")).await;
+    until(async || rig.metric("uploads_waiting").await == 1).await;
     let shed = rig.client().stream(ImagePath::UserProfile, ImageFormat::Jpeg, file).await.unwrap();
     assert_eq!(shed.refusal(), (503, "overloaded"));
     assert!(shed.header("retry-after").parse::<u32>().unwrap() > 0);

@@ -7,11 +7,24 @@ use upload_sandbox::{
     Person, Sandbox, Stand,
     client::{Answer, Client},
     process::{Program, Server},
+    raw::{RawForm, RawRequest},
     relay::Relay,
+    samples::jpeg_of_exactly,
 };
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_upload-v1-streaming");
 pub const STREAM: &str = "/user/images/upload";
+/// The length of a file of which a test sends only a part at first.
+pub const FILE_BYTES: usize = 2_000_000;
+
+/// The defaults of the settings with these names.
+pub const UPLOADS_ACTIVE: u64 = 32;
+pub const UPLOADS_PER_USER: usize = 64;
+
+/// For an embedded store that shares two cores with many tests. Another test checks how long it may be silent.
+pub const PATIENT: (&str, &str) = ("STORAGE_STALL_SECONDS", "120");
+/// Nobody is sent away as too slow while a test holds clients back.
+pub const UNHURRIED: (&str, &str) = ("CLIENT_RATE_WINDOW_SECONDS", "600");
 
 /// A server, its stand, and one of its users.
 pub struct Rig {
@@ -69,12 +82,6 @@ impl Rig {
         self.stand.storage.read(&keys[0]).await.unwrap().unwrap().to_vec()
     }
 
-    /// The text of `/metrics`.
-    pub async fn metrics(&self) -> String {
-        let metrics = self.client().get("/metrics").await.unwrap();
-        String::from_utf8(metrics.body.to_vec()).unwrap()
-    }
-
     /// The count of uploads with this `way`.
     pub async fn uploads(&self, way: &str) -> u64 {
         self.metric(&format!("uploads_total{{way=\"{way}\"}}")).await
@@ -90,6 +97,34 @@ impl Rig {
         assert_eq!(self.keys().await, Vec::<String>::new());
         let held = "image WHERE media_key IS NOT NULL OR attempt_until > now() OR linked_at IS NOT NULL";
         assert_eq!(self.stand.count(held).await.unwrap(), 0);
+    }
+}
+
+/// An upload of which the store has a part, and the client keeps back the rest.
+pub struct Half {
+    pub upload: RawRequest,
+    rest: Vec<u8>,
+    pub image_id: String,
+}
+
+impl Half {
+    pub async fn sent(rig: &Rig) -> Self {
+        let created = rig.create().await;
+        let file = jpeg_of_exactly(FILE_BYTES, 1);
+        let mut upload = RawForm::of_ticket(created.form())
+            .unwrap()
+            .begin(&rig.server.url, &RawForm::target(created.form()).unwrap(), "", file.len())
+            .await
+            .unwrap();
+        let (first, rest) = file.split_at(FILE_BYTES / 2);
+        upload.send(first).await;
+        rig.store.requested(300_000).await;
+        Self { upload, rest: rest.to_vec(), image_id: created.image_id().to_owned() }
+    }
+
+    pub async fn finish(mut self) -> (Answer, String) {
+        self.upload.send(&self.rest).await;
+        (self.upload.finish().await.unwrap(), self.image_id)
     }
 }
 

@@ -4,18 +4,14 @@ use futures::future::join_all;
 use upload_domain::{ImageFormat, ImagePath, Role};
 use upload_sandbox::{
     client::{Answer, Client},
-    raw::{self, RawForm, RawRequest},
+    raw::{RawForm, RawRequest},
     samples::jpeg_of_exactly,
 };
 
-use crate::rig::{Rig, STREAM, until};
+use crate::rig::{Rig, STREAM, UNHURRIED, UPLOADS_PER_USER, until};
 
-/// The default of `UPLOADS_PER_USER`.
-const UPLOADS_PER_USER: usize = 64;
 /// If each of them had `MAX_IMAGE_BYTES` of the buffer, there would be no room for another (`BUFFER_BUDGET_BYTES`).
 const CHUNKED_FORMS: usize = 6;
-/// Nobody is sent away as too slow while the test runs.
-const UNHURRIED: (&str, &str) = ("CLIENT_RATE_WINDOW_SECONDS", "600");
 
 #[tokio::test]
 async fn one_user_takes_neither_every_place_nor_the_whole_buffer() {
@@ -50,17 +46,7 @@ async fn one_user_takes_neither_every_place_nor_the_whole_buffer() {
 
 /// A form whose length nobody knows, of which only the beginning comes.
 async fn begin_chunked(rig: &Rig) -> RawRequest {
-    let form = RawForm::of_profile_image();
-    let headers = [
-        ("Authorization", format!("Bearer {}", rig.person.token)),
-        ("Content-Type", format!("multipart/form-data; boundary={}", form.boundary)),
-        ("Transfer-Encoding", "chunked".to_owned()),
-    ];
-    let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let body = raw::chunked(&form.head(), usize::MAX);
-    let without_end = &body[..body.len() - b"0\r\n\r\n".len()];
-    let request = raw::request("POST", &format!("{}{STREAM}", rig.server.url), &headers, without_end).unwrap();
-    RawRequest::begin(&rig.server.url, &request).await.unwrap()
+    RawForm::of_profile_image().begin_chunked(&rig.server.url, STREAM, &rig.person.token).await.unwrap()
 }
 
 async fn stream(client: &Client, file: &[u8]) -> Answer {

@@ -4,14 +4,9 @@ use std::sync::Arc;
 
 use upload_sandbox::{client::Answer, raw::RawForm, samples::jpeg_of_exactly};
 
-use crate::rig::{Rig, STREAM};
+use crate::rig::{PATIENT, Rig, STREAM, UPLOADS_ACTIVE};
 
 const MIB: u64 = 1024 * 1024;
-/// The default of `UPLOADS_ACTIVE`.
-const ACTIVE_UPLOADS: u64 = 32;
-
-/// The embedded store is slow when many tests share two cores. Another test checks how long it may be silent.
-const PATIENT: (&str, &str) = ("STORAGE_STALL_SECONDS", "120");
 
 /// An example of each client's boundary.
 const BOUNDARIES: [(&str, &str); 6] = [
@@ -67,7 +62,7 @@ async fn sixty_four_uploads_at_once_cost_less_than_their_windows() {
                 let (first, second) = file.split_at(file.len() / 2);
                 upload.send(first).await;
                 // The active uploads keep back their second half until the store has a part of each.
-                rig.store.requested(FILE_BYTES + ACTIVE_UPLOADS * MIB).await;
+                rig.store.requested(FILE_BYTES + UPLOADS_ACTIVE * MIB).await;
                 upload.send(second).await;
                 upload.finish().await.unwrap().status
             })
