@@ -91,8 +91,7 @@ pub async fn check_pinned(storage: &Storage, key: &str, version: &str) -> Result
             warn!(key, "a linked image is missing: the store does not have the version that its row names");
             Ok(())
         }
-        Err(StorageError::Refused(_)) => Err(lacks(storage, "get versions of incoming/*")),
-        Err(error) => Err(PinError(error.advice())),
+        Err(error) => Err(fault(storage, error, "get versions of incoming/*")),
     }
 }
 
@@ -108,11 +107,8 @@ pub async fn remove_left_over(storage: &Storage, now: DateTime<Utc>) -> Result<(
         let versions: Vec<_> = versions.into_iter().map(|(key, version, _written_at)| (key, version)).collect();
         storage.delete_these(&versions).await
     };
-    match delete.await {
-        Ok(_kept_until_the_next_probe) => Ok(()),
-        Err(StorageError::Refused(_)) => Err(lacks(storage, "list and delete versions of incoming/*")),
-        Err(error) => Err(PinError(error.advice())),
-    }
+    // What the store does not delete now is left for the next probe.
+    delete.await.map(drop).map_err(|error| fault(storage, error, "list and delete versions of incoming/*"))
 }
 
 async fn check_versioning(storage: &Storage) -> Result<(), PinError> {
@@ -120,8 +116,7 @@ async fn check_versioning(storage: &Storage) -> Result<(), PinError> {
         Ok(Versioning::Enabled) => return Ok(()),
         Ok(Versioning::Never) => "has no versioning",
         Ok(Versioning::Suspended) => "has its versioning suspended",
-        Err(StorageError::Refused(_)) => return Err(lacks(storage, "get the bucket's versioning")),
-        Err(error) => return Err(PinError(error.advice())),
+        Err(error) => return Err(fault(storage, error, "get the bucket's versioning")),
     };
     Err(PinError(format!(
         "S3_PIN: the bucket `{}` {state}; run `upload-ops bucket --versioning`, or set S3_PIN=copy",
@@ -129,7 +124,8 @@ async fn check_versioning(storage: &Storage) -> Result<(), PinError> {
     )))
 }
 
-/// A lifecycle rule that would remove pinned versions, as the beginning of a sentence. A form may be used again after the link. Then the linked version is no longer the newest, and such a rule would remove it.
+/// A lifecycle rule that would remove pinned versions, as the beginning of a sentence. A form may be used again after the link. Then the
+/// linked version is no longer the newest, and such a rule would remove it.
 async fn rule_against_versions(storage: &Storage) -> Result<Option<String>, PinError> {
     let rules = match bucket::lifecycle(storage).await {
         Ok(rules) => rules,
@@ -172,8 +168,7 @@ async fn probe(storage: &Storage, write: Write<'_>) -> Result<(), PinError> {
             warn!(cause = chain(&second), "cannot delete the test object of the check of S3_PIN");
             outcome
         }
-        Err(StorageError::Refused(_)) => Err(lacks(storage, "list and delete versions of incoming/*")),
-        Err(error) => Err(PinError(error.advice())),
+        Err(error) => Err(fault(storage, error, "list and delete versions of incoming/*")),
     }
 }
 
@@ -228,8 +223,7 @@ fn refuses_version(error: &SdkError<PutObjectError, HttpResponse>) -> bool {
 async fn is_unchanged(storage: &Storage, key: &str, version: &str) -> Result<bool, PinError> {
     match storage.read_head(key, Some(version), 1).await {
         Ok(head) => Ok(head.is_some_and(|head| head.bytes == "1")),
-        Err(StorageError::Refused(_)) => Err(lacks(storage, "get versions of incoming/*")),
-        Err(error) => Err(PinError(error.advice())),
+        Err(error) => Err(fault(storage, error, "get versions of incoming/*")),
     }
 }
 
@@ -344,6 +338,14 @@ async fn check_reader(storage: &Storage, key: &str, version: &str) -> Result<(),
             reader.origin()
         ))),
         Err(error) => Err(PinError(error.advice())),
+    }
+}
+
+/// What an error of the store means, for a request that needs this right.
+fn fault(storage: &Storage, error: StorageError, right: &str) -> PinError {
+    match error {
+        StorageError::Refused(_) => lacks(storage, right),
+        error => PinError(error.advice()),
     }
 }
 
