@@ -18,7 +18,7 @@ pub struct DatabaseSettings {
     #[arg(long, env, default_value_t = Self::POOL_SIZE, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_pool_size: u32,
 
-    /// How long a request may wait for a free connection, in milliseconds. A link waits 11 s, whatever is set here
+    /// How long a request may wait for a free connection, in milliseconds. A link waits a quarter of its lease, whatever is set here
     #[arg(long, env, default_value_t = Self::WAIT_TIMEOUT_MS, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub database_wait_timeout_ms: u64,
 

@@ -1,7 +1,7 @@
 //! Limits on the client's body: its size, its rate and its time. And its turn, which lapses while the client keeps the server waiting.
 //!
-//! The packets of a slow client are left to gather in the kernel: one read, one turn and one write to the store for some 32 KiB cost less
-//! than the same for each packet.
+//! If a file is streamed, the packets of a slow client are left to gather in the kernel: one read, one turn and one write to the store for
+//! some 32 KiB cost less than the same for each packet. A file that is buffered does not have this.
 //!
 //! The clock of the minimum rate runs only while the server waits for the client, never while the store or the
 //! database keeps the client waiting. So it is not part of the stream, which the parser also polls in between, but of

@@ -1,7 +1,7 @@
 //! A form's bytes. The parser gets what stands before and after the file; the file's own bytes pass by it.
 //!
 //! actix-multipart copies every byte into a buffer of its own, and looks for a delimiter at each `\r`. For a file whose length is predicted
-//! that is not needed: exactly so many bytes are taken, uncopied, and one search over them makes sure that the form does not end earlier.
+//! that is not needed: exactly so many bytes are taken as they are, and one search over them makes sure that the form does not end earlier.
 //! Then the parser proves that the delimiter follows.
 
 use std::{
@@ -99,7 +99,7 @@ impl Stream for FormInput {
 }
 
 impl FileInput {
-    /// How many bytes are to come, if the next ones were not read yet.
+    /// How many bytes of the file are left, if none of them is here yet. `None` if the next bytes need no read, or if nothing is left.
     pub fn to_read(&self) -> Option<u64> {
         (self.left > 0 && self.input.0.borrow().read.is_empty()).then_some(self.left)
     }
