@@ -1,8 +1,12 @@
 //! Who may move bytes now.
 //!
 //! An upload that has begun has a *place*, and a *turn* while it moves bytes. If its client keeps the server waiting, the turn lapses:
-//! another upload gets it. The upload keeps its place, and gets the next turn before all uploads that have not begun. So fast uploads
-//! go one after another, in the order in which they came, and many slow ones go on side by side.
+//! another upload gets it. The upload keeps its place, and returns when its client has sent more. So fast uploads go one after another, in
+//! the order in which they came, and many slow ones go on side by side.
+//!
+//! Uploads that return go before those that have not begun, but leave them half of the turns. Otherwise a fast upload that arrives amid a
+//! thousand slow ones would wait for all of these again and again. And if the store is slow, some slow uploads would begin only when
+//! others end.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +21,11 @@ pub struct Turns(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    free_turns: usize,
+    turns: usize,
+    /// Turns in use that have not lapsed since their uploads began.
+    first: usize,
+    /// Turns in use whose uploads returned.
+    returned: usize,
     free_places: usize,
     /// Uploads that have begun, whose turn has lapsed, and whose client has sent more.
     returning: VecDeque<oneshot::Sender<Held>>,
@@ -34,7 +42,10 @@ pub struct Turn {
 
 /// One of the turns. Dropping it gives it to the next upload.
 #[derive(Debug)]
-struct Held(Arc<Turns>);
+struct Held {
+    turns: Arc<Turns>,
+    is_first: bool,
+}
 
 /// One of the places.
 #[derive(Debug)]
@@ -49,17 +60,17 @@ impl Turns {
     /// `turns` uploads may move bytes at once, and `places` may have begun.
     pub fn new(turns: usize, places: usize) -> Arc<Self> {
         let (returning, arriving) = (VecDeque::new(), VecDeque::new());
-        Arc::new(Self(Mutex::new(State { free_turns: turns, free_places: places, returning, arriving })))
+        Arc::new(Self(Mutex::new(State { turns, first: 0, returned: 0, free_places: places, returning, arriving })))
     }
 
     /// A turn for a new upload, if it need not wait.
     pub fn at_once(self: &Arc<Self>) -> Option<Turn> {
         let mut state = self.state();
-        if state.free_turns == 0 || state.free_places == 0 {
+        if !state.has_free_turn() || state.free_places == 0 {
             return None;
         }
         // While turns are free, nobody waits for one.
-        state.free_turns -= 1;
+        state.first += 1;
         state.free_places -= 1;
         Some(self.first_turn())
     }
@@ -77,7 +88,7 @@ impl Turns {
         loop {
             let Some(next) = self.state().next() else { return };
             match next {
-                Next::Returning(upload) => drop(upload.send(Held(Arc::clone(self)))),
+                Next::Returning(upload) => drop(upload.send(Held { turns: Arc::clone(self), is_first: false })),
                 Next::Arriving(upload) => drop(upload.send(self.first_turn())),
             }
         }
@@ -85,7 +96,7 @@ impl Turns {
 
     /// A turn and a place that were taken from the free ones.
     fn first_turn(self: &Arc<Self>) -> Turn {
-        Turn { held: Some(Held(Arc::clone(self))), place: Place(Arc::clone(self)) }
+        Turn { held: Some(Held { turns: Arc::clone(self), is_first: true }), place: Place(Arc::clone(self)) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -94,20 +105,34 @@ impl Turns {
 }
 
 impl State {
-    /// The next upload that gets a turn, if one is free.
+    fn has_free_turn(&self) -> bool {
+        self.first + self.returned < self.turns
+    }
+
+    /// The next upload that gets a turn, if one is free. Uploads that begin go first until they have half of the turns.
     fn next(&mut self) -> Option<Next> {
-        if self.free_turns == 0 {
+        if !self.has_free_turn() {
             return None;
         }
-        if let Some(upload) = first_waiting(&mut self.returning) {
-            self.free_turns -= 1;
-            return Some(Next::Returning(upload));
+        if self.first < self.turns / 2 {
+            self.next_arriving().or_else(|| self.next_returning())
+        } else {
+            self.next_returning().or_else(|| self.next_arriving())
         }
+    }
+
+    fn next_returning(&mut self) -> Option<Next> {
+        let upload = first_waiting(&mut self.returning)?;
+        self.returned += 1;
+        Some(Next::Returning(upload))
+    }
+
+    fn next_arriving(&mut self) -> Option<Next> {
         if self.free_places == 0 {
             return None;
         }
         let upload = first_waiting(&mut self.arriving)?;
-        self.free_turns -= 1;
+        self.first += 1;
         self.free_places -= 1;
         Some(Next::Arriving(upload))
     }
@@ -145,8 +170,14 @@ impl Turn {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.state().free_turns += 1;
-        self.0.hand_out();
+        let mut state = self.turns.state();
+        if self.is_first {
+            state.first -= 1;
+        } else {
+            state.returned -= 1;
+        }
+        drop(state);
+        self.turns.hand_out();
     }
 }
 
@@ -198,6 +229,26 @@ mod tests {
         assert!(slow.is_held() && third.try_recv().is_err());
         drop(slow);
         assert!(third.try_recv().is_ok());
+    }
+
+    #[tokio::test]
+    async fn half_of_the_turns_are_for_those_that_have_not_begun() {
+        let turns = Turns::new(2, 10);
+        let mut slow = [first(&turns), first(&turns)];
+        slow.iter_mut().for_each(Turn::lapse);
+        let fast = [first(&turns), first(&turns)];
+        let (mut third, mut fourth) = (turns.arrive(), turns.arrive());
+        let [one, other] = &mut slow;
+        let mut resumed = [Box::pin(one.resume()), Box::pin(other.resume())];
+        assert!(resumed.iter_mut().all(|slow| slow.as_mut().now_or_never().is_none()), "the fast ones have the turns");
+
+        let [first, second] = fast;
+        drop(first);
+        let returned = resumed.iter_mut().filter_map(|slow| slow.as_mut().now_or_never()).count();
+        assert_eq!(returned, 1, "a fast one has the other half");
+        drop(second);
+        let _third = third.try_recv().unwrap();
+        assert!(fourth.try_recv().is_err(), "a slow one has the other half");
     }
 
     #[tokio::test]
