@@ -286,7 +286,7 @@ async fn load(
 
 /// How a load ended, after it stopped waiting for answers. Clients notice the end of a server before its exit is known.
 async fn ending_behind(outcomes: &[Outcome], started: &Started) -> Ending {
-    let is_answered = outcomes.iter().all(|outcome| outcome.unanswered == 0);
+    let is_answered = outcomes.iter().all(|outcome| outcome.undecided == 0);
     let Some(process) = started.process.as_ref().filter(|_| !is_answered) else { return Ending::Finished };
     match timeout(END_IS_TOLD, process.ended()).await {
         Ok(status) => Ending::Died { status },

@@ -29,8 +29,8 @@ pub type Finding = Result<Verified, String>;
 pub struct Told {
     /// Ids of the images that succeeded, or keys of objects where the target has no rows of ours.
     pub successes: Vec<String>,
-    /// Images whose clients got no answer. Each may have been stored or not.
-    pub unanswered: u64,
+    /// Images that failed, but may have been stored all the same.
+    pub undecided: u64,
     /// All images.
     pub images: u64,
 }
@@ -39,7 +39,7 @@ impl Told {
     /// Adds the outcome of a load.
     pub fn add(&mut self, outcome: Outcome) {
         self.images += outcome.load.successes + outcome.load.failures.values().sum::<u64>();
-        self.unanswered += outcome.unanswered;
+        self.undecided += outcome.undecided;
         self.successes.extend(outcome.images);
     }
 
@@ -52,17 +52,17 @@ impl Told {
         Ok(Verified { objects, rows: None, checksums: 0 })
     }
 
-    /// One for each success, and perhaps one for each client without an answer.
+    /// One for each success, and perhaps one for each failure that may have been stored.
     fn agrees(&self, count: u64, what: &str) -> Result<(), String> {
         let successes = self.successes.len() as u64;
-        if (successes..=successes + self.unanswered).contains(&count) {
+        if (successes..=successes + self.undecided).contains(&count) {
             return Ok(());
         }
-        let unanswered = match self.unanswered {
+        let undecided = match self.undecided {
             0 => String::new(),
-            unanswered => format!(" and {unanswered} without an answer"),
+            undecided => format!(" and {undecided} that may have been stored"),
         };
-        Err(format!("{successes} successes{unanswered}, but {count} {what}"))
+        Err(format!("{successes} successes{undecided}, but {count} {what}"))
     }
 }
 

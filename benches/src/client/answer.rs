@@ -62,6 +62,9 @@ fn is_code(text: &str) -> bool {
     (1..=MAX_CODE_BYTES).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
+/// The class of a server's answer when the store did not answer the server. The object may be in the store until the server removes it.
+const STORE_UNANSWERED: &str = "503 storage_timeout";
+
 /// Why an image failed. Its text is the class in which it is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -84,9 +87,13 @@ impl Failure {
         Self::Connection
     }
 
-    /// Whether the request may have succeeded all the same.
-    pub fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Connection | Self::Timeout | Self::GivenUp)
+    /// Whether the image may have been stored all the same.
+    pub fn is_undecided(&self) -> bool {
+        match self {
+            Self::Connection | Self::Timeout | Self::GivenUp => true,
+            Self::Refused(class) => class == STORE_UNANSWERED,
+            Self::Unreadable => false,
+        }
     }
 }
 
@@ -118,5 +125,12 @@ mod tests {
         assert_eq!(class(StatusCode::SERVICE_UNAVAILABLE, error), "503 SlowDown");
         assert_eq!(class(StatusCode::BAD_GATEWAY, "<html><h1>502 Bad Gateway</h1></html>"), "502");
         assert_eq!(class(StatusCode::BAD_REQUEST, r#"{"code":"a whole sentence"}"#), "400");
+    }
+
+    #[test]
+    fn an_image_may_be_stored_if_the_store_did_not_answer_in_time() {
+        let refused = |class: &str| Failure::Refused(class.to_owned());
+        assert!(refused("503 storage_timeout").is_undecided());
+        assert!(!refused("503 overloaded").is_undecided());
     }
 }

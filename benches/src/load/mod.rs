@@ -165,8 +165,8 @@ pub struct Outcome {
     pub load: Load,
     /// Ids of the images that succeeded, or their keys with prepared forms, in no order.
     pub images: Vec<String>,
-    /// Images whose last request got no answer. They may have succeeded or not.
-    pub unanswered: u64,
+    /// Images that failed, but may have been stored all the same: the client got no answer, or the server got none from the store.
+    pub undecided: u64,
     /// How long there had been no progress when the run was stopped. `None` if it was not stopped.
     pub hung: Option<Duration>,
 }
@@ -244,7 +244,7 @@ fn tally(results: &[Ended], start: Instant, progress: &Progress) -> Result<Outco
             Err(failure) => *failures.entry(failure.to_string()).or_insert(0) += 1,
         }
     }
-    let unanswered = results.iter().filter(|ended| ended.result.as_ref().is_err_and(Failure::is_unanswered)).count();
+    let undecided = results.iter().filter(|ended| ended.result.as_ref().is_err_and(Failure::is_undecided)).count();
     let is_given_up = results.iter().any(|ended| ended.result == Err(Failure::GivenUp));
     let last = results.iter().map(|ended| ended.at).max().unwrap_or(start);
     let load = Load {
@@ -255,7 +255,7 @@ fn tally(results: &[Ended], start: Instant, progress: &Progress) -> Result<Outco
         steps: steps.iter().map(|(step, latencies)| Ok((*step, latency::encode(latencies)?))).collect::<Result<_>>()?,
         ..progress.load()
     };
-    Ok(Outcome { load, images, unanswered: unanswered as u64, hung: is_given_up.then(|| progress.idle()) })
+    Ok(Outcome { load, images, undecided: undecided as u64, hung: is_given_up.then(|| progress.idle()) })
 }
 
 fn record(latencies: &mut Histogram<u64>, latency: Duration) -> Result<()> {

@@ -51,18 +51,18 @@ impl Run {
     }
 
     async fn finding(&self) -> Result<(u64, Option<u64>, u64), String> {
-        self.finding_without_answers(0).await
+        self.finding_with_undecided(0).await
     }
 
-    async fn finding_without_answers(&self, unanswered: u64) -> Result<(u64, Option<u64>, u64), String> {
-        let told = Told { unanswered, ..told(self.linked.iter().map(|image| image.id.clone())) };
+    async fn finding_with_undecided(&self, undecided: u64) -> Result<(u64, Option<u64>, u64), String> {
+        let told = Told { undecided, ..told(self.linked.iter().map(|image| image.id.clone())) };
         let found = verify(&self.stand, Target::V2Post, &told, &self.payload).await.unwrap();
         found.map(|verified| (verified.objects, verified.rows, verified.checksums))
     }
 }
 
 fn told(successes: impl IntoIterator<Item = String>) -> Told {
-    Told { successes: successes.into_iter().collect(), unanswered: 0, images: IMAGES }
+    Told { successes: successes.into_iter().collect(), undecided: 0, images: IMAGES }
 }
 
 #[tokio::test]
@@ -144,17 +144,17 @@ async fn an_image_that_succeeds_twice_is_found() {
 #[tokio::test]
 async fn an_image_whose_client_had_no_answer_may_be_there_or_not() {
     let mut run = Run::of_linked_images().await;
-    assert_eq!(run.finding_without_answers(1).await, Ok((IMAGES, Some(IMAGES), IMAGES)));
+    assert_eq!(run.finding_with_undecided(1).await, Ok((IMAGES, Some(IMAGES), IMAGES)));
     let unknown = run.linked.pop().unwrap();
-    assert_eq!(run.finding_without_answers(1).await, Ok((IMAGES, Some(IMAGES), IMAGES)));
+    assert_eq!(run.finding_with_undecided(1).await, Ok((IMAGES, Some(IMAGES), IMAGES)));
     let second = run.linked.pop().unwrap();
     assert_eq!(
-        run.finding_without_answers(1).await,
-        Err("1 successes and 1 without an answer, but 3 objects".to_owned())
+        run.finding_with_undecided(1).await,
+        Err("1 successes and 1 that may have been stored, but 3 objects".to_owned())
     );
     // The number fits, but the object of a success is missing.
     run.stand.admin.delete(&run.linked[0].key).await.unwrap();
-    let told = run.finding_without_answers(1).await.unwrap_err();
+    let told = run.finding_with_undecided(1).await.unwrap_err();
     let is_told_of = |image: &Linked| told == format!("{} belongs to no image that a client saw", image.key);
     assert!(is_told_of(&unknown) || is_told_of(&second), "{told}");
 }
