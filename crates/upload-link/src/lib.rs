@@ -73,10 +73,10 @@ impl Links {
         self.turns.wait(images, self.timing.link_lease).await
     }
 
-    /// A connection for a statement of an attempt. A link that has its turn is work that has begun, so it waits longer than a read does: a
-    /// quarter of its lease. It is pinned after three quarters at the latest, so it has its connection before the lease ends. Should it
-    /// still be late, the commit itself refuses.
-    async fn connection(&self) -> Result<PooledConnection, DatabaseError> {
+    /// A connection for a statement of an attempt. An attempt is work that has begun, so it waits longer than a read does: a quarter of a
+    /// link's lease. A link pins its image after three quarters at the latest, so it has its connection before the lease ends. Should an
+    /// attempt still be late, the commit itself refuses.
+    pub async fn connection(&self) -> Result<PooledConnection, DatabaseError> {
         self.database.connection_within(self.timing.link_lease / 4).await
     }
 

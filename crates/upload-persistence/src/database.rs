@@ -82,9 +82,9 @@ impl Database {
         self.connection_within(self.wait_timeout).await
     }
 
-    /// A connection, waited for no longer than `limit`, whatever the settings say. All who wait get theirs in order of arrival.
+    /// A connection, waited for up to `limit`, or as long as the settings say if that is longer. All who wait get theirs in order of arrival.
     pub async fn connection_within(&self, limit: Duration) -> Result<PooledConnection, DatabaseError> {
-        let timeouts = Timeouts { wait: Some(limit), ..self.pool.timeouts() };
+        let timeouts = Timeouts { wait: Some(limit.max(self.wait_timeout)), ..self.pool.timeouts() };
         let session = self.pool.timeout_get(&timeouts).await.map_err(|error| match error {
             PoolError::Timeout(TimeoutType::Wait) => DatabaseError::Overloaded,
             PoolError::Backend(source) => DatabaseError::Unavailable(source),

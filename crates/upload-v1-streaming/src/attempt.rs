@@ -122,7 +122,7 @@ impl Upload {
 
     /// Writes the facts about the stored file to the row. If the row no longer accepts them, it deletes the object.
     async fn commit(&self, stored: Stored) -> Result<(Image, Stored), ApiError> {
-        let failure = match self.links.database.connection().await {
+        let failure = match self.links.connection().await {
             // Nothing was sent, so nothing was committed.
             Err(error) => error.into(),
             Ok(mut connection) => match self.finish(&mut connection, &stored).await {
