@@ -62,8 +62,8 @@ fn is_code(text: &str) -> bool {
     (1..=MAX_CODE_BYTES).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
-/// The class of a server's answer when the store did not answer the server. The object may be in the store until the server removes it.
-const STORE_UNANSWERED: &str = "503 storage_timeout";
+/// Classes of answers that say that another server did not answer: the store, or the server behind nginx. The object may be in the store.
+const PASSED_ON_WITHOUT_ANSWER: [&str; 3] = ["503 storage_timeout", "502", "504"];
 
 /// Why an image failed. Its text is the class in which it is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Failure {
     pub fn is_undecided(&self) -> bool {
         match self {
             Self::Connection | Self::Timeout | Self::GivenUp => true,
-            Self::Refused(class) => class == STORE_UNANSWERED,
+            Self::Refused(class) => PASSED_ON_WITHOUT_ANSWER.contains(&class.as_str()),
             Self::Unreadable => false,
         }
     }
@@ -128,9 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn an_image_may_be_stored_if_the_store_did_not_answer_in_time() {
+    fn an_image_may_be_stored_if_another_server_did_not_answer() {
         let refused = |class: &str| Failure::Refused(class.to_owned());
         assert!(refused("503 storage_timeout").is_undecided());
+        assert!(refused("502").is_undecided());
         assert!(!refused("503 overloaded").is_undecided());
     }
 }
