@@ -57,6 +57,11 @@ impl Turns {
         *self.progress_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
+    /// Whether a link has got all that it wanted of the store since then.
+    pub(crate) fn has_progressed_since(&self, moment: Instant) -> bool {
+        self.progress_at() > moment
+    }
+
     fn progress_at(&self) -> Instant {
         *self.progress_at.lock().unwrap_or_else(PoisonError::into_inner)
     }

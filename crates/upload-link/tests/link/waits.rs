@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::poll;
 use tokio::runtime::Handle;
+use upload_domain::incoming_key;
 use upload_link::{Linked, Links, PostText, Profile};
 use upload_persistence::{Database, DatabaseError, DatabaseSettings};
 use upload_sandbox::relay::Mode;
@@ -42,6 +43,24 @@ async fn a_link_waits_longer_for_a_connection_than_others() {
     while world.stand.storage.list("media/").await.unwrap().is_empty() {}
     overloaded().await;
     drop(only);
+    assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
+}
+
+/// A store that is busy, not down, as MinIO is with a thousand uploads at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_tries_again_after_a_timeout_if_the_store_has_served_another() {
+    let (world, relay) = World::behind_the_store(Mode::Pass).await;
+    let (slow, other) = (world.uploaded(PROFILE).await, world.uploaded(PROFILE).await);
+    relay.set(Mode::HoldRequestsWith(incoming_key(slow).leak()));
+    let mut link = world.begin(slow, Profile);
+    relay.holds(1).await;
+    assert!(matches!(world.begin(other, Profile).await.unwrap(), Ok(Linked::Now(_))));
+    // One request has two attempts within its time limit, so the third is another request.
+    tokio::select! {
+        ended = &mut link => panic!("the link gave up: {ended:?}"),
+        () = relay.holds(3) => {}
+    }
+    relay.set(Mode::Pass);
     assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
 }
 
