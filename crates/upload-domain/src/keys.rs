@@ -23,6 +23,13 @@ pub fn incoming_key_image(key: &str) -> Option<ImageId> {
     (incoming_key(image) == key).then_some(image)
 }
 
+/// The image and the attempt that a media key belongs to, or `None` if the key is not exactly one that [`media_key`] makes.
+pub fn media_key_parts(key: &str) -> Option<(ImageId, AttemptId)> {
+    let (image, attempt) = key.strip_prefix(MEDIA_PREFIX)?.split_once('/')?;
+    let (image, attempt) = (image.parse().ok()?, attempt.parse().ok()?);
+    (media_key(image, attempt) == key).then_some((image, attempt))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +47,16 @@ mod tests {
             "incoming/../00000000-0000-0000-0000-000000000007",
         ] {
             assert_eq!(incoming_key_image(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_media_key_names_its_image_and_its_attempt_and_nothing_else_does() {
+        let (image, attempt) = (ImageId::from(Uuid::from_u128(7)), AttemptId::from(Uuid::from_u128(8)));
+        assert_eq!(media_key_parts(&media_key(image, attempt)), Some((image, attempt)));
+        let incoming = incoming_key(image);
+        for other in ["media/", "media/x/y", "media/00000000-0000-0000-0000-000000000007", &incoming] {
+            assert_eq!(media_key_parts(other), None, "{other}");
         }
     }
 }

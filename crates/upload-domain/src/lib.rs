@@ -16,7 +16,7 @@ pub use claims::Claims;
 pub use ids::*;
 pub use image::{ImageFormat, ImagePath};
 pub use inspect::{Dimensions, HEAD_BYTES, Refusal, inspect};
-pub use keys::{INCOMING_PREFIX, MEDIA_PREFIX, incoming_key, incoming_key_image, media_key};
+pub use keys::{INCOMING_PREFIX, MEDIA_PREFIX, incoming_key, incoming_key_image, media_key, media_key_parts};
 pub use limits::{ImageLimits, LATE_WRITE, Timing, TimingError};
 pub use link::{LinkKind, LinkTarget};
 pub use settings::{JwtAlgorithm, TimingSettings, origin};

@@ -11,8 +11,10 @@ use clap::{
     error::{ContextKind, ContextValue},
 };
 
-use crate::{Stop, bucket::BucketArguments, logging::LogFormat, migrate::MigrateArguments, sweep::SweepArguments};
-use crate::{token::TokenArguments, users::AddArguments};
+use crate::{
+    Stop, audit::AuditArguments, bucket::BucketArguments, logging::LogFormat, migrate::MigrateArguments,
+    reconcile::ReconcileArguments, sweep::SweepArguments, token::TokenArguments, users::AddArguments,
+};
 
 /// Sets up and maintains what the upload servers share: the database, the bucket, users and expired images.
 #[derive(Debug, Parser)]
@@ -37,8 +39,12 @@ pub(crate) enum Action {
     User(UserAction),
     /// Print a bearer token for a user
     Token(TokenArguments),
-    /// Remove expired pending images and their objects, and leftover objects of attempts and linked images
+    /// Remove expired pending images and their objects, leftover objects, and what nothing shows any more
     Sweep(SweepArguments),
+    /// Remove objects that no row names
+    Reconcile(ReconcileArguments),
+    /// Report linked images whose object is missing or is not what the row says
+    Audit(AuditArguments),
 }
 
 #[derive(Debug, Subcommand)]

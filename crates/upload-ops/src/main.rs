@@ -1,10 +1,14 @@
 #![doc = include_str!("../README.md")]
 
+mod audit;
 mod bucket;
 mod command;
 mod logging;
 mod migrate;
+mod progress;
 mod reach;
+mod reconcile;
+mod stop;
 mod sweep;
 mod token;
 mod users;
@@ -57,6 +61,8 @@ async fn run(action: Action) -> Result<(), Stop> {
         Action::User(UserAction::Add(arguments)) => users::add(&arguments).await,
         Action::Token(arguments) => token::run(&arguments).await,
         Action::Sweep(arguments) => sweep::run(&arguments).await,
+        Action::Reconcile(arguments) => reconcile::run(&arguments).await,
+        Action::Audit(arguments) => audit::run(&arguments).await,
     }
 }
 

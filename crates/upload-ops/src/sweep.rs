@@ -1,9 +1,10 @@
-//! `upload-ops sweep` removes three things: pending images that nobody can link any more, with their objects; objects of attempts under
-//! media keys that no image names; and objects of forms under the incoming keys of linked images.
+//! `upload-ops sweep` removes four things: pending images that nobody can link any more, with their objects; objects of attempts under
+//! media keys that no image names; objects of forms under the incoming keys of linked images; and images that nothing has shown for a
+//! long time, with their objects: replaced profile images and posters, and the images of deleted posts, with the posts.
 //!
 //! The order is always the same: take rows, delete their objects, then delete the rows or mark them as done. If a sweep dies, the next one
 //! takes over its rows after [`SWEEP_LEASE`](upload_persistence::images::SWEEP_LEASE). Deleting an object twice is no error, and its key is
-//! never used again. If an object cannot be deleted, its row stays for the next sweep. If one of the three parts fails, the others still
+//! never used again. If an object cannot be deleted, its row stays for the next sweep. If one of the four parts fails, the others still
 //! run.
 //!
 //! A link deletes its incoming object, but that may fail, and a form that is still valid can write the key again. So after the last form
@@ -20,19 +21,19 @@ use std::{
 
 use anyhow::{Context, bail};
 use tokio::{
-    signal::unix::{SignalKind, signal},
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
 use upload_domain::{ImageId, Timing, TimingSettings, incoming_key, media_key};
 use upload_persistence::{
     Database, DatabaseError, DatabaseSettings,
+    ended_links::{self, Ended},
     image_attempts::{self, Abandoned},
     images::{self, Doomed, LinkedIncoming},
 };
 use upload_storage::{Storage, StorageSettings};
 
-use crate::{Stop, command::duration, reach};
+use crate::{Stop, command::duration, reach, stop::stop_signal};
 
 /// Rows that are taken at a time.
 const BATCH_ROWS: u32 = 500;
@@ -49,6 +50,10 @@ pub(crate) struct SweepArguments {
     /// Sweep repeatedly with this interval, such as 60s, until Ctrl-C or SIGTERM, and log each result
     #[arg(long, group = "when", value_parser = duration)]
     every: Option<Duration>,
+
+    /// How long to keep what nothing shows any more, such as 30d: replaced profile images and posters, and deleted posts with their images
+    #[arg(long, env, default_value = "30d", value_parser = duration)]
+    purge_after: Duration,
 
     #[command(flatten)]
     timing: TimingSettings,
@@ -67,6 +72,7 @@ pub(crate) async fn run(arguments: &SweepArguments) -> Result<(), Stop> {
         database: reach::database(&arguments.database).await?,
         storage: reach::bucket(&arguments.storage).await?,
         timing,
+        purge_after: arguments.purge_after,
         stop: stop_signal()?,
     };
     match arguments.every {
@@ -87,12 +93,14 @@ enum Kind {
     Expired,
     Attempts,
     Linked,
+    Ended,
 }
 
 struct Sweeper {
     database: Database,
     storage: Storage,
     timing: Timing,
+    purge_after: Duration,
     stop: watch::Receiver<bool>,
 }
 
@@ -105,6 +113,10 @@ struct Swept {
     attempts: usize,
     /// Linked images whose incoming key is empty for good.
     linked: usize,
+    /// Images that were linked, and are gone with their objects.
+    ended: usize,
+    /// Posts that are gone.
+    posts: usize,
     /// Rows that are left to a later sweep, because an object of theirs could not be deleted.
     left: usize,
     /// Batches that were taken.
@@ -118,10 +130,10 @@ impl Sweeper {
         let started = Instant::now();
         let swept = self.sweep().await?;
         let duration_ms = started.elapsed().as_millis();
-        let Swept { images, attempts, linked, batches, left, cut_short } = swept;
+        let Swept { images, attempts, linked, ended, posts, batches, left, cut_short } = swept;
         println!(
-            "swept {images} images, the leftovers of {attempts} attempts and the incoming keys of {linked} linked images, in {batches} \
-             batches, {left} left, {duration_ms} ms"
+            "swept {images} images, the leftovers of {attempts} attempts, the incoming keys of {linked} linked images, {ended} images that \
+             were shown once and {posts} deleted posts, in {batches} batches, {left} left, {duration_ms} ms"
         );
         if left > 0 {
             bail!("the store could not delete the objects of {left} rows; the next sweep tries again");
@@ -146,8 +158,19 @@ impl Sweeper {
             let swept = self.sweep().await;
             let duration_ms = started.elapsed().as_millis() as u64;
             match swept {
-                Ok(Swept { images, attempts, linked, left, batches, cut_short }) => {
-                    tracing::info!(images, attempts, linked, left, batches, cut_short, duration_ms, "Swept");
+                Ok(Swept { images, attempts, linked, ended, posts, left, batches, cut_short }) => {
+                    tracing::info!(
+                        images,
+                        attempts,
+                        linked,
+                        ended,
+                        posts,
+                        left,
+                        batches,
+                        cut_short,
+                        duration_ms,
+                        "Swept"
+                    );
                 }
                 Err(error) => tracing::error!(error = format!("{error:#}"), duration_ms, "The sweep failed"),
             }
@@ -159,7 +182,7 @@ impl Sweeper {
     async fn sweep(&self) -> anyhow::Result<Swept> {
         let started = Instant::now();
         let mut swept = Swept::default();
-        let mut kinds = vec![Kind::Expired, Kind::Attempts, Kind::Linked];
+        let mut kinds = vec![Kind::Expired, Kind::Attempts, Kind::Linked, Kind::Ended];
         let mut failure = None;
         while !kinds.is_empty() && !self.must_end(started) {
             let mut unfinished = Vec::new();
@@ -177,8 +200,16 @@ impl Sweeper {
         }
         swept.cut_short = !kinds.is_empty();
         let Some(error) = failure else { return Ok(swept) };
-        let Swept { images, attempts, linked, left, .. } = swept;
-        tracing::warn!(images, attempts, linked, left, "A part of the sweep failed; the other parts did this");
+        let Swept { images, attempts, linked, ended, posts, left, .. } = swept;
+        tracing::warn!(
+            images,
+            attempts,
+            linked,
+            ended,
+            posts,
+            left,
+            "A part of the sweep failed; the other parts did this"
+        );
         Err(error)
     }
 
@@ -193,6 +224,7 @@ impl Sweeper {
             Kind::Expired => self.sweep_expired(swept).await?,
             Kind::Attempts => self.sweep_attempts(swept).await?,
             Kind::Linked => self.sweep_linked(swept).await?,
+            Kind::Ended => self.sweep_ended(swept).await?,
         };
         swept.batches += usize::from(taken > 0);
         swept.left += taken - gone;
@@ -239,6 +271,27 @@ impl Sweeper {
         Ok((objects.len(), empty.len()))
     }
 
+    /// Images whose link ended long ago, and then the deleted posts that have none left.
+    async fn sweep_ended(&self, swept: &mut Swept) -> anyhow::Result<(usize, usize)> {
+        let ended = self.mark_ended().await.context("cannot look up images that nothing shows")?;
+        let objects: Objects<ImageId> = ended.iter().map(|image| (image.id, keys_of_ended(image))).collect();
+        let mut gone = Vec::new();
+        if !ended.is_empty() {
+            // A row with a version says that the bucket has versions, even if the key may not ask the bucket.
+            let pins_versions = ended.iter().any(|image| image.media_version.is_some());
+            let deleted = if pins_versions {
+                self.delete_versions(&objects).await
+            } else {
+                self.delete_objects(&objects, &PinnedVersions::new()).await
+            };
+            gone = deleted.context("cannot delete objects of images that nothing shows")?;
+            swept.ended += self.delete_ended(&gone).await.context("cannot delete rows of images that nothing shows")?;
+        }
+        let posts = self.delete_posts().await.context("cannot delete rows of deleted posts")?;
+        swept.posts += posts;
+        Ok((objects.len() + posts, gone.len() + posts))
+    }
+
     async fn mark(&self) -> Result<Vec<Doomed>, DatabaseError> {
         let mut connection = self.database.connection().await?;
         Ok(images::mark_expired(&mut connection, self.timing.pending_ttl, BATCH_ROWS).await?)
@@ -264,22 +317,34 @@ impl Sweeper {
         Ok(images::incoming_emptied(&mut connection, empty).await?)
     }
 
+    async fn mark_ended(&self) -> Result<Vec<Ended>, DatabaseError> {
+        let mut connection = self.database.connection().await?;
+        Ok(ended_links::mark(&mut connection, self.purge_after, BATCH_ROWS).await?)
+    }
+
+    async fn delete_ended(&self, gone: &[ImageId]) -> Result<usize, DatabaseError> {
+        let mut connection = self.database.connection().await?;
+        Ok(ended_links::delete_marked(&mut connection, gone).await?)
+    }
+
+    async fn delete_posts(&self) -> Result<usize, DatabaseError> {
+        let mut connection = self.database.connection().await?;
+        Ok(ended_links::delete_posts(&mut connection, self.purge_after, BATCH_ROWS).await?)
+    }
+
     /// Deletes the objects except for the pinned versions, and says which rows have none of them any more.
     async fn delete_objects<Id: Copy>(
         &self,
         objects: &Objects<Id>,
         pinned: &PinnedVersions,
     ) -> anyhow::Result<Vec<Id>> {
-        let keys: Vec<String> = objects.iter().flat_map(|(_, keys)| keys).cloned().collect();
-        let failed: BTreeSet<String> = self.storage.empty(&keys, pinned).await?.into_iter().collect();
-        if let Some(key) = failed.first() {
-            tracing::warn!(
-                keys = failed.len(),
-                first.key = key,
-                "The store could not delete some objects; a later sweep tries again"
-            );
-        }
-        Ok(objects.iter().filter(|(_, keys)| keys.is_disjoint(&failed)).map(|(id, _)| *id).collect())
+        Ok(emptied(objects, self.storage.empty(&keys_in(objects), pinned).await?))
+    }
+
+    /// Deletes every version of the objects, and says which rows have none of them any more.
+    async fn delete_versions<Id: Copy>(&self, objects: &Objects<Id>) -> anyhow::Result<Vec<Id>> {
+        let failed = self.storage.delete_versions(&keys_in(objects), &PinnedVersions::new()).await?;
+        Ok(emptied(objects, failed))
     }
 
     async fn delete_rows(&self, gone: &[ImageId]) -> Result<usize, DatabaseError> {
@@ -295,19 +360,24 @@ fn keys_of(doomed: &Doomed) -> BTreeSet<String> {
     [Some(incoming_key(doomed.id)), doomed.media_key.clone(), attempted].into_iter().flatten().collect()
 }
 
-/// Becomes true with the first Ctrl-C or SIGTERM.
-fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
-    let (sender, receiver) = watch::channel(false);
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        sender.send_replace(true);
-        // Keeps the channel open: an end of the sender is not a wish to stop.
-        std::future::pending::<()>().await
-    });
-    Ok(receiver)
+/// Every key under which a linked image may have an object.
+fn keys_of_ended(image: &Ended) -> BTreeSet<String> {
+    BTreeSet::from([incoming_key(image.id), image.media_key.clone()])
+}
+
+fn keys_in<Id>(objects: &Objects<Id>) -> Vec<String> {
+    objects.iter().flat_map(|(_, keys)| keys).cloned().collect()
+}
+
+/// The rows that have none of the keys which the store could not empty.
+fn emptied<Id: Copy>(objects: &Objects<Id>, failed: Vec<String>) -> Vec<Id> {
+    let failed: BTreeSet<String> = failed.into_iter().collect();
+    if let Some(key) = failed.first() {
+        tracing::warn!(
+            keys = failed.len(),
+            first.key = key,
+            "The store could not delete some objects; a later sweep tries again"
+        );
+    }
+    objects.iter().filter(|(_, keys)| keys.is_disjoint(&failed)).map(|(id, _)| *id).collect()
 }

@@ -2,8 +2,10 @@
 
 pub mod competitions;
 pub mod databases;
+pub mod ended_links;
 pub mod image_attempts;
 pub mod images;
+pub mod inventory;
 pub mod migrations;
 pub mod post_images;
 pub mod poster_images;

@@ -15,7 +15,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    /// Which image is or was which competition's poster; one live row per competition.
+    /// Which image is or was which competition's poster; one live row per competition. The sweep deletes the others after a time.
     competition_poster_image (id) {
         /// Identifier.
         id -> Uuid,
@@ -101,7 +101,7 @@ diesel::table! {
         content -> Varchar,
         /// When the row was made.
         created_at -> Timestamptz,
-        /// When it was deleted; null while live.
+        /// When it was deleted; null while live. The sweep deletes the row after a time.
         deleted_at -> Nullable<Timestamptz>,
     }
 }
@@ -159,7 +159,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    /// Which image is or was whose profile image; one live row per user.
+    /// Which image is or was whose profile image; one live row per user. The sweep deletes the others after a time.
     user_profile_image (id) {
         /// Identifier.
         id -> Uuid,

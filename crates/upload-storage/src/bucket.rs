@@ -22,7 +22,7 @@ use chrono::{DateTime, Utc};
 use upload_domain::INCOMING_PREFIX;
 
 use crate::{
-    Storage, StorageError,
+    Listing, Storage, StorageError,
     error::{code, status},
 };
 
@@ -267,12 +267,8 @@ pub async fn empty_and_remove(storage: &Storage) -> Result<(), StorageError> {
     if !look(storage).await?.exists {
         return Ok(());
     }
-    if versioning(storage).await? != Versioning::Never {
-        storage.delete_these(&storage.list_versions("").await?).await?;
-    } else {
-        let keys = storage.list("").await?;
-        storage.delete_many(&keys).await?;
-    }
+    let everything = Listing::of_all(storage, "").await?.all().await?;
+    storage.delete_listed(&everything).await?;
     match storage.client().delete_bucket().bucket(storage.bucket()).send().await {
         Ok(_removed) => Ok(()),
         Err(error) if status(&error) == Some(404) => Ok(()),

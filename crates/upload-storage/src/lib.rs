@@ -10,6 +10,7 @@ mod body;
 mod client;
 mod error;
 mod key;
+mod listing;
 mod objects;
 mod settings;
 mod signer;
@@ -18,7 +19,8 @@ mod versions;
 
 pub use client::{ReadUrl, Storage};
 pub use error::{BoxError, StorageError, VersionError, chain};
-pub use objects::Head;
+pub use listing::{Listed, Listing};
+pub use objects::{Head, Stored};
 pub use settings::{Addressing, ChecksumMode, KeyCheck, Pin, SettingsError, SignerSettings, StorageSettings};
 pub use signer::{FormError, FormRequest, PostForm, PutForm, Signer};
 pub use url_signer::UrlError;

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use upload_domain::ImageFormat;
 
 use crate::{
-    BoxError, Storage, StorageError, VersionError, body,
+    BoxError, Listing, Storage, StorageError, VersionError, body,
     client::{with_whole_file_timeouts, within_operation_timeout, within_whole_file_timeout, without_timeouts},
     error::{is_bucket_missing, status},
     url_signer::encode_key,
@@ -36,6 +36,15 @@ pub struct Head {
     pub version: Option<String>,
     /// Whether the client has told browsers how to decode the file, or to save it and under which name.
     pub has_client_headers: bool,
+}
+
+/// What a HEAD says of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its length.
+    pub bytes: u64,
+    /// Its Content-Type.
+    pub content_type: Option<String>,
 }
 
 impl Storage {
@@ -198,8 +207,20 @@ impl Storage {
     /// # Errors
     /// [`StorageError`]. A missing bucket cannot be told from a missing key here: a HEAD has no error code.
     pub async fn size(&self, key: &str) -> Result<Option<u64>, StorageError> {
-        match self.client().head_object().bucket(self.bucket()).key(key).send().await {
-            Ok(object) => Ok(Some(object.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0))),
+        Ok(self.describe(key, None).await?.map(|stored| stored.bytes))
+    }
+
+    /// What the store says of this version, or of the newest; `None` if it is not there.
+    ///
+    /// # Errors
+    /// As [`Storage::size`].
+    pub async fn describe(&self, key: &str, version: Option<&str>) -> Result<Option<Stored>, StorageError> {
+        let head = self.client().head_object().bucket(self.bucket()).key(key);
+        match head.set_version_id(version.map(str::to_owned)).send().await {
+            Ok(object) => Ok(Some(Stored {
+                bytes: object.content_length.and_then(|length| u64::try_from(length).ok()).unwrap_or(0),
+                content_type: object.content_type,
+            })),
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -234,15 +255,8 @@ impl Storage {
     /// # Errors
     /// [`StorageError`].
     pub async fn list_with_sizes(&self, prefix: &str) -> Result<Vec<(String, u64)>, StorageError> {
-        let mut objects = Vec::new();
-        let list = self.client().list_objects_v2().bucket(self.bucket()).prefix(prefix);
-        let mut pages = list.into_paginator().send();
-        while let Some(page) = pages.next().await {
-            objects.extend(page?.contents.unwrap_or_default().into_iter().filter_map(|object| {
-                Some((object.key?, object.size.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)))
-            }));
-        }
-        Ok(objects)
+        let objects = Listing::of_objects(self, prefix).all().await?;
+        Ok(objects.into_iter().map(|object| (object.key, object.bytes)).collect())
     }
 }
 

@@ -9,6 +9,8 @@
 //!
 //! A program that is stopped while it probes leaves versions behind. All keys of probes have one prefix, so that the next probe finds them.
 
+use std::time::SystemTime;
+
 use aws_sdk_s3::{
     Config,
     config::{
@@ -25,7 +27,7 @@ use upload_domain::{INCOMING_PREFIX, ImageFormat, ImageId, incoming_key};
 use uuid::Uuid;
 
 use crate::{
-    FormRequest, Pin, PostForm, Signer, Storage, StorageError,
+    FormRequest, Listing, Pin, PostForm, Signer, Storage, StorageError,
     bucket::{self, Versioning},
     error::{chain, code, status},
 };
@@ -100,12 +102,11 @@ pub async fn check_pinned(storage: &Storage, key: &str, version: &str) -> Result
 /// # Errors
 /// [`PinError`].
 pub async fn remove_left_over(storage: &Storage, now: DateTime<Utc>) -> Result<(), PinError> {
-    let over = (now - TimeDelta::minutes(PROBE_MINUTES)).timestamp();
+    let over = SystemTime::from(now - TimeDelta::minutes(PROBE_MINUTES));
     let delete = async {
-        let mut versions = storage.list_versions_with_times(&format!("{INCOMING_PREFIX}{PROBE_IDS}")).await?;
-        versions.retain(|(_key, _version, written_at)| written_at.is_some_and(|time| time.secs() < over));
-        let versions: Vec<_> = versions.into_iter().map(|(key, version, _written_at)| (key, version)).collect();
-        storage.delete_these(&versions).await
+        let mut left = Listing::of_versions(storage, &format!("{INCOMING_PREFIX}{PROBE_IDS}")).all().await?;
+        left.retain(|version| version.written_at.is_some_and(|time| time < over));
+        storage.delete_listed(&left).await
     };
     // What the store does not delete now is left for the next probe.
     delete.await.map(drop).map_err(|error| fault(storage, error, "list and delete versions of incoming/*"))

@@ -33,7 +33,7 @@ use tracing::warn;
 use upload_domain::{INCOMING_PREFIX, MEDIA_PREFIX};
 
 use crate::{
-    KeyCheck, Pin, Signer, Storage, StorageError,
+    KeyCheck, Listed, Pin, Signer, Storage, StorageError,
     error::{code, status},
     key::Key,
     url_signer::encode_key,
@@ -297,8 +297,8 @@ impl Asker<'_> {
         match Box::pin(delete.customize().config_override(self.credentials()).send()).await {
             Ok(deleted) => {
                 if let (None, Some(marker)) = (version, deleted.version_id) {
-                    let marker = [(at(prefix), marker)];
-                    if let Err(error) = Box::pin(self.storage.delete_these(&marker)).await {
+                    let marker = Listed { key: at(prefix), version: Some(marker), bytes: 0, written_at: None };
+                    if let Err(error) = Box::pin(self.storage.delete_listed(&[marker])).await {
                         warn!(key = at(prefix), %error, "Cannot remove the delete marker of the rights check");
                     }
                 }

@@ -5,14 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use aws_sdk_s3::{
-    primitives::DateTime,
-    types::{Delete, ObjectIdentifier},
-};
+use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
-    Pin, Storage, StorageError,
+    Listed, Listing, Pin, Storage, StorageError,
     bucket::{self, Versioning},
     client::with_deletions_timeouts,
 };
@@ -74,22 +71,25 @@ impl Storage {
         let list = |key: String| {
             let storage = self.clone();
             async move {
-                let mut versions = storage.list_versions(&key).await?;
+                let mut versions = Listing::of_versions(&storage, &key).all().await?;
                 // Longer keys have this prefix, too.
-                versions.retain(|(found, _version)| *found == key);
+                versions.retain(|found| found.key == key);
                 Ok::<_, StorageError>(versions)
             }
         };
         let lists = stream::iter(keys.to_vec()).map(list).buffer_unordered(LISTS_AT_ONCE);
-        let mut doomed: Vec<(String, String)> = lists.try_concat().await?;
-        doomed.retain(|(key, version)| pinned.get(key) != Some(version));
-        self.delete_these(&doomed).await
+        let mut doomed: Vec<Listed> = lists.try_concat().await?;
+        doomed.retain(|found| pinned.get(&found.key) != found.version.as_ref());
+        self.delete_listed(&doomed).await
     }
 
-    /// Removes these versions, each given by its key and its id.
-    pub(crate) async fn delete_these(&self, versions: &[(String, String)]) -> Result<Vec<String>, StorageError> {
+    /// Removes what was listed, each version by its id, and answers with the keys that may still be there.
+    ///
+    /// # Errors
+    /// As [`Storage::delete_many`].
+    pub async fn delete_listed(&self, listed: &[Listed]) -> Result<Vec<String>, StorageError> {
         let objects: Result<Vec<_>, _> =
-            versions.iter().map(|(key, version)| identifier(key, Some(version.clone()))).collect();
+            listed.iter().map(|listed| identifier(&listed.key, listed.version.clone())).collect();
         self.delete_identified(&objects?).await
     }
 
@@ -98,34 +98,8 @@ impl Storage {
     /// # Errors
     /// [`StorageError`], also if the store answers with the same page again.
     pub async fn list_versions(&self, prefix: &str) -> Result<Vec<(String, String)>, StorageError> {
-        let listed = self.list_versions_with_times(prefix).await?;
-        Ok(listed.into_iter().map(|(key, version, _written_at)| (key, version)).collect())
-    }
-
-    /// The same, each with the time at which the store got it.
-    pub(crate) async fn list_versions_with_times(
-        &self,
-        prefix: &str,
-    ) -> Result<Vec<(String, String, Option<DateTime>)>, StorageError> {
-        let mut versions = Vec::new();
-        let mut after = (None, None);
-        loop {
-            let list = self.client().list_object_versions().bucket(self.bucket()).prefix(prefix);
-            let page = list.set_key_marker(after.0.clone()).set_version_id_marker(after.1.clone()).send().await?;
-            let objects = page.versions.unwrap_or_default().into_iter();
-            let objects = objects.map(|object| (object.key, object.version_id, object.last_modified));
-            let markers = page.delete_markers.unwrap_or_default().into_iter();
-            let markers = markers.map(|marker| (marker.key, marker.version_id, marker.last_modified));
-            versions.extend(objects.chain(markers).filter_map(|(key, version, time)| Some((key?, version?, time))));
-            if page.is_truncated != Some(true) {
-                return Ok(versions);
-            }
-            let next = (page.next_key_marker, page.next_version_id_marker);
-            if next == after {
-                return Err(StorageError::unavailable("the store lists the same versions again and again"));
-            }
-            after = next;
-        }
+        let listed = Listing::of_versions(self, prefix).all().await?;
+        Ok(listed.into_iter().filter_map(|listed| Some((listed.key, listed.version?))).collect())
     }
 
     /// A quiet answer names errors alone. One that names no key of its batch may concern any of them, so all of them count.
@@ -147,7 +121,7 @@ impl Storage {
 
     /// Whether the bucket has or had versioning. A store that does not know the question has no versions, and so it is taken to be if the
     /// key may not ask: the policies for buckets with versions have this right.
-    async fn has_versions(&self) -> Result<bool, StorageError> {
+    pub(crate) async fn has_versions(&self) -> Result<bool, StorageError> {
         match bucket::versioning(self).await {
             Ok(versioning) => Ok(versioning != Versioning::Never),
             Err(StorageError::Refused(_)) => Ok(false),

@@ -2,7 +2,6 @@
 
 use std::process::Stdio;
 
-use bytes::Bytes;
 use futures::future::join_all;
 use nix::{
     sys::signal::{Signal, kill},
@@ -12,7 +11,7 @@ use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::Command,
 };
-use upload_domain::{AttemptId, ImageId, Role, UserId, UserStatus, incoming_key, media_key};
+use upload_domain::{AttemptId, ImageId, incoming_key};
 use upload_sandbox::{
     Stand,
     process::Finished,
@@ -20,79 +19,13 @@ use upload_sandbox::{
 };
 use uuid::Uuid;
 
-use crate::world::{answer, assert_refused, ops, stand};
-
-/// A stand with an owner of images.
-struct World {
-    stand: Stand,
-    user: UserId,
-}
-
-impl World {
-    async fn new() -> Self {
-        let stand = stand().await;
-        let user = stand.add_user(Role::User, UserStatus::Active).await.unwrap();
-        Self { stand, user }
-    }
-
-    /// A pending image of this age, with the columns that `set` gives it.
-    async fn image(&self, age_seconds: u32, set: &str) -> ImageId {
-        let id = ImageId::from(Uuid::now_v7());
-        let insert = format!(
-            "INSERT INTO image (id, path, format, user_id, created_at)
-             VALUES ('{id}', 'user-profile', 'image/png', '{}', now() - {age_seconds} * interval '1 s')",
-            self.user
-        );
-        self.stand.sql(&insert).await.unwrap();
-        if !set.is_empty() {
-            self.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{id}'")).await.unwrap();
-        }
-        id
-    }
-
-    /// A key in the trail, whose last write ended this many seconds ago.
-    async fn attempt(&self, image: ImageId, seconds_ago: i32) -> String {
-        let (attempt, key) = media(image);
-        let insert = format!(
-            "INSERT INTO image_attempt (id, image_id, key, until)
-             VALUES ('{attempt}', '{image}', '{key}', now() - {seconds_ago} * interval '1 s')"
-        );
-        self.stand.sql(&insert).await.unwrap();
-        key
-    }
-
-    async fn put(&self, key: &str) {
-        self.stand.storage.put(key, "image/png", Bytes::from_static(b"bytes")).await.unwrap();
-    }
-
-    async fn keys(&self) -> Vec<String> {
-        let mut keys = self.stand.storage.list("").await.unwrap();
-        keys.sort();
-        keys
-    }
-
-    /// Which of these still have a row.
-    async fn kept(&self, images: &[ImageId]) -> Vec<ImageId> {
-        let rows = self.stand.sql("SELECT id FROM image").await.unwrap();
-        let rows: Vec<ImageId> = rows.iter().map(|row| row[0].as_ref().unwrap().parse().unwrap()).collect();
-        images.iter().copied().filter(|image| rows.contains(image)).collect()
-    }
-}
-
-fn media(image: ImageId) -> (AttemptId, String) {
-    let attempt = AttemptId::from(Uuid::now_v7());
-    (attempt, media_key(image, attempt))
-}
-
-fn verified(key: &str) -> String {
-    format!("media_key = '{key}', media_byte_size = 5, width = 1, height = 1")
-}
+use crate::world::{World, answer, assert_refused, media, ops, verified};
 
 /// The output of a sweep that leaves nothing for the next one.
 fn said(images: usize, attempts: usize, linked: usize, batches: usize) -> String {
     format!(
-        "swept {images} images, the leftovers of {attempts} attempts and the incoming keys of {linked} linked images, in {batches} \
-         batches, 0 left, "
+        "swept {images} images, the leftovers of {attempts} attempts, the incoming keys of {linked} linked images, 0 images that were \
+         shown once and 0 deleted posts, in {batches} batches, 0 left, "
     )
 }
 
@@ -353,4 +286,50 @@ async fn sweeping_goes_on_until_a_signal_and_then_ends_well() {
         assert_eq!(child.wait().await.unwrap().code(), Some(0), "{signal}");
         assert_eq!(world.stand.count("image").await.unwrap(), 0);
     }
+}
+
+#[tokio::test]
+async fn what_nothing_shows_any_more_goes_after_its_time() {
+    let world = World::new().await;
+    let keys: Vec<String> = (0..5).map(|_| media(ImageId::from(Uuid::now_v7())).1).collect();
+    let mut images = Vec::new();
+    for key in &keys {
+        world.put(key).await;
+        images.push(world.linked(key, "").await);
+    }
+    let [replaced, poster, in_post, in_young_post, live] = images[..] else { panic!("five images") };
+    let user = world.user;
+    let (old, young, bare) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    let links = format!(
+        "DELETE FROM user_profile_image WHERE image_id IN ('{poster}', '{in_post}', '{in_young_post}');
+         UPDATE user_profile_image SET deleted_at = now() - interval '31 d' WHERE deleted_at IS NOT NULL;
+         INSERT INTO competition (id, title, host_user_id) VALUES ('{old}', '', '{user}');
+         INSERT INTO competition_poster_image (competition_id, image_id, deleted_at)
+             VALUES ('{old}', '{poster}', now() - interval '31 d');
+         INSERT INTO post (id, user_id, title, content, deleted_at) VALUES
+             ('{old}', '{user}', '', '', now() - interval '31 d'), ('{bare}', '{user}', '', '', now() - interval '31 d'),
+             ('{young}', '{user}', '', '', now() - interval '29 d');
+         INSERT INTO post_image (post_id, image_id, sequence)
+             VALUES ('{old}', '{in_post}', 0), ('{young}', '{in_young_post}', 0)"
+    );
+    world.stand.sql(&links).await.unwrap();
+    // A form wrote this, and no sweep has looked since.
+    world.put(&incoming_key(replaced)).await;
+
+    let failed = powerless(&world.stand).await;
+    assert_refused(&failed, 1, &["cannot delete objects of images that nothing shows"]);
+    assert_eq!(world.keys().await.len(), 6);
+    world.stand.sql("UPDATE image SET deleting_at = deleting_at - interval '46 s'").await.unwrap();
+
+    let printed = answer(&world.stand, "sweep --once").await;
+    assert!(printed.contains("3 images that were shown once and 2 deleted posts"), "{printed}");
+    let mut kept = keys[3..].to_vec();
+    kept.sort();
+    assert_eq!(world.keys().await, kept);
+    assert_eq!(world.kept(&images).await, [in_young_post, live]);
+    assert_eq!(world.stand.count("post").await.unwrap(), 1);
+
+    let sooner = ops(&world.stand, "sweep --once").env("PURGE_AFTER", "28d").run().await.unwrap();
+    assert!(sooner.stdout.contains("1 images that were shown once and 1 deleted posts"), "{sooner:?}");
+    assert_eq!(world.keys().await, keys[4..]);
 }

@@ -1,9 +1,12 @@
 //! A stand, and the binary on it.
 
+use bytes::Bytes;
+use upload_domain::{AttemptId, ImageId, Role, UserId, UserStatus, media_key};
 use upload_sandbox::{
     Sandbox, Stand,
     process::{Finished, Program},
 };
+use uuid::Uuid;
 
 pub async fn stand() -> Stand {
     Sandbox::shared().await.stand().await
@@ -35,4 +38,100 @@ pub fn assert_refused(finished: &Finished, code: i32, said: &[&str]) {
         assert!(finished.stderr.contains(said), "`{said}` is not in {finished:?}");
     }
     assert_eq!(finished.stdout, "");
+}
+
+/// A stand with an owner of images.
+pub struct World {
+    pub stand: Stand,
+    pub user: UserId,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let stand = stand().await;
+        let user = stand.add_user(Role::User, UserStatus::Active).await.unwrap();
+        Self { stand, user }
+    }
+
+    /// A pending image of this age, with the columns that `set` gives it.
+    pub async fn image(&self, age_seconds: u32, set: &str) -> ImageId {
+        let id = ImageId::from(Uuid::now_v7());
+        let insert = format!(
+            "INSERT INTO image (id, path, format, user_id, created_at)
+             VALUES ('{id}', 'user-profile', 'image/png', '{}', now() - {age_seconds} * interval '1 s')",
+            self.user
+        );
+        self.stand.sql(&insert).await.unwrap();
+        if !set.is_empty() {
+            self.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{id}'")).await.unwrap();
+        }
+        id
+    }
+
+    /// A key in the trail, whose last write ended this many seconds ago.
+    pub async fn attempt(&self, image: ImageId, seconds_ago: i32) -> String {
+        let (attempt, key) = media(image);
+        let insert = format!(
+            "INSERT INTO image_attempt (id, image_id, key, until)
+             VALUES ('{attempt}', '{image}', '{key}', now() - {seconds_ago} * interval '1 s')"
+        );
+        self.stand.sql(&insert).await.unwrap();
+        key
+    }
+
+    /// Five bytes under this key.
+    pub async fn put(&self, key: &str) {
+        self.stand.storage.put(key, "image/png", Bytes::from_static(b"bytes")).await.unwrap();
+    }
+
+    /// All keys in the bucket.
+    pub async fn keys(&self) -> Vec<String> {
+        let mut keys = self.stand.storage.list("").await.unwrap();
+        keys.sort();
+        keys
+    }
+
+    /// Sets the database's clock three hours ahead, for sessions that begin later.
+    pub async fn three_hours_later(&self) {
+        let ahead = "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql
+                 AS 'SELECT pg_catalog.clock_timestamp() + interval ''3 h''';
+             DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, pg_catalog', current_database()); END $$";
+        self.stand.sql(ahead).await.unwrap();
+    }
+
+    /// An image that is linked as a profile image, with these further columns.
+    pub async fn linked(&self, key: &str, more: &str) -> ImageId {
+        let image = self.image(1_000_000, "").await;
+        let set =
+            format!("{}, byte_size = 5, linked_at = now() - interval '60 d', incoming_due_at = NULL", verified(key));
+        self.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{image}'")).await.unwrap();
+        if !more.is_empty() {
+            self.stand.sql(&format!("UPDATE image SET {more} WHERE id = '{image}'")).await.unwrap();
+        }
+        let link = format!(
+            "UPDATE user_profile_image SET deleted_at = now() WHERE deleted_at IS NULL;
+             INSERT INTO user_profile_image (user_id, image_id) VALUES ('{}', '{image}')",
+            self.user
+        );
+        self.stand.sql(&link).await.unwrap();
+        image
+    }
+
+    /// Which of these still have a row.
+    pub async fn kept(&self, images: &[ImageId]) -> Vec<ImageId> {
+        let rows = self.stand.sql("SELECT id FROM image").await.unwrap();
+        let rows: Vec<ImageId> = rows.iter().map(|row| row[0].as_ref().unwrap().parse().unwrap()).collect();
+        images.iter().copied().filter(|image| rows.contains(image)).collect()
+    }
+}
+
+/// A new attempt, and the media key that it writes.
+pub fn media(image: ImageId) -> (AttemptId, String) {
+    let attempt = AttemptId::from(Uuid::now_v7());
+    (attempt, media_key(image, attempt))
+}
+
+/// The columns of an image whose verified bytes are under this key.
+pub fn verified(key: &str) -> String {
+    format!("media_key = '{key}', media_byte_size = 5, width = 1, height = 1")
 }

@@ -79,7 +79,6 @@ async fn what_is_linked_is_final() {
     profile_images::link(&mut connection, &held.verified()).await.unwrap().unwrap();
     let attempt = "UPDATE image SET attempt = id, attempt_kind = 'link', attempt_until = now()";
     for sql in [
-        "UPDATE image SET deleting_at = now()",
         "UPDATE image SET refused_code = 'empty_file'",
         "UPDATE image SET media_key = NULL, media_byte_size = NULL, width = NULL, height = NULL",
         attempt,

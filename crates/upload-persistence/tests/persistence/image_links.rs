@@ -9,6 +9,20 @@ use upload_persistence::{Connection, images, profile_images};
 
 use crate::world::{CUTOFF, World};
 
+/// Ten thousand profiles, posters and posts, each with its image, owner and link.
+pub const FILL: &str = r#"
+    INSERT INTO "user" (id, role) SELECT gen_random_uuid(), 'USER' FROM generate_series(1, 30000);
+    INSERT INTO image (id, user_id, path, format, linked_at, byte_size, media_byte_size, media_key, width, height)
+        SELECT id, id, 'post', 'image/png', now(), 1, 1, 'media/x', 1, 1 FROM "user";
+    CREATE TABLE dealt AS SELECT id, row_number() OVER (ORDER BY id) % 3 AS link FROM "user";
+    INSERT INTO user_profile_image (user_id, image_id) SELECT id, id FROM dealt WHERE link = 0;
+    INSERT INTO competition (id, title, host_user_id) SELECT id, '', id FROM dealt WHERE link = 1;
+    INSERT INTO competition_poster_image (competition_id, image_id) SELECT id, id FROM dealt WHERE link = 1;
+    INSERT INTO post (id, user_id, title, content) SELECT id, id, '', '' FROM dealt WHERE link = 2;
+    INSERT INTO post_image (post_id, image_id, sequence) SELECT id, id, 0 FROM dealt WHERE link = 2;
+    ANALYZE
+"#;
+
 /// A line of text in an answer.
 #[derive(QueryableByName)]
 struct Line {
@@ -63,21 +77,8 @@ async fn a_target_that_the_code_does_not_know_is_an_error() {
 #[tokio::test]
 async fn what_reads_the_view_goes_by_indexes_alone() {
     let world = World::new().await;
-    // Ten thousand profiles, posters and posts, each with its image, owner and link.
-    let fill = r#"
-        INSERT INTO "user" (id, role) SELECT gen_random_uuid(), 'USER' FROM generate_series(1, 30000);
-        INSERT INTO image (id, user_id, path, format, linked_at, byte_size, media_byte_size, media_key, width, height)
-            SELECT id, id, 'post', 'image/png', now(), 1, 1, 'media/x', 1, 1 FROM "user";
-        CREATE TABLE dealt AS SELECT id, row_number() OVER (ORDER BY id) % 3 AS link FROM "user";
-        INSERT INTO user_profile_image (user_id, image_id) SELECT id, id FROM dealt WHERE link = 0;
-        INSERT INTO competition (id, title, host_user_id) SELECT id, '', id FROM dealt WHERE link = 1;
-        INSERT INTO competition_poster_image (competition_id, image_id) SELECT id, id FROM dealt WHERE link = 1;
-        INSERT INTO post (id, user_id, title, content) SELECT id, id, '', '' FROM dealt WHERE link = 2;
-        INSERT INTO post_image (post_id, image_id, sequence) SELECT id, id, 0 FROM dealt WHERE link = 2;
-        ANALYZE
-    "#;
     let mut connection = world.connection().await;
-    connection.batch_execute(fill).await.unwrap();
+    connection.batch_execute(FILL).await.unwrap();
     let image = world.pending(world.user, ImagePath::Post).await;
 
     images::find_served(&mut connection, image).await.unwrap();
@@ -94,12 +95,21 @@ async fn what_reads_the_view_goes_by_indexes_alone() {
 }
 
 /// Postgres's generic plan, for all values, of the prepared statement of this connection that begins with `beginning`.
-async fn plan(world: &World, connection: &mut Connection, beginning: &str, values: &str) -> Vec<String> {
+pub async fn plan(world: &World, connection: &mut Connection, beginning: &str, values: &str) -> Vec<String> {
+    explain(world, connection, "force_generic_plan", beginning, values).await
+}
+
+/// Postgres's plan for these values.
+pub async fn custom_plan(world: &World, connection: &mut Connection, beginning: &str, values: &str) -> Vec<String> {
+    explain(world, connection, "force_custom_plan", beginning, values).await
+}
+
+async fn explain(world: &World, connection: &mut Connection, mode: &str, beginning: &str, values: &str) -> Vec<String> {
     let prepared = format!(
         "SELECT format('PREPARE it (%s) AS %s', array_to_string(parameter_types, ', '), statement) AS line
          FROM pg_prepared_statements WHERE starts_with(statement, '{beginning}')"
     );
     let prepare: Line = diesel::sql_query(prepared).get_result(connection).await.unwrap();
-    let explain = format!("SET plan_cache_mode = force_generic_plan; {}; EXPLAIN EXECUTE it ({values})", prepare.line);
+    let explain = format!("SET plan_cache_mode = {mode}; {}; EXPLAIN EXECUTE it ({values})", prepare.line);
     world.stand.sql(&explain).await.unwrap().into_iter().flatten().flatten().collect()
 }

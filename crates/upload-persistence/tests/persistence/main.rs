@@ -3,7 +3,9 @@
 
 mod attempts;
 mod constraints;
+mod ended_links;
 mod image_links;
+mod inventory;
 mod links;
 mod migrations;
 mod pool;
