@@ -80,6 +80,9 @@ pub(crate) async fn run(arguments: &ReconcileArguments) -> Result<(), Stop> {
     Ok(reconciler.run(arguments).await?)
 }
 
+/// Keys that a row names, each with the one version if the row names only that.
+type Names = HashMap<String, Option<String>>;
+
 struct Reconciler {
     database: Database,
     storage: Storage,
@@ -174,17 +177,11 @@ impl Reconciler {
             return Ok(Vec::new());
         }
         let named = self.named(&keys).await.context("cannot ask the database for keys")?;
-        let unnamed = objects.iter().filter(|object| match named.get(&object.key) {
-            _ if key_of(object).is_none() => false,
-            None => true,
-            Some(None) => false,
-            Some(only_version) => object.version != *only_version,
-        });
+        let unnamed = objects.iter().filter(|object| key_of(object).is_some() && !is_named(object, &named));
         Ok(unnamed.cloned().collect())
     }
 
-    /// The keys that a row names, with the one version if it names only that.
-    async fn named(&self, keys: &[FoundKey]) -> Result<HashMap<String, Option<String>>, DatabaseError> {
+    async fn named(&self, keys: &[FoundKey]) -> Result<Names, DatabaseError> {
         let mut connection = self.database.connection().await?;
         let named = inventory::find_named(&mut connection, keys).await?;
         Ok(named.into_iter().map(|named| (named.key, named.only_version)).collect())
@@ -195,6 +192,15 @@ impl Reconciler {
             bail!("stopped before it was finished; what was removed had no row");
         }
         Ok(())
+    }
+}
+
+/// A key that was listed without versions is named, whatever its row says of versions: the newest one may be the one that the row names.
+fn is_named(object: &Listed, named: &Names) -> bool {
+    match (named.get(&object.key), &object.version) {
+        (None, _) => false,
+        (Some(Some(only_version)), Some(version)) => only_version == version,
+        (Some(_), _) => true,
     }
 }
 
@@ -212,5 +218,32 @@ fn shown(object: &Listed) -> String {
     match &object.version {
         None => object.key.clone(),
         Some(version) => format!("{}, version {version}", object.key),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_version_than_the_named_one_has_no_name() {
+        let listed = |version: Option<&str>| Listed {
+            key: "incoming/x".to_owned(),
+            version: version.map(str::to_owned),
+            bytes: 5,
+            written_at: None,
+        };
+        let named =
+            |only_version: Option<&str>| Names::from([("incoming/x".to_owned(), only_version.map(str::to_owned))]);
+        for (only_version, version, expected) in [
+            (Some("a"), Some("a"), true),
+            (Some("a"), Some("b"), false),
+            (Some("a"), None, true),
+            (None, Some("b"), true),
+            (None, None, true),
+        ] {
+            assert_eq!(is_named(&listed(version), &named(only_version)), expected, "{only_version:?}, {version:?}");
+        }
+        assert!(!is_named(&listed(None), &Names::new()));
     }
 }
