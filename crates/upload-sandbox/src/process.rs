@@ -123,6 +123,11 @@ impl Program {
         self
     }
 
+    /// The value of a variable.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.environment.get(name).map(String::as_str)
+    }
+
     /// Every secret value of its environment, also the password in `DATABASE_URL`.
     pub fn secrets(&self) -> Vec<String> {
         let secret = |name: &str| ["SECRET", "TOKEN", "PUBLIC_KEY"].iter().any(|word| name.contains(word));
@@ -241,6 +246,11 @@ impl Server {
     /// The lines that it has logged so far.
     pub fn log(&self) -> Vec<String> {
         self.running.stderr.borrow().kept.clone()
+    }
+
+    /// The lines that it has logged after the first `known` ones.
+    pub fn log_after(&self, known: usize) -> Vec<String> {
+        self.running.stderr.borrow().kept.iter().skip(known).cloned().collect()
     }
 
     /// Waits for a line of the log. An earlier line counts, too.

@@ -1,4 +1,4 @@
-//! A TCP relay between a program and its database or store: it counts, delays, holds back and breaks the traffic, and sets a store's
+//! A TCP relay between a program and its database or store: it counts, delays, holds back, cuts and breaks the traffic, and sets a store's
 //! clock wrong. A failure here looks like a failure of the network, and the parts behind the relay stay real.
 //!
 //! It knows only one thing about the traffic: the two sides take turns. (HTTP/1.1 without pipelining or `Expect` does.) A request begins
@@ -52,12 +52,23 @@ pub enum Mode {
     HoldRequestsWith(&'static str),
     /// Passes on requests with this word, and holds back every answer on that connection: the work is done, and the program does not know.
     HoldAnswersTo(&'static str),
+    /// Holds back everything that the other side sends: the work is done, and the program does not know.
+    HoldAnswers,
     /// Passes on requests with this word, and breaks the connection when the answer comes: the work is done, and the program does not know.
     BreakAnswersTo(&'static str),
     /// Breaks each connection on which the program sends this word, and passes on nothing of that piece.
     BreakRequestsWith(&'static str),
     /// Breaks the connection on which the next answer comes. From then on it passes everything on.
     BreakNextAnswer,
+    /// The same, but the program gets a reset (RST), not an end.
+    ResetNextAnswer,
+    /// Passes on this many more bytes of what the program sends, on all connections together. Then it breaks the connection on which the
+    /// next byte comes. From then on it passes everything on.
+    CutRequestsAfter(u64),
+    /// The same with what the other side sends.
+    CutAnswersAfter(u64),
+    /// Breaks every connection. On each new one it answers the HTTP request with 503, and passes on nothing.
+    Unavailable,
     /// Breaks every connection, also new ones.
     Down,
 }
@@ -176,7 +187,14 @@ impl Relay {
 
     /// Sets the mode from now on.
     pub fn set(&self, mode: Mode) {
+        self.line.next.send_replace(None);
         self.line.mode.send_replace(mode);
+    }
+
+    /// Passes on this many more bytes of what the program sends, on all connections together. The byte after them is the first that meets
+    /// the mode. Another [`Relay::set`] before that forgets it.
+    pub fn set_after(&self, bytes: u64, mode: Mode) {
+        self.line.next.send_replace(Some((bytes, mode)));
     }
 
     /// From now on makes the `Date` of every HTTP answer this many seconds later.
@@ -247,6 +265,8 @@ impl Drop for Relay {
 #[derive(Debug, Clone)]
 struct Line {
     mode: watch::Sender<Mode>,
+    /// The mode that begins after so many bytes of requests.
+    next: watch::Sender<Option<(u64, Mode)>>,
     passed: watch::Sender<Passed>,
     said: watch::Sender<usize>,
     /// `None` until a test wants them.
@@ -349,8 +369,21 @@ impl Mode {
             | Self::HoldAnswersTo(word)
             | Self::BreakAnswersTo(word)
             | Self::BreakRequestsWith(word) => Some(word),
-            Self::Pass | Self::HoldRequests | Self::BreakNextAnswer | Self::Down => None,
+            Self::Pass
+            | Self::HoldRequests
+            | Self::HoldAnswers
+            | Self::BreakNextAnswer
+            | Self::ResetNextAnswer
+            | Self::CutRequestsAfter(_)
+            | Self::CutAnswersAfter(_)
+            | Self::Unavailable
+            | Self::Down => None,
         }
+    }
+
+    /// Whether no connection lives in this mode.
+    fn ends_connections(self) -> bool {
+        matches!(self, Self::Down | Self::Unavailable)
     }
 
     fn hears(self, bytes: &[u8]) -> bool {
@@ -371,6 +404,7 @@ impl Line {
     fn new() -> Self {
         Self {
             mode: watch::Sender::new(Mode::Pass),
+            next: watch::Sender::new(None),
             passed: watch::Sender::new(Passed::default()),
             said: watch::Sender::new(0),
             heads: watch::Sender::new(None),
@@ -382,8 +416,19 @@ impl Line {
 
     async fn run(self, client: TcpStream, target: String) {
         let mut mode = self.mode.subscribe();
-        if *mode.borrow() == Mode::Down {
-            return;
+        let now = *mode.borrow();
+        match now {
+            Mode::Down => return,
+            Mode::Unavailable => {
+                tokio::select! {
+                    refused = refuse(client) => if let Err(error) = refused {
+                        tracing::debug!(%error, "a refused connection broke");
+                    },
+                    _ = mode.wait_for(|mode| *mode != Mode::Unavailable) => {}
+                }
+                return;
+            }
+            _ => {}
         }
         let passed = async {
             let delay = *self.delay.borrow();
@@ -403,7 +448,7 @@ impl Line {
         };
         let passed = tokio::select! {
             passed = passed => passed,
-            _ = mode.wait_for(|mode| *mode == Mode::Down) => return,
+            _ = mode.wait_for(|mode| mode.ends_connections()) => return,
         };
         if let Err(error) = passed {
             tracing::debug!(%error, target, "a relayed connection broke");
@@ -414,9 +459,60 @@ impl Line {
     async fn hold(&self, mode: &mut watch::Receiver<Mode>, released: impl Fn(Mode) -> bool) -> io::Result<()> {
         let _held = Held::new(&self.held);
         match mode.wait_for(|mode| released(*mode)).await {
-            Ok(mode) if *mode != Mode::Down => Ok(()),
+            Ok(mode) if !mode.ends_connections() => Ok(()),
             _ => Err(broken()),
         }
+    }
+
+    /// Counts bytes from the program, and passes them on.
+    async fn pass_request(&self, bytes: &[u8], way: &mut Way, turns: &Turns, head: &mut HeadReader) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let is_new = turns.answered.swap(false, Ordering::SeqCst);
+        self.passed.send_modify(|passed| {
+            passed.requests += u64::from(is_new);
+            passed.requested_bytes += bytes.len() as u64;
+        });
+        self.keep_head(head, bytes, is_new);
+        way.send(bytes).await
+    }
+
+    /// How much of a piece is passed on before the next mode begins, which begins now; `None` if this piece does not reach it.
+    fn begins_within(&self, piece_bytes: usize) -> Option<usize> {
+        let mut begins = None;
+        self.next.send_if_modified(|next| {
+            let Some((bytes, mode)) = next else { return false };
+            match bytes.checked_sub(piece_bytes as u64) {
+                Some(rest) => *bytes = rest,
+                None => begins = usize::try_from(*bytes).ok().zip(Some(*mode)),
+            }
+            if begins.is_some() {
+                *next = None;
+            }
+            begins.is_some()
+        });
+        let (before, mode) = begins?;
+        self.mode.send_replace(mode);
+        Some(before)
+    }
+
+    /// How much of a piece is passed on before its connection is cut; `None` if this piece does not reach the cut. `left` reads the count
+    /// of the mode that cuts this direction.
+    fn before_the_cut(&self, piece_bytes: usize, left: fn(&mut Mode) -> Option<&mut u64>) -> Option<usize> {
+        let mut before = None;
+        self.mode.send_if_modified(|mode| {
+            let Some(bytes) = left(mode) else { return false };
+            match bytes.checked_sub(piece_bytes as u64) {
+                Some(rest) => *bytes = rest,
+                None => {
+                    before = usize::try_from(*bytes).ok();
+                    *mode = Mode::Pass;
+                }
+            }
+            before.is_some()
+        });
+        before
     }
 
     fn keep_head(&self, reader: &mut HeadReader, bytes: &[u8], is_new: bool) {
@@ -449,8 +545,16 @@ impl Line {
                 }
                 return way.end().await;
             }
-            let (heard, bytes) = (&buffer[..border + length], &buffer[border..border + length]);
+            let (mut heard, mut bytes) = (&buffer[..border + length], &buffer[border..border + length]);
+            if let Some(before) = self.begins_within(length) {
+                let (first, rest) = bytes.split_at(before);
+                self.pass_request(first, &mut way, turns, &mut head).await?;
+                (heard, bytes) = (rest, rest);
+            }
             let now = *mode.borrow_and_update();
+            if now.ends_connections() {
+                return Err(broken());
+            }
             if now.hears(heard) {
                 self.said.send_modify(|said| *said += 1);
                 match now {
@@ -463,13 +567,14 @@ impl Line {
                 was_held = true;
                 way.deliver_until(self.hold(&mut mode, |mode| !mode.holds(heard))).await?;
             }
-            let is_new = turns.answered.swap(false, Ordering::SeqCst);
-            self.passed.send_modify(|passed| {
-                passed.requests += u64::from(is_new);
-                passed.requested_bytes += length as u64;
+            let whole = self.before_the_cut(bytes.len(), |mode| match mode {
+                Mode::CutRequestsAfter(left) => Some(left),
+                _ => None,
             });
-            self.keep_head(&mut head, bytes, is_new);
-            way.send(bytes).await?;
+            self.pass_request(&bytes[..whole.unwrap_or(bytes.len())], &mut way, turns, &mut head).await?;
+            if whole.is_some() {
+                return Err(broken());
+            }
             let end = border + length;
             border = mode.borrow().border_bytes().min(end);
             buffer.copy_within(end - border..end, 0);
@@ -485,13 +590,18 @@ impl Line {
             if length == 0 {
                 return way.end().await;
             }
+            let mut resets = false;
             let broke = self.mode.send_if_modified(|mode| {
-                let breaks = *mode == Mode::BreakNextAnswer;
+                let breaks = matches!(mode, Mode::BreakNextAnswer | Mode::ResetNextAnswer);
                 if breaks {
+                    resets = *mode == Mode::ResetNextAnswer;
                     *mode = Mode::Pass;
                 }
                 breaks
             });
+            if resets {
+                way.to.as_ref().set_zero_linger()?;
+            }
             let unanswered = turns.unanswered.load(Ordering::SeqCst);
             if broke || unanswered && matches!(*mode.borrow_and_update(), Mode::BreakAnswersTo(_)) {
                 return Err(broken());
@@ -499,15 +609,52 @@ impl Line {
             if unanswered {
                 way.deliver_until(self.hold(&mut mode, |mode| !matches!(mode, Mode::HoldAnswersTo(_)))).await?;
             }
+            if *mode.borrow_and_update() == Mode::HoldAnswers {
+                way.deliver_until(self.hold(&mut mode, |mode| mode != Mode::HoldAnswers)).await?;
+            }
             let shift = *self.date_shift.borrow();
             if !shift.is_zero() {
                 shift_date(&mut buffer[..length], shift);
             }
             turns.answered.store(true, Ordering::SeqCst);
-            self.passed.send_modify(|passed| passed.answered_bytes += length as u64);
-            way.send(&buffer[..length]).await?;
+            let whole = self.before_the_cut(length, |mode| match mode {
+                Mode::CutAnswersAfter(left) => Some(left),
+                _ => None,
+            });
+            let bytes = &buffer[..whole.unwrap_or(length)];
+            self.passed.send_modify(|passed| passed.answered_bytes += bytes.len() as u64);
+            way.send(bytes).await?;
+            if whole.is_some() {
+                return Err(broken());
+            }
         }
     }
+}
+
+/// Answers as a store that is too busy, and reads on until the program has read that and closes.
+async fn refuse(mut client: TcpStream) -> io::Result<()> {
+    const BODY: &str = "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
+    let mut head = HeadReader::default();
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut is_new = true;
+    loop {
+        let length = client.read(&mut buffer).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        if head.read(&buffer[..length], is_new).is_some() {
+            break;
+        }
+        is_new = false;
+    }
+    let length = BODY.len();
+    let answer = format!(
+        "HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{BODY}"
+    );
+    client.write_all(answer.as_bytes()).await?;
+    client.shutdown().await?;
+    while client.read(&mut buffer).await? > 0 {}
+    Ok(())
 }
 
 fn broken() -> io::Error {
@@ -588,6 +735,72 @@ mod tests {
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
         assert_eq!(answer, b"answer");
+    }
+
+    #[tokio::test]
+    async fn a_request_is_cut_at_the_byte_and_the_next_connection_is_not() {
+        let (mut client, relay) = relay().await;
+        let mut answer = [0; 6];
+        relay.set(Mode::CutRequestsAfter(11));
+        client.write_all(b"question").await.unwrap();
+        client.read_exact(&mut answer).await.unwrap();
+        client.write_all(b"question").await.unwrap();
+        assert_eq!(client.read(&mut answer).await.unwrap_or(0), 0);
+        assert_eq!((relay.passed().requested_bytes, *relay.line.mode.borrow()), (11, Mode::Pass));
+    }
+
+    #[tokio::test]
+    async fn a_mode_begins_at_the_byte() {
+        let (mut client, relay) = relay().await;
+        relay.set_after(11, Mode::HoldRequests);
+        client.write_all(b"question").await.unwrap();
+        client.read_exact(&mut [0; 6]).await.unwrap();
+        client.write_all(b"question").await.unwrap();
+        relay.holds(1).await;
+        assert_eq!(relay.passed().requested_bytes, 11);
+        relay.set(Mode::HoldAnswers);
+        relay.requested(16).await;
+        relay.holds(1).await;
+        assert_eq!(relay.passed().answered_bytes, 6);
+        relay.set(Mode::Pass);
+        client.read_exact(&mut [0; 6]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_cut_at_the_byte() {
+        for whole in 0..6 {
+            let (mut client, relay) = relay().await;
+            relay.set(Mode::CutAnswersAfter(whole));
+            client.write_all(b"question").await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            assert_eq!(answer, b"answer"[..whole as usize]);
+            assert_eq!(relay.passed().answered_bytes, whole);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_no_end() {
+        let (mut client, relay) = relay().await;
+        relay.set(Mode::ResetNextAnswer);
+        client.write_all(b"question").await.unwrap();
+        let error = client.read(&mut [0; 6]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn a_busy_store_answers_each_request_and_gets_none() {
+        let (mut open, relay) = relay().await;
+        open.write_all(b"question").await.unwrap();
+        open.read_exact(&mut [0; 6]).await.unwrap();
+        relay.set(Mode::Unavailable);
+        assert_eq!(open.read(&mut [0; 6]).await.unwrap_or(0), 0, "an open connection ends");
+        let mut client = TcpStream::connect(relay.address).await.unwrap();
+        client.write_all(b"PUT /a HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc").await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("SlowDown"), "{answer}");
+        assert_eq!(relay.passed().requested_bytes, 8);
     }
 
     #[tokio::test]
