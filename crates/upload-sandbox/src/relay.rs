@@ -601,6 +601,9 @@ impl Line {
             });
             if resets {
                 way.to.as_ref().set_zero_linger()?;
+                // Its drop would send an end before the reset.
+                way.to.forget();
+                return Err(broken());
             }
             let unanswered = turns.unanswered.load(Ordering::SeqCst);
             if broke || unanswered && matches!(*mode.borrow_and_update(), Mode::BreakAnswersTo(_)) {
