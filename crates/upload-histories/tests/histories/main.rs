@@ -1,0 +1,134 @@
+//! The property: whatever happens, nothing is lost and nothing is left. The README says how to run it.
+//!
+//! It uses plain proptest with a strategy of scripts, and not proptest-state-machine. There the model computes each state before the test
+//! begins, from the steps alone. Here it must learn from the answers: after a fault it cannot know whether a request was carried out, and ids
+//! and forms come from the servers. That crate's traits are also not async.
+
+mod aftermath;
+mod history;
+mod model;
+mod script;
+mod tally;
+mod world;
+
+use std::{cell::RefCell, env, io::Write as _, thread, time::Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use proptest::test_runner::{
+    Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner,
+};
+
+use crate::{tally::Tally, world::World};
+
+/// Seeds of histories that failed once. Every run begins with them.
+const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/histories.txt");
+const HISTORIES: u64 = 200;
+const AT_ONCE: u64 = 3;
+/// In a debug build, the tree of values of a whole script needs more than a thread usually has.
+const STACK_BYTES: usize = 64 * 1024 * 1024;
+/// A world ends after so many histories, so that the logs of its replicas do not grow for ever.
+const HISTORIES_OF_A_WORLD: u32 = 250;
+/// The most tries to make a failed history shorter.
+const MOST_SHRINKS: u32 = 60;
+
+#[test]
+fn random_histories_lose_nothing_and_leave_nothing() {
+    if let Err(error) = run() {
+        panic!("{error:#}");
+    }
+}
+
+fn run() -> Result<()> {
+    let histories = number("HISTORIES")?.unwrap_or(HISTORIES);
+    let at_once = number("HISTORIES_AT_ONCE")?.unwrap_or(AT_ONCE).clamp(1, histories.max(1));
+    let seed = number("HISTORIES_SEED")?.unwrap_or_else(rand::random);
+    say(&format!("{histories} histories, {at_once} at once, HISTORIES_SEED={seed}"))?;
+    let begun = Instant::now();
+    let workers = thread::scope(|scope| {
+        let share = |worker: u64| histories / at_once + u64::from(worker < histories % at_once);
+        let start = |worker: u64| {
+            let share = share(worker);
+            thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, move || work(share, seed, worker))
+        };
+        let workers: Vec<_> = (0..at_once).map(start).collect::<std::io::Result<_>>()?;
+        let outcomes = workers.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>();
+        anyhow::Ok(outcomes)
+    })?;
+    let mut tally = Tally::default();
+    let mut failures = Vec::new();
+    for worker in workers {
+        match worker.map_err(|_panic| anyhow!("a worker panicked"))? {
+            Ok(own) => tally.add(own),
+            Err(error) => failures.push(format!("{error:#}")),
+        }
+    }
+    say(&format!("{tally}in {:.1} s, HISTORIES_SEED={seed}", begun.elapsed().as_secs_f64()))?;
+    if failures.is_empty() { Ok(()) } else { bail!("HISTORIES_SEED={seed}\n{}", failures.join("\n\n")) }
+}
+
+/// Runs a share of the histories, one after another, each on a world that the one before has left empty.
+fn work(histories: u64, seed: u64, worker: u64) -> Result<Tally> {
+    let runtime = runtime()?;
+    let tally = RefCell::new(Tally::default());
+    // Without versions, and with.
+    let worlds: RefCell<[Option<World>; 2]> = RefCell::default();
+    let config = Config {
+        cases: u32::try_from(histories)?,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(REGRESSIONS))),
+        max_shrink_iters: MOST_SHRINKS,
+        ..Config::default()
+    };
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&worker.to_le_bytes());
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    let outcome = runner.run(&script::scripts(), |script| {
+        let place = usize::from(script.versions);
+        let used = worlds.borrow_mut()[place].take();
+        let mut own = Tally::default();
+        let played = runtime.block_on(async {
+            let mut world = match used {
+                Some(world) if world.histories < HISTORIES_OF_A_WORLD => world,
+                _ => World::start(script.versions).await.context("no world can be made")?,
+            };
+            world.histories += 1;
+            history::run(&mut world, &script, &mut own).await?;
+            anyhow::Ok(world)
+        });
+        tally.borrow_mut().add(own);
+        match played {
+            // A world in which something went wrong is not used again.
+            Err(error) => Err(TestCaseError::fail(format!("{error:#}"))),
+            Ok(world) => {
+                worlds.borrow_mut()[place] = Some(world);
+                tally.borrow_mut().histories += 1;
+                Ok(())
+            }
+        }
+    });
+    {
+        // Relays and clients live on this runtime.
+        let _context = runtime.enter();
+        drop(worlds);
+    }
+    match outcome {
+        Ok(()) => Ok(tally.into_inner()),
+        Err(TestError::Fail(reason, script)) => bail!("{reason}\n--- the shortest script that fails\n{script:#?}"),
+        Err(TestError::Abort(reason)) => bail!("{reason}"),
+    }
+}
+
+/// Where a worker's relays and clients live.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
+}
+
+fn number(variable: &str) -> Result<Option<u64>> {
+    let Ok(value) = env::var(variable) else { return Ok(None) };
+    value.parse().map(Some).with_context(|| format!("{variable} is `{value}`; it must be a whole number"))
+}
+
+/// Prints past the test harness's capture, in one piece.
+fn say(text: &str) -> Result<()> {
+    Ok(std::io::stderr().write_all(format!("\n{text}\n").as_bytes())?)
+}
