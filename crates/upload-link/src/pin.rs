@@ -94,7 +94,7 @@ impl Links {
             self.turns.made_progress();
             return Ok(Pinned { image, hold, media_key, media_version: None, byte_size, dimensions });
         }
-        match self.verify_and_pin_patiently(&image, &hold, until).await {
+        match self.verify_and_pin(&image, &hold, until).await {
             Ok(Checked { etag: _, version: media_version, byte_size, dimensions }) => {
                 self.turns.made_progress();
                 let media_key = if media_version.is_some() { incoming_key(image.id) } else { hold.media_key() };
@@ -110,17 +110,13 @@ impl Links {
         }
     }
 
-    /// Begins again when the store has not answered in time, if it has served another link meanwhile: then it works, and is only busy. If it
-    /// serves nobody, the client is told so after one try.
-    async fn verify_and_pin_patiently(&self, image: &Image, hold: &Hold, until: Instant) -> Result<Checked, LinkError> {
-        loop {
-            let begun = Instant::now();
-            match self.verify_and_pin(image, hold, until).await {
-                Err(LinkError::Storage(StorageError::Timeout(_)))
-                    if Instant::now() < until && self.turns.has_progressed_since(begun) => {}
-                result => return result,
-            }
-        }
+    /// Whether to begin again after `error`: the store has not answered in time, but has served another link since `begun`. So it works, and
+    /// is only busy. If it serves nobody, the client is told so after one try. The new attempt has a media key of its own, since the store
+    /// may still carry out the copy of the last one.
+    pub(crate) fn begins_again(&self, error: &LinkError, begun: Instant, until: Instant) -> bool {
+        matches!(error, LinkError::Storage(StorageError::Timeout(_)))
+            && Instant::now() < until
+            && self.turns.has_progressed_since(begun)
     }
 
     /// Works until `until` at the latest.

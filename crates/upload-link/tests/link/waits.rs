@@ -64,6 +64,26 @@ async fn a_link_tries_again_after_a_timeout_if_the_store_has_served_another() {
     assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
 }
 
+/// The store may carry out a copy that was given up, after another copy has been linked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_tries_again_copies_to_another_key() {
+    let (world, relay) = World::behind_the_store(Mode::Pass).await;
+    let (slow, other) = (world.uploaded(PROFILE).await, world.uploaded(PROFILE).await);
+    relay.set(Mode::HoldRequestsWith(format!("media/{slow}").leak()));
+    let link = world.begin(slow, Profile);
+    relay.holds(1).await;
+    assert!(matches!(world.begin(other, Profile).await.unwrap(), Ok(Linked::Now(_))));
+    // Two attempts to copy, two to look for the copy; then the link gives up this key.
+    relay.holds(5).await;
+    relay.set(Mode::Pass);
+    assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
+    let first =
+        world.stand.sql(&format!("SELECT key FROM image_attempt WHERE key LIKE 'media/{slow}/%'")).await.unwrap();
+    let (_state, served) = world.row(slow).await;
+    assert_eq!(first.len(), 1);
+    assert_ne!(first[0][0], served);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_waits_for_its_turn_ends_when_its_client_leaves() {
     let world = World::new().await;
