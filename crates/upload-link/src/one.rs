@@ -61,51 +61,40 @@ impl Links {
         to: T,
         started: Instant,
     ) -> Result<Linked<T::Attachment>, LinkError> {
-        let until = self.pin_until();
-        let pinned = loop {
-            let claimed = {
-                let mut connection = self.connection().await?;
-                to.permit(&mut connection, user).await?;
-                match self.claim(&mut connection, user, id, to.target(), until).await? {
-                    Claim::Held(claimed) => claimed,
-                    Claim::LinkedHere => {
-                        let found = to.find(&mut connection, id).await?;
-                        return found.map(Linked::Before).ok_or(LinkError::AlreadyLinked);
-                    }
+        let claimed = {
+            let mut connection = self.connection().await?;
+            to.permit(&mut connection, user).await?;
+            match self.claim(&mut connection, user, id, to.target()).await? {
+                Claim::Held(claimed) => claimed,
+                Claim::LinkedHere => {
+                    let found = to.find(&mut connection, id).await?;
+                    return found.map(Linked::Before).ok_or(LinkError::AlreadyLinked);
                 }
-            };
-            let begun = tokio::time::Instant::now();
-            match self.pin(*claimed).await {
-                Err(error) if self.begins_again(&error, begun, until) => {}
-                pinned => break pinned?,
             }
         };
+        let pinned = self.pin(*claimed).await?;
         let attachment = self.commit(user, to, &pinned).await?;
         self.linked(&pinned, started);
         Ok(Linked::Now(attachment))
     }
 
-    /// When images that are claimed now must be pinned. Time is left to commit, or to release them, before the lease ends.
-    pub(crate) fn pin_until(&self) -> tokio::time::Instant {
-        tokio::time::Instant::now() + self.timing.link_lease * 3 / 4
-    }
-
-    /// Takes an image for a link to `target`, to be pinned by `until`.
+    /// Takes an image for a link to `target`.
     pub(crate) async fn claim(
         &self,
         connection: &mut Connection,
         user: UserId,
         id: ImageId,
         target: LinkTarget,
-        until: tokio::time::Instant,
     ) -> Result<Claim, LinkError> {
         let attempt = Uuid::new_v4().into();
         let (lease, cutoff) = (self.timing.link_lease, self.timing.link_cutoff());
+        // Time is left to commit, or to release the image, before the lease ends.
+        let until = tokio::time::Instant::now() + lease * 3 / 4;
         match image_attempts::claim_link(connection, id, user, attempt, lease, cutoff).await? {
             Some(image) => {
                 let hold = Hold::new(id, attempt);
                 if image.path == target.path() {
-                    return Ok(Claim::Held(Box::new(Claimed { image, hold, until })));
+                    return Ok(Claim::Held(Box::new(Claimed { image, hold, target, until })));
                 }
                 self.release_on(connection, &hold).await;
                 Err(LinkError::WrongPath)

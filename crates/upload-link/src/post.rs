@@ -88,15 +88,8 @@ impl Links {
         started: Instant,
     ) -> Result<(Post, Vec<Image>), PostError> {
         let post = PostId::from(Uuid::now_v7());
-        let until = self.pin_until();
-        let mut pinned = loop {
-            let claimed = self.claim_all(user, post, &ids, until).await?;
-            let begun = tokio::time::Instant::now();
-            match self.pin_all(claimed).await {
-                Err(failure) if self.begins_again(&failure.error, begun, until) => {}
-                pinned => break pinned?,
-            }
-        };
+        let claimed = self.claim_all(user, post, &ids).await?;
+        let mut pinned = self.pin_all(claimed).await?;
         pinned.sort_by_key(|one| ids.iter().position(|id| *id == one.image.id));
         let post = self.commit_all(user, post, &text, &pinned).await?;
         for one in &pinned {
@@ -107,20 +100,14 @@ impl Links {
         Ok((post, images))
     }
 
-    async fn claim_all(
-        &self,
-        user: UserId,
-        post: PostId,
-        ids: &[ImageId],
-        until: tokio::time::Instant,
-    ) -> Result<Vec<Claimed>, PostError> {
+    async fn claim_all(&self, user: UserId, post: PostId, ids: &[ImageId]) -> Result<Vec<Claimed>, PostError> {
         let mut in_order = ids.to_vec();
         in_order.sort_unstable();
         let mut claimed: Vec<Claimed> = Vec::with_capacity(ids.len());
         let mut connection = self.connection().await?;
         let mut failure = None;
         for id in in_order {
-            match self.claim(&mut connection, user, id, LinkTarget::Post(post), until).await {
+            match self.claim(&mut connection, user, id, LinkTarget::Post(post)).await {
                 Ok(Claim::Held(one)) => {
                     claimed.push(*one);
                     continue;
