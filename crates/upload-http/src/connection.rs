@@ -14,7 +14,7 @@
 //! `100 Continue` that actix writes as soon as it has a head: a client that waits for it sends no body before its turn.
 //!
 //! So uploads need no listener of their own and no other HTTP server than actix. A thousand of them at once took 353 to 618 MB while actix read
-//! ahead, and take 112 to 129 MB now. hyper's server also reads a body only when asked. But it would be a second stack for middleware, limits
+//! ahead, and take 112 to 129 MB now. hyper's server also reads a body only when asked (not measured here). But it would be a second stack for middleware, limits
 //! and logs, for memory that is bounded without it.
 //!
 //! It does not limit the time in which a request is handled: the code that reads a body has its own limit, and the client is not to blame
