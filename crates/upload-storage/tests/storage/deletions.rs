@@ -99,20 +99,27 @@ async fn a_deletion_that_is_never_answered_is_a_timeout() {
 #[tokio::test]
 async fn a_list_that_goes_on_without_saying_where_is_an_error() {
     let (storage, listener) = store().await;
-    let versions = "<ListVersionsResult><IsTruncated>true</IsTruncated></ListVersionsResult>";
-    let objects = "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>";
-    for (mut listing, page) in
-        [(Listing::of_versions(&storage, ""), versions), (Listing::of_objects(&storage, ""), objects)]
-    {
-        let (listed, ()) = tokio::join!(listing.next_page(), async {
-            let (mut connection, _address) = listener.accept().await.unwrap();
-            let mut seen = Vec::new();
-            while !seen.ends_with(b"\r\n\r\n") {
-                assert_ne!(connection.read_buf(&mut seen).await.unwrap(), 0);
-            }
-            send(connection, page).await;
-        });
-        assert!(matches!(listed, Err(StorageError::Unavailable(_))), "{listed:?}");
+    let more = "<IsTruncated>true</IsTruncated>";
+    let versions = format!("<ListVersionsResult>{more}<NextKeyMarker>a</NextKeyMarker></ListVersionsResult>");
+    let objects =
+        format!("<ListBucketResult>{more}<NextContinuationToken>a</NextContinuationToken></ListBucketResult>");
+    for (mut listing, first, second) in [
+        (Listing::of_versions(&storage, ""), versions, format!("<ListVersionsResult>{more}</ListVersionsResult>")),
+        (Listing::of_objects(&storage, ""), objects, format!("<ListBucketResult>{more}</ListBucketResult>")),
+    ] {
+        let mut listed = Vec::new();
+        for page in [first, second] {
+            let (next, ()) = tokio::join!(listing.next_page(), async {
+                let (mut connection, _address) = listener.accept().await.unwrap();
+                let mut seen = Vec::new();
+                while !seen.ends_with(b"\r\n\r\n") {
+                    assert_ne!(connection.read_buf(&mut seen).await.unwrap(), 0);
+                }
+                send(connection, &page).await;
+            });
+            listed.push(next);
+        }
+        assert!(matches!(listed[..], [Ok(Some(_)), Err(StorageError::Unavailable(_))]), "{listed:?}");
     }
 }
 
