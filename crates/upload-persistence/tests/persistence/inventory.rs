@@ -70,7 +70,7 @@ async fn a_live_attempt_names_its_key_and_a_tombstone_the_incoming_one() {
     let held = world.held(world.user, ImagePath::Post).await;
     let running = FoundKey { key: held.media_key.clone(), image: held.image, attempt: Some(held.attempt) };
     world.sql("DELETE FROM image_attempt").await;
-    let named = inventory::find_named(&mut connection, &[running.clone()]).await.unwrap();
+    let named = inventory::find_named(&mut connection, std::slice::from_ref(&running)).await.unwrap();
     assert_eq!(named.into_iter().map(|named| named.key).collect::<Vec<_>>(), [held.media_key.as_str()]);
     world.sql("UPDATE image SET attempt = NULL, attempt_kind = NULL, attempt_until = NULL").await;
     assert_eq!(inventory::find_named(&mut connection, &[running]).await.unwrap(), []);
