@@ -24,6 +24,8 @@ enum Stop {
     Settings(String),
     /// Something failed while it ran.
     Failure(anyhow::Error),
+    /// An audit did not see everything. What it saw is right.
+    Unfinished(anyhow::Error),
 }
 
 impl Stop {
@@ -67,14 +69,11 @@ async fn run(action: Action) -> Result<(), Stop> {
 }
 
 fn failed(stop: &Stop) -> ExitCode {
-    match stop {
-        Stop::Settings(sentence) => {
-            eprintln!("upload-ops: {sentence}");
-            ExitCode::from(2)
-        }
-        Stop::Failure(error) => {
-            eprintln!("upload-ops: {error:#}");
-            ExitCode::from(1)
-        }
-    }
+    let (code, sentence) = match stop {
+        Stop::Settings(sentence) => (2, sentence.clone()),
+        Stop::Failure(error) => (1, format!("{error:#}")),
+        Stop::Unfinished(error) => (3, format!("{error:#}")),
+    };
+    eprintln!("upload-ops: {sentence}");
+    ExitCode::from(code)
 }
