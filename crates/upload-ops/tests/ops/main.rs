@@ -4,6 +4,7 @@
 mod audits;
 mod buckets;
 mod databases;
+mod doctors;
 mod minio_keys;
 mod reconciles;
 mod settings;
