@@ -8,6 +8,7 @@ mod doctors;
 mod minio_keys;
 mod reconciles;
 mod settings;
+mod stores;
 mod sweeps;
 mod tokens;
 mod world;
