@@ -129,6 +129,7 @@ suite! { $
         a_declared_size_and_checksum_are_kept,
         a_size_that_cannot_be_is_refused_before_there_is_a_row,
         put_is_a_wish,
+        put_can_be_the_only_way_to_the_store,
         a_form_is_renewed_while_the_image_is_pending,
         an_image_out_of_time_is_gone;
     outages:

@@ -61,7 +61,7 @@ codes! {
     /// The request body, or one of its fields, is not valid.
     InvalidRequest = "invalid_request", BAD_REQUEST, Retry::Never, "Correct the request; `detail` says what is wrong.";
     /// A PUT form needs `byteSize`, because the exact length is signed.
-    ByteSizeRequired = "byte_size_required", BAD_REQUEST, Retry::Never, "Declare `byteSize`, or ask for a POST form.";
+    ByteSizeRequired = "byte_size_required", BAD_REQUEST, Retry::Never, "Create the image with `byteSize`. If `formMethods` in `/limits` has POST, you can also ask for a POST form.";
     /// The body is not valid multipart/form-data, or it breaks a rule of this server; `detail` says which.
     MalformedMultipart = "malformed_multipart", BAD_REQUEST, Retry::Never,
         "Correct the form; `detail` says what is wrong.";

@@ -3,6 +3,7 @@
 mod audit;
 mod bucket;
 mod command;
+mod doctor;
 mod logging;
 mod migrate;
 mod progress;
@@ -65,6 +66,7 @@ async fn run(action: Action) -> Result<(), Stop> {
         Action::Sweep(arguments) => sweep::run(&arguments).await,
         Action::Reconcile(arguments) => reconcile::run(&arguments).await,
         Action::Audit(arguments) => audit::run(&arguments).await,
+        Action::Doctor(arguments) => doctor::run(&arguments).await,
     }
 }
 
