@@ -30,6 +30,7 @@ mod pinning;
 mod posters;
 mod posts;
 mod profile;
+mod quotas;
 mod races;
 mod reading;
 mod refusals;
@@ -167,6 +168,9 @@ suite! { $
         an_image_of_another_path_is_refused_and_stays_linkable,
         an_image_that_was_not_uploaded_can_be_linked_later,
         an_image_in_other_hands_is_answered_with_a_conflict;
+    quotas:
+        pending_images_are_limited_also_at_once_and_on_two_servers,
+        bytes_a_day_are_limited;
     races:
         sixteen_links_at_once_make_one,
         links_through_two_servers_make_one,

@@ -357,6 +357,7 @@ async fn build(
         database,
         storage: storage.clone(),
         limits,
+        quota: http.quota(&timing),
         timing,
         background,
         links,
