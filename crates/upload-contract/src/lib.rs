@@ -32,6 +32,7 @@ mod posts;
 mod profile;
 mod quotas;
 mod races;
+mod rate_limits;
 mod reading;
 mod refusals;
 mod roles;
@@ -179,6 +180,10 @@ suite! { $
         sixteen_posts_share_one_image_with_one,
         a_replayed_form_does_not_change_what_is_served,
         uploads_during_the_link_do_not_mix;
+    rate_limits:
+        a_user_has_a_limit_on_every_route_with_a_caller,
+        an_address_has_a_limit_whatever_its_tokens_are,
+        without_redis_requests_pass_and_are_counted;
     reading:
         an_image_is_read_while_a_live_link_exists,
         what_is_served_says_what_it_is,

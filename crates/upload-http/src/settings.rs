@@ -7,7 +7,7 @@
 use std::{
     error::Error as _,
     ffi::OsString,
-    num::{IntErrorKind, ParseIntError},
+    num::{IntErrorKind, NonZeroU32, ParseIntError},
 };
 
 use clap::{
@@ -102,6 +102,18 @@ pub struct HttpSettings {
     /// Most bytes of images that one user may create in 24 hours. 0: any number.
     #[arg(long, env, default_value_t = 1024 * 1024 * 1024)]
     pub max_bytes_per_day: u64,
+
+    /// Most requests with a token that one user may make in a minute. Not set: no limit.
+    #[arg(long, env)]
+    pub rate_limit_per_user: Option<NonZeroU32>,
+
+    /// The same for one address, or for one /64 of IPv6. Not set: no limit.
+    #[arg(long, env)]
+    pub rate_limit_per_address: Option<NonZeroU32>,
+
+    /// The Redis in which all servers count these requests together. Not set: each server counts alone.
+    #[arg(long, env, hide_env_values = true)]
+    pub redis_url: Option<SecretString>,
 
     /// How many images links may verify and pin at the same time. Other links wait as long as these make progress, and get 503 when none has for 45 s.
     #[arg(long, env, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4_096))]

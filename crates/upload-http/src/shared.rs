@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::{
     ActiveUploads, ApiError, IssueForm, Metrics, Shutdown, TokenVerifier, client_address::client_address,
-    readiness::Health,
+    rate_limits::RateLimits, readiness::Health,
 };
 
 /// A server's parts, as `web::Data`.
@@ -54,6 +54,7 @@ pub struct Shared {
     pub uploads: ActiveUploads,
     /// The state of database and store.
     pub(crate) health: Arc<Health>,
+    pub(crate) rate_limits: Arc<RateLimits>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
 
