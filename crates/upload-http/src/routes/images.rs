@@ -78,7 +78,7 @@ pub(super) fn create_operation(forms: &dyn IssueForm) -> Operation {
             ("exact", json!({ "path": "post", "format": "image/png", "byteSize": 183_402, "checksumSha256": EXAMPLE_DIGEST })),
         ])
         .answers::<CreatedImage>(StatusCode::CREATED, "The image, which has no file yet, and the form.")
-        .refuses(&[Code::EmptyFile])
+        .refuses(&[Code::EmptyFile, Code::QuotaExceeded])
         .refuses(forms.failures())
         .database();
     if forms.methods().contains(&FormMethod::Put) { operation.refuses(&[Code::ByteSizeRequired]) } else { operation }
@@ -137,10 +137,7 @@ pub(super) async fn create(
         checksum_sha256: body.checksum_sha256,
         upload: None,
     };
-    let mut connection = shared.database.connection().await?;
-    let inserted = images::insert_pending(&mut connection, &new).await?;
-    drop(connection);
-    let image = inserted.ok_or_else(ApiError::forbidden)?;
+    let image = shared.create_image(&new).await?;
     // The row's time is the database's, which the store's clock is compared with.
     let presigned_post = form(&shared, &image, method, image.created_at).await?;
     Ok(HttpResponse::Created().json(CreatedImage { image_entity: (&image).into(), presigned_post }))

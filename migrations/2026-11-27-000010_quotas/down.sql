@@ -1,0 +1,4 @@
+DROP FUNCTION image_quota_wait;
+
+CREATE INDEX image_user_id ON image (user_id);
+DROP INDEX image_user_id_created_at;
