@@ -1,4 +1,3 @@
 DROP FUNCTION image_quota_wait;
 
 CREATE INDEX image_user_id ON image (user_id);
-DROP INDEX image_user_id_created_at;

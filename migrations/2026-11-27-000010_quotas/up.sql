@@ -2,8 +2,7 @@
 -- function. A count in that statement itself would be wrong: it would not see the rows that others commit while it waits for the user's
 -- lock. A VOLATILE function sees them, because each of its statements takes a new snapshot.
 
-CREATE INDEX image_user_id_created_at ON image (user_id, created_at);
--- The new index begins with the same column.
+-- image_user_id_created_at begins with the same column.
 DROP INDEX image_user_id;
 
 CREATE FUNCTION image_quota_wait(
