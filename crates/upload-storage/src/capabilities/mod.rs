@@ -1,7 +1,7 @@
 //! What a store can do, found out by doing it. A header or a status proves nothing: Garage accepts `If-None-Match` and overwrites all the
 //! same. So each question writes under a fresh key in `incoming/`, and then looks at what is there.
 //!
-//! Start-up asks only what the deployment's settings need ([`pin`](crate::pin), [`rights`](crate::rights)). These questions are for
+//! Start-up asks only what the deployment's settings need ([`pin`], [`rights`](crate::rights)). These questions are for
 //! `upload-ops doctor`, which also asks them where the settings do not need the answer. The words are the command's own.
 //!
 //! If the program is killed, its test objects stay until `upload-ops reconcile` removes them: no row names them.
