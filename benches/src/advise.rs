@@ -21,6 +21,8 @@ use crate::{
 
 /// Uploads that V1 serves at once by default (`UPLOADS_ACTIVE`).
 pub const ACTIVE_UPLOADS: u64 = 32;
+/// Uploads of slow clients that V1 has begun at once by default (`UPLOADS_OPEN`).
+pub const OPEN_UPLOADS: u64 = 1200;
 /// Uploads that V1 lets wait by default (`UPLOADS_WAITING`). It answers 503 to more.
 pub const WAITING_UPLOADS: u64 = 1200;
 /// How long V1 lets an upload wait by default, in seconds (`UPLOADS_WAIT_SECONDS`).
@@ -120,7 +122,7 @@ struct Side {
     is_v1: bool,
     row: Figures,
     cost: Cost,
-    /// CPU time for each image in the nearest cell of the crossover, in milliseconds.
+    /// CPU time for each image in the nearest cell of the crossover, or in the nearest slow round, in milliseconds.
     cell_cpu_ms: Option<f64>,
     image: PerImage,
     cpu_s_per_day: f64,
@@ -197,16 +199,19 @@ impl Case {
         let line = Line { bytes_per_second: question.client_rate, rtt_ms: question.rtt };
         let line = (line != Line::default()).then_some(line);
         let cell = line.and_then(|line| nearest_cell(&figures, question.size, line));
+        let slow = question.client_rate.and_then(|rate| nearest_slow(&figures, question.peak, rate));
+        let alike = |(v1, _v2): &&(Figures, Figures)| v1.image_bytes == question.size;
+        let nearest = cell.as_ref().or(slow.as_ref().filter(alike));
         let of = |name, row, cell: Option<&Figures>| Side::of(report, &question, name, row, cell);
         Ok(Self {
             question,
             store: v1.store,
             images: v1.images,
             measured_bytes: v1.image_bytes,
-            v1: of("V1", v1, cell.as_ref().map(|(v1, _v2)| v1))?,
-            v2: of("V2", v2, cell.as_ref().map(|(_v1, v2)| v2))?,
+            v1: of("V1", v1, nearest.map(|(v1, _v2)| v1))?,
+            v2: of("V2", v2, nearest.map(|(_v1, v2)| v2))?,
             line,
-            slow: question.client_rate.and_then(|rate| nearest_slow(&figures, question.peak, rate)),
+            slow,
             cell,
         })
     }
@@ -250,7 +255,7 @@ impl Case {
 
     fn cpu(&self, side: &Side) -> Vec<String> {
         let each = if let Some(cpu_ms) = side.cell_cpu_ms {
-            format!("{} ms for each image of the nearest cell", number(cpu_ms))
+            format!("{} ms for each image on the nearest measured line", number(cpu_ms))
         } else if side.is_scaled(self) {
             let gigabytes = number(self.question.size as f64 / GIGABYTE);
             format!("{} CPU-seconds for each GB × {gigabytes} GB", number(side.cost.cpu_s_per_gb.median))
@@ -390,7 +395,10 @@ impl Case {
         let mut lines = vec![
             String::new(),
             "Where V1 refuses".to_owned(),
-            format!("  by default V1 serves {ACTIVE_UPLOADS} uploads at once, and {WAITING_UPLOADS} may wait: {room}"),
+            format!(
+                "  by default V1 serves {} uploads at once, and {WAITING_UPLOADS} may wait: {room}",
+                self.at_once()
+            ),
         ];
         if let Some(seconds) = self.peak_seconds() {
             let patience = if seconds <= LONGEST_WAIT_SECONDS as f64 {
@@ -398,7 +406,7 @@ impl Case {
             } else {
                 format!("and V1 answers 503 to uploads that waited {LONGEST_WAIT_SECONDS} s")
             };
-            let admitted = grouped(peak.min(ACTIVE_UPLOADS + WAITING_UPLOADS));
+            let admitted = grouped(peak.min(self.at_once() + WAITING_UPLOADS));
             lines.push(format!("  at the measured pace, {admitted} images take {} s, {patience}", number(seconds)));
         }
         lines.push("  V2 has no such limit: clients upload to the bucket".to_owned());
@@ -407,14 +415,22 @@ impl Case {
 
     /// Uploads of the peak that V1 neither serves nor lets wait.
     fn refused(&self) -> u64 {
-        u64::from(self.question.peak).saturating_sub(ACTIVE_UPLOADS + WAITING_UPLOADS)
+        u64::from(self.question.peak).saturating_sub(self.at_once() + WAITING_UPLOADS)
     }
 
-    /// How long V1 takes for the uploads of the peak that it admits, at the measured pace, in seconds.
+    /// Uploads that V1 has begun at once. Slow clients keep it waiting, and then it begins others.
+    fn at_once(&self) -> u64 {
+        if self.question.client_rate.is_some() { OPEN_UPLOADS } else { ACTIVE_UPLOADS }
+    }
+
+    /// How long V1 takes for the uploads of the peak that it admits, at the measured pace and no faster than their clients send, in seconds.
     fn peak_seconds(&self) -> Option<f64> {
-        let admitted = u64::from(self.question.peak).min(ACTIVE_UPLOADS + WAITING_UPLOADS);
+        let admitted = u64::from(self.question.peak).min(self.at_once() + WAITING_UPLOADS);
         let bytes_per_s = self.v1.row.images_per_s?.median * self.measured_bytes as f64;
-        (bytes_per_s > 0.0).then(|| admitted as f64 * self.question.size as f64 / bytes_per_s)
+        let size = self.question.size as f64;
+        let one_after_another = admitted.div_ceil(self.at_once()) as f64;
+        let sending = self.question.client_rate.map_or(0.0, |rate| one_after_another * size / rate as f64);
+        (bytes_per_s > 0.0).then(|| (admitted as f64 * size / bytes_per_s).max(sending))
     }
 
     /// The price of a day's egress.

@@ -1,5 +1,3 @@
-DROP INDEX image_attempt_key, post_deleted_at, competition_poster_image_deleted_at, user_profile_image_deleted_at;
-
 UPDATE image SET deleting_at = NULL WHERE linked_at IS NOT NULL;
 ALTER TABLE image DROP CONSTRAINT image_linked_is_final;
 ALTER TABLE image ADD CONSTRAINT image_linked_is_final CHECK (

@@ -68,7 +68,7 @@ fn slow_clients_and_their_round_trips_are_taken_into_account() {
         "V2: 5 MB / 2 Mbit/s + 5 round trips × 90 ms = 20.4 s",
         "measured with 5 MB at 2 Mbit/s and 100 ms, until linked: V1 10.",
         // The cell's CPU time, not the burst's.
-        "V1: 6.00 ms for each image of the nearest cell × 100,000",
+        "V1: 6.00 ms for each image on the nearest measured line × 100,000",
         "V1: 98 % of 300 images at 2 Mbit/s each, 1.30 times the ideal time",
         "V1 did not serve every image of 300 slow clients in the report.",
         "Recommendation: deploy V2.",

@@ -20,9 +20,9 @@ const CREDENTIALS: &str = "AWS_SHARED_CREDENTIALS_FILE";
 /// After SHUTDOWN_TIMEOUT a server still gives its last answers and finishes work in the background. That takes less than this.
 const AFTER_SHUTDOWN_SECONDS: u64 = 20;
 
-/// URLs. No program repeats them either, since one may have a password in it by mistake, and is refused then. They need no files.
-const NO_SECRETS: [&str; 5] =
-    ["PUBLIC_API_URL", "CORS_ORIGINS", "S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "MEDIA_PUBLIC_BASE_URL"];
+/// URLs. No program repeats them either, since one may have a password in it. Compose's own have none, so they need no files.
+const NO_SECRETS: [&str; 6] =
+    ["PUBLIC_API_URL", "CORS_ORIGINS", "S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "MEDIA_PUBLIC_BASE_URL", "REDIS_URL"];
 
 /// Asserts three things of each service that runs `program`: it sets only variables that the program declares, has its secrets in
 /// files, and sets all that `read` wants. `read` makes the program's settings from the matches, and checks them as at a start.

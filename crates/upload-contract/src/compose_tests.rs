@@ -258,11 +258,19 @@ fn only_nginx_and_the_store_are_published_and_only_on_this_machine() {
 }
 
 #[test]
-fn redis_alone_needs_a_profile() {
+fn every_service_runs_without_a_profile() {
     for (name, service) in &whole().services {
-        let expected: &[&str] = if name == "redis" { &["original"] } else { &[] };
-        assert_eq!(service.profiles, expected, "{name}");
+        assert!(service.profiles.is_empty(), "{name}");
     }
+}
+
+#[test]
+fn both_servers_count_in_the_redis_of_this_file() {
+    let file = whole();
+    for server in ["v1", "v2"] {
+        assert_eq!(file.services[server].service.environment["REDIS_URL"], "redis://redis:6379", "{server}");
+    }
+    assert_eq!(file.services["redis"].networks, file.services["postgres"].networks, "only our containers reach it");
 }
 
 #[test]

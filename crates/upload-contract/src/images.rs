@@ -196,6 +196,48 @@ pub(super) async fn put_is_a_wish(subject: &mut Subject) -> Result<()> {
     Ok(())
 }
 
+/// `FORM_METHOD=put` is for stores without POST forms. V1's forms never go to the store, so it has no such setting.
+pub(super) async fn put_can_be_the_only_way_to_the_store(subject: &mut Subject) -> Result<()> {
+    subject.add_server(&[("FORM_METHOD", "put")]).await?;
+    let user = subject.user().await?;
+    let file = samples::jpeg_of_exactly(5_000, 4);
+    let create = json!({ "path": "user-profile", "format": "image/jpeg", "method": "POST" });
+    let without_size = user.post("/user/images", &create).await?;
+    let mut with_size = create.clone();
+    with_size["byteSize"] = json!(file.len());
+    let created = user.post("/user/images", &with_size).await?.expect_status(201)?;
+    let renewed = user.renew_form(created.image_id()).await?.expect_status(201)?;
+    let methods = subject.anybody()?.limits().await?.json["formMethods"].clone();
+    match subject.strategy {
+        Strategy::Streaming => {
+            assert_eq!((without_size.status, methods), (201, json!(["POST"])));
+            assert_eq!([text(&created.form()["method"]), text(&renewed.form()["method"])], ["POST"; 2]);
+        }
+        Strategy::Presigned => {
+            assert_refused("no size", &without_size, (400, "byte_size_required"));
+            assert_eq!(methods, json!(["PUT"]));
+            for form in [created.form(), renewed.form()] {
+                assert_eq!(names(form), ["expiresAt", "headers", "method", "url"]);
+                assert_eq!(form["method"], "PUT");
+            }
+        }
+    }
+    let uploaded = user.upload(renewed.form(), file.clone()).await?;
+    assert!((200..300).contains(&uploaded.status), "{}", uploaded.status);
+    user.link_profile(created.image_id()).await?.expect_status(201)?;
+    assert_eq!(user.download(created.image_id()).await?.body, file);
+
+    // An image from before the setting may have no declared length.
+    let earlier = user.post("/user/images", &with_size).await?.expect_status(201)?;
+    subject.stand.sql(&format!("UPDATE image SET byte_size = NULL WHERE id = '{}'", earlier.image_id())).await?;
+    let renewed = user.renew_form(earlier.image_id()).await?;
+    match subject.strategy {
+        Strategy::Streaming => assert_eq!(renewed.status, 201),
+        Strategy::Presigned => assert_refused("no size", &renewed, (400, "byte_size_required")),
+    }
+    Ok(())
+}
+
 pub(super) async fn a_form_is_renewed_while_the_image_is_pending(subject: &mut Subject) -> Result<()> {
     let user = subject.user().await?;
     let created = user.create_image(ImagePath::UserProfile, ImageFormat::Png).await?.expect_status(201)?;

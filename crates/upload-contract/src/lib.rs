@@ -30,7 +30,9 @@ mod pinning;
 mod posters;
 mod posts;
 mod profile;
+mod quotas;
 mod races;
+mod rate_limits;
 mod reading;
 mod refusals;
 mod roles;
@@ -129,6 +131,7 @@ suite! { $
         a_declared_size_and_checksum_are_kept,
         a_size_that_cannot_be_is_refused_before_there_is_a_row,
         put_is_a_wish,
+        put_can_be_the_only_way_to_the_store,
         a_form_is_renewed_while_the_image_is_pending,
         an_image_out_of_time_is_gone;
     outages:
@@ -167,6 +170,9 @@ suite! { $
         an_image_of_another_path_is_refused_and_stays_linkable,
         an_image_that_was_not_uploaded_can_be_linked_later,
         an_image_in_other_hands_is_answered_with_a_conflict;
+    quotas:
+        pending_images_are_limited_also_at_once_and_on_two_servers,
+        bytes_a_day_are_limited;
     races:
         sixteen_links_at_once_make_one,
         links_through_two_servers_make_one,
@@ -175,6 +181,10 @@ suite! { $
         sixteen_posts_share_one_image_with_one,
         a_replayed_form_does_not_change_what_is_served,
         uploads_during_the_link_do_not_mix;
+    rate_limits:
+        a_user_has_a_limit_on_every_route_with_a_caller,
+        an_address_has_a_limit_whatever_its_tokens_are,
+        without_redis_requests_pass_and_are_counted;
     reading:
         an_image_is_read_while_a_live_link_exists,
         what_is_served_says_what_it_is,

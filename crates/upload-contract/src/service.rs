@@ -25,6 +25,10 @@ pub(super) async fn limits_are_what_was_set(subject: &mut Subject) -> Result<()>
     let (defaults, timing) = (ImageLimits::default(), Timing::default());
     let expected = json!({
         "strategy": strategy,
+        "formMethods": match subject.strategy {
+            Strategy::Streaming => json!(["POST"]),
+            Strategy::Presigned => json!(["POST", "PUT"]),
+        },
         "formats": ImageFormat::ALL,
         "maxImageBytes": defaults.max_image_bytes,
         "maxWidth": defaults.max_width,

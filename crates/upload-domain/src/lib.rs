@@ -2,6 +2,7 @@
 
 mod checksum;
 mod claims;
+mod clocks;
 mod ids;
 mod image;
 mod inspect;
@@ -13,6 +14,7 @@ mod user;
 
 pub use checksum::{Sha256Checksum, UnknownChecksum};
 pub use claims::Claims;
+pub use clocks::{ClockDifference, ClockOffset, ClockOffsets};
 pub use ids::*;
 pub use image::{ImageFormat, ImagePath};
 pub use inspect::{Dimensions, HEAD_BYTES, Refusal, inspect};

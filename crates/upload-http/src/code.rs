@@ -12,7 +12,7 @@ pub enum Retry {
     Never,
     /// It may, at any time.
     Possible,
-    /// It may after `Retry-After`, which says one second to this many.
+    /// It may after `Retry-After`, which says one second to this many, unless the error knows better.
     AfterSeconds(u32),
 }
 
@@ -61,7 +61,7 @@ codes! {
     /// The request body, or one of its fields, is not valid.
     InvalidRequest = "invalid_request", BAD_REQUEST, Retry::Never, "Correct the request; `detail` says what is wrong.";
     /// A PUT form needs `byteSize`, because the exact length is signed.
-    ByteSizeRequired = "byte_size_required", BAD_REQUEST, Retry::Never, "Declare `byteSize`, or ask for a POST form.";
+    ByteSizeRequired = "byte_size_required", BAD_REQUEST, Retry::Never, "Create the image with `byteSize`. If `formMethods` in `/limits` has POST, you can also ask for a POST form.";
     /// The body is not valid multipart/form-data, or it breaks a rule of this server; `detail` says which.
     MalformedMultipart = "malformed_multipart", BAD_REQUEST, Retry::Never,
         "Correct the form; `detail` says what is wrong.";
@@ -146,6 +146,11 @@ codes! {
     /// You have more uploads open at the same time than one client may have.
     TooManyUploads = "too_many_uploads", TOO_MANY_REQUESTS, Retry::AfterSeconds(3),
         "Finish some of them first, then try again after `Retry-After`.";
+    /// You have too many pending images, or have created too many bytes in 24 hours; `detail` says which.
+    QuotaExceeded = "quota_exceeded", TOO_MANY_REQUESTS, Retry::AfterSeconds(60),
+        "Link the images that you have uploaded, declare `byteSize`, or try again after `Retry-After`.";
+    /// You, or all clients at your address, have made too many requests in a minute.
+    RateLimited = "rate_limited", TOO_MANY_REQUESTS, Retry::AfterSeconds(60), "Try again after `Retry-After`.";
     /// The server failed and logged the cause.
     InternalError = "internal_error", INTERNAL_SERVER_ERROR, Retry::Never, "Report it with its `requestId`.";
     /// The server is already doing as much work as it can.

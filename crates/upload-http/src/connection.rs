@@ -14,7 +14,7 @@
 //! `100 Continue` that actix writes as soon as it has a head: a client that waits for it sends no body before its turn.
 //!
 //! So uploads need no listener of their own and no other HTTP server than actix. A thousand of them at once took 353 to 618 MB while actix read
-//! ahead, and take 112 to 129 MB now. hyper's server also reads a body only when asked. But it would be a second stack for middleware, limits
+//! ahead, and take 112 to 129 MB now. hyper's server also reads a body only when asked (not measured here). But it would be a second stack for middleware, limits
 //! and logs, for memory that is bounded without it.
 //!
 //! It does not limit the time in which a request is handled: the code that reads a body has its own limit, and the client is not to blame
@@ -23,7 +23,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     pin::Pin,
     rc::Rc,
@@ -71,6 +71,8 @@ const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 const UPLOAD_RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 /// How many bytes of a body are read at most each time that its handler asks for more. actix's buffer grows to this size by doubling.
 const PIECE_BYTES: usize = 64 * 1024;
+/// How many idle connections of a worker keep the buffer of an upload. actix gives it back only when the connection ends.
+const IDLE_BUFFERS: usize = 500;
 /// With less free room than this, actix makes room before it reads again (`LW_BUFFER_SIZE` in `h1/dispatcher.rs`).
 const SPARE_BYTES: usize = 1024;
 /// With this much in a buffer of that size, actix would make the buffer larger instead of moving its content to the front. So a piece of at
@@ -152,6 +154,8 @@ pub(crate) struct Places {
     taken: Cell<usize>,
     /// The wakers of idle connections; the one that has been idle longest comes first.
     idle: RefCell<BTreeMap<u64, Waker>>,
+    /// Those of them that keep the buffer of an upload.
+    with_buffer: RefCell<BTreeSet<u64>>,
     next_number: Cell<u64>,
 }
 
@@ -357,7 +361,8 @@ impl AsyncWrite for Connection {
             let next = if this.progress.holds_unread() {
                 Stage::Lingering { until: now + LINGER_TIME, bytes: 0 }
             } else {
-                Stage::Idle { until: now + IDLE_TIME, number: this.progress.places.enter(context.waker()) }
+                let with_buffer = this.buffer_bytes > PIECE_BYTES / 2;
+                Stage::Idle { until: now + IDLE_TIME, number: this.progress.places.enter(context.waker(), with_buffer) }
             };
             this.progress.enter(next);
             this.progress.wake_reader();
@@ -416,25 +421,36 @@ impl Progress {
     /// without a read.
     fn leave_idle(&self) {
         if let Stage::Idle { number, .. } = self.stage.get() {
-            self.places.leave(number);
+            let _waker = self.places.leave(number);
         }
     }
 }
 
 impl Places {
     pub(crate) fn new(most: usize) -> Rc<Self> {
-        Rc::new(Self { most, taken: Cell::default(), idle: RefCell::default(), next_number: Cell::default() })
+        Rc::new(Self {
+            most,
+            taken: Cell::default(),
+            idle: RefCell::default(),
+            with_buffer: RefCell::default(),
+            next_number: Cell::default(),
+        })
     }
 
-    fn enter(&self, waker: &Waker) -> u64 {
+    fn enter(&self, waker: &Waker, with_buffer: bool) -> u64 {
         let number = self.next_number.replace(self.next_number.get() + 1);
         self.idle.borrow_mut().insert(number, waker.clone());
+        if with_buffer {
+            self.with_buffer.borrow_mut().insert(number);
+        }
         self.make_room();
         number
     }
 
-    fn leave(&self, number: u64) {
-        self.idle.borrow_mut().remove(&number);
+    /// Returns the waker of a connection that was idle until now.
+    fn leave(&self, number: u64) -> Option<Waker> {
+        self.with_buffer.borrow_mut().remove(&number);
+        self.idle.borrow_mut().remove(&number)
     }
 
     /// Whether the connection may stay.
@@ -443,11 +459,14 @@ impl Places {
     }
 
     /// When the last place is taken, actix accepts no more connections. So the connection that has been idle longest is closed, as in
-    /// nginx (`ngx_drain_connections`).
+    /// nginx (`ngx_drain_connections`). Too many buffers would take more memory than the settings say: the oldest of those goes, too.
     fn make_room(&self) {
-        if self.taken.get() >= self.most {
-            let longest = self.idle.borrow_mut().pop_first();
-            longest.into_iter().for_each(|(_number, waker)| waker.wake());
+        let longest = self.idle.borrow().keys().next().copied().filter(|_| self.taken.get() >= self.most);
+        let buffers = self.with_buffer.borrow();
+        let oldest = buffers.first().copied().filter(|_| buffers.len() > IDLE_BUFFERS);
+        drop(buffers);
+        for waker in [longest, oldest].into_iter().flatten().filter_map(|number| self.leave(number)) {
+            waker.wake();
         }
     }
 }

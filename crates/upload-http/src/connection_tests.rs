@@ -162,6 +162,30 @@ async fn the_connection_that_is_idle_longest_makes_room() {
     assert_eq!((places.taken.get(), places.idle.borrow().len()), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn only_so_many_idle_connections_keep_the_buffer_of_an_upload() {
+    let places = Places::new(10_000);
+    let (_client, mut small) = pair(&places).await;
+    answered(&mut small).await;
+    let mut uploaded = Vec::new();
+    for _ in 0..IDLE_BUFFERS {
+        let (client, mut connection) = pair(&places).await;
+        connection.buffer_bytes = PIECE_BYTES;
+        answered(&mut connection).await;
+        uploaded.push((client, connection));
+    }
+    assert!(timeout(Duration::from_secs(1), next(&mut uploaded[0].1)).await.is_err(), "so many may stay");
+    let (_last_client, mut last) = pair(&places).await;
+    last.buffer_bytes = PIECE_BYTES;
+    answered(&mut last).await;
+    assert_eq!(next(&mut uploaded[0].1).await, 0);
+    for kept in [&mut small, &mut uploaded[1].1, &mut last] {
+        assert!(timeout(Duration::from_secs(1), next(kept)).await.is_err(), "it may stay");
+    }
+    drop((small, uploaded, last));
+    assert_eq!((places.idle.borrow().len(), places.with_buffer.borrow().len()), (0, 0));
+}
+
 /// As `watch` does with a request that has a body.
 fn begin_body(connection: &Connection) {
     connection.progress.enter(Stage::Serving);

@@ -4,7 +4,7 @@
 //! document (RFC 9457) here, and the boundary logs it, once. A cause is logged through its `Display` chain alone:
 //! `Debug` of an SDK error holds whole replies, in which a store may repeat keys and signatures.
 
-use std::{borrow::Cow, error::Error, fmt};
+use std::{borrow::Cow, error::Error, fmt, time::Duration};
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -14,7 +14,7 @@ use rand::RngExt as _;
 use serde::Serialize;
 use upload_domain::{ImageFormat, ImageId, Refusal};
 use upload_link::{LinkError, Panicked, PostError};
-use upload_persistence::DatabaseError;
+use upload_persistence::{DatabaseError, quotas::NotCreated};
 use upload_storage::{StorageError, chain};
 use utoipa::ToSchema;
 
@@ -30,6 +30,7 @@ pub struct ApiError {
     detail: Cow<'static, str>,
     image: Option<ImageId>,
     request_id: Option<String>,
+    retry_after: Option<Duration>,
     cause: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -62,7 +63,15 @@ pub(crate) struct Problem<'a> {
 impl ApiError {
     /// A failure with its code's status and a text that a client may show.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: code.status(), code, detail: detail.into(), image: None, request_id: None, cause: None }
+        Self {
+            status: code.status(),
+            code,
+            detail: detail.into(),
+            image: None,
+            request_id: None,
+            retry_after: None,
+            cause: None,
+        }
     }
 
     /// 500 `internal_error`: a bug or a broken set-up; the client gets no details.
@@ -125,6 +134,11 @@ impl ApiError {
         Self { image: Some(image), ..self }
     }
 
+    /// Says when to try again. Without it, the code's usual time counts.
+    pub(crate) fn retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     /// Keeps the cause for the log.
     pub fn cause(self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { cause: Some(cause.into()), ..self }
@@ -161,8 +175,11 @@ impl ApiError {
             response.insert_header((REQUEST_ID_HEADER, request_id));
         }
         if let Retry::AfterSeconds(longest) = self.code.retry() {
-            // Jitter, so that clients that were refused together do not come back together.
-            let seconds = rand::rng().random_range(1..=longest);
+            let seconds = match self.retry_after {
+                Some(wait) => wait.as_secs() + u64::from(wait.subsec_nanos() > 0),
+                // Jitter, so that clients that were refused together do not come back together.
+                None => rand::rng().random_range(1..=u64::from(longest)),
+            };
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
         if self.code == Code::InvalidToken {
@@ -217,6 +234,19 @@ impl From<DatabaseError> for ApiError {
             }
             DatabaseError::Query(_) => Self::internal(error),
         }
+    }
+}
+
+impl From<NotCreated> for ApiError {
+    fn from(reason: NotCreated) -> Self {
+        let (detail, wait) = match reason {
+            NotCreated::Forbidden => return Self::forbidden(),
+            NotCreated::TooManyPending(wait) => {
+                ("You have too many images that are not linked; link some of them first.", wait)
+            }
+            NotCreated::TooManyBytes(wait) => ("You have created too many bytes in the last 24 hours.", wait),
+        };
+        Self::new(Code::QuotaExceeded, detail).retry_after(wait)
     }
 }
 

@@ -58,7 +58,7 @@ pub enum FormParts {
 
 /// What a strategy does for a client that wants to upload.
 pub trait IssueForm: Send + Sync {
-    /// The methods that forms can have; POST is always one. For a PUT the image's exact length is known.
+    /// The methods that forms can have, the usual one first. For a PUT the image's exact length is known.
     fn methods(&self) -> &'static [FormMethod] {
         &[FormMethod::Post]
     }

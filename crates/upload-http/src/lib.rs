@@ -10,6 +10,7 @@ mod error;
 mod form;
 mod logging;
 mod metrics;
+mod rate_limits;
 mod readiness;
 mod request_id;
 mod routes;

@@ -46,6 +46,7 @@ use crate::{
     connection::{Connection, LINGER_TIME, Places, watch},
     document::Interface,
     logging, metrics,
+    rate_limits::RateLimits,
     readiness::{self, Health},
     request_id::REQUEST_ID_HEADER,
     routes, settings,
@@ -220,6 +221,8 @@ impl Server {
         let (health, shutdown) = (Arc::clone(&shared.health), shared.shutdown.clone());
         // Not tracked: it ends with the stop and has nothing to finish, and `drain` would wait for it.
         drop(shared.background.runtime().spawn(async move { health.watch(&shutdown).await }));
+        let (limits, shutdown) = (Arc::clone(&shared.rate_limits), shared.shutdown.clone());
+        drop(shared.background.runtime().spawn(async move { limits.forget(&shutdown).await }));
         let handle = server.handle();
         let mut serving = tokio::spawn(server);
         tokio::select! {
@@ -337,6 +340,7 @@ async fn build(
     // Both at the same time: each may have to fetch credentials first.
     let (storage, strategy) = tokio::try_join!(storage, strategy(&mut start))?;
     let Strategy { name, forms, endpoints, configure, signer } = strategy;
+    let rate_limits = Arc::new(RateLimits::new(http, background.runtime(), &mut registry)?);
     let endpoints = routes::endpoints(&*forms).into_iter().chain(endpoints).collect();
     let interface = Interface::new(name, endpoints).context("cannot build the OpenAPI document")?;
     let database = Database::new(&settings.database, background.runtime().clone())
@@ -357,6 +361,7 @@ async fn build(
         database,
         storage: storage.clone(),
         limits,
+        quota: http.quota(&timing),
         timing,
         background,
         links,
@@ -367,6 +372,7 @@ async fn build(
         tokens: Arc::new(tokens),
         shutdown,
         uploads,
+        rate_limits,
         trusted_proxies: http.trusted_proxies.clone().into(),
     };
     let configure = move |config: &mut web::ServiceConfig| {

@@ -7,7 +7,7 @@
 use std::{
     error::Error as _,
     ffi::OsString,
-    num::{IntErrorKind, ParseIntError},
+    num::{IntErrorKind, NonZeroU32, ParseIntError},
 };
 
 use clap::{
@@ -16,8 +16,8 @@ use clap::{
 };
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
-use upload_domain::{ImageLimits, JwtAlgorithm, TimingSettings, origin};
-use upload_persistence::DatabaseSettings;
+use upload_domain::{ImageLimits, JwtAlgorithm, Timing, TimingSettings, origin};
+use upload_persistence::{DatabaseSettings, quotas::Quota};
 use upload_storage::StorageSettings;
 use url::Url;
 
@@ -94,6 +94,26 @@ pub struct HttpSettings {
     /// Most pixels in one image (width times height).
     #[arg(long, env, default_value_t = ImageLimits::default().max_pixels, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_pixels: u64,
+
+    /// Most pending images of one user: created and not linked. 0: any number.
+    #[arg(long, env, default_value_t = 20)]
+    pub max_pending_images: u32,
+
+    /// Most bytes of images that one user may create in 24 hours. 0: any number.
+    #[arg(long, env, default_value_t = 1024 * 1024 * 1024)]
+    pub max_bytes_per_day: u64,
+
+    /// Most requests with a token that one user may make in a minute. Not set: no limit.
+    #[arg(long, env)]
+    pub rate_limit_per_user: Option<NonZeroU32>,
+
+    /// The same for one address, or for one /64 of IPv6. Not set: no limit.
+    #[arg(long, env)]
+    pub rate_limit_per_address: Option<NonZeroU32>,
+
+    /// The Redis in which all servers count these requests together. Not set: each server counts alone.
+    #[arg(long, env, hide_env_values = true)]
+    pub redis_url: Option<SecretString>,
 
     /// How many images links may verify and pin at the same time. Other links wait as long as these make progress, and get 503 when none has for 45 s.
     #[arg(long, env, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4_096))]
@@ -173,8 +193,24 @@ impl HttpSettings {
         }
     }
 
+    /// What one user may create. An image is pending until the sweep may remove it.
+    pub(crate) fn quota(&self, timing: &Timing) -> Quota {
+        Quota {
+            max_pending: self.max_pending_images,
+            pending_for: timing.pending_ttl,
+            max_bytes_per_day: self.max_bytes_per_day,
+            unknown_bytes: self.max_image_bytes,
+        }
+    }
+
     fn check(&self) -> Result<(), SettingsError> {
         self.timing.checked().map_err(|error| SettingsError(error.to_string()))?;
+        let (day, image) = (self.max_bytes_per_day, self.max_image_bytes);
+        if (1..image).contains(&day) {
+            return Err(SettingsError(format!(
+                "MAX_BYTES_PER_DAY is {day}; it must be 0, or at least MAX_IMAGE_BYTES, which is {image}"
+            )));
+        }
         let sentence = match (self.jwt_algorithm, &self.jwt_secret, &self.jwt_public_key) {
             (JwtAlgorithm::Hs256, None, _) => {
                 "JWT_SECRET is not set: JWT_ALGORITHM HS256 needs at least 32 random bytes"

@@ -7,12 +7,17 @@ use chrono::{DateTime, Utc};
 use ipnet::IpNet;
 use upload_domain::{ImageId, ImageLimits, Timing};
 use upload_link::{Background, Links};
-use upload_persistence::Database;
+use upload_persistence::{
+    Database,
+    images::{self, Image, NewImage},
+    quotas::{self, Quota},
+};
 use upload_storage::Storage;
 use url::Url;
 
 use crate::{
-    ActiveUploads, IssueForm, Metrics, Shutdown, TokenVerifier, client_address::client_address, readiness::Health,
+    ActiveUploads, ApiError, IssueForm, Metrics, Shutdown, TokenVerifier, client_address::client_address,
+    rate_limits::RateLimits, readiness::Health,
 };
 
 /// A server's parts, as `web::Data`.
@@ -25,6 +30,8 @@ pub struct Shared {
     pub storage: Storage,
     /// The limits on a file.
     pub limits: ImageLimits,
+    /// What one user may create.
+    pub quota: Quota,
     /// How long things may take.
     pub timing: Timing,
     /// Where work runs that must finish.
@@ -47,6 +54,7 @@ pub struct Shared {
     pub uploads: ActiveUploads,
     /// The state of database and store.
     pub(crate) health: Arc<Health>,
+    pub(crate) rate_limits: Arc<RateLimits>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
 
@@ -54,6 +62,15 @@ impl Shared {
     /// The time by the database's clock, which sets the dates of forms. It is computed from a comparison every few minutes.
     pub fn database_now(&self) -> DateTime<Utc> {
         self.health.database_now()
+    }
+
+    /// Creates a pending image, if its owner may create it and has room for it.
+    pub async fn create_image(&self, new: &NewImage) -> Result<Image, ApiError> {
+        let mut connection = self.database.connection().await?;
+        match images::insert_pending(&mut connection, new, &self.quota).await? {
+            Some(image) => Ok(image),
+            None => Err(quotas::why_not_created(&mut connection, new, &self.quota).await?.into()),
+        }
     }
 
     /// The address of the request's client. `TRUSTED_PROXIES` says whose `X-Forwarded-For` counts.

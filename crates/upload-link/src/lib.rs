@@ -74,8 +74,8 @@ impl Links {
     }
 
     /// A connection for a statement of an attempt. An attempt is work that has begun, so it waits longer than a read does: a quarter of a
-    /// link's lease. A link pins its image after three quarters at the latest, so it has its connection before the lease ends. Should an
-    /// attempt still be late, the commit itself refuses.
+    /// link's lease. A link pins its image after three quarters at the latest, so it usually has its connection before the lease ends. If it
+    /// does not, the commit itself refuses.
     pub async fn connection(&self) -> Result<PooledConnection, DatabaseError> {
         self.database.connection_within(self.timing.link_lease / 4).await
     }

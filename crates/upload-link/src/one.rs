@@ -94,7 +94,7 @@ impl Links {
             Some(image) => {
                 let hold = Hold::new(id, attempt);
                 if image.path == target.path() {
-                    return Ok(Claim::Held(Box::new(Claimed { image, hold, until })));
+                    return Ok(Claim::Held(Box::new(Claimed { image, hold, target, until })));
                 }
                 self.release_on(connection, &hold).await;
                 Err(LinkError::WrongPath)

@@ -9,22 +9,28 @@
 //!
 //! No database connection is held here while the store is asked.
 
+use std::time::Duration;
+
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
-use upload_domain::{Dimensions, HEAD_BYTES, Refusal, Sha256Checksum, incoming_key};
+use upload_domain::{Dimensions, HEAD_BYTES, LinkTarget, Refusal, Sha256Checksum, incoming_key};
 use upload_persistence::{self as persistence, images::Image, posts::Post};
 use upload_storage::{Head, Pin, StorageError, VersionError, chain};
 
-use crate::{Hold, LinkError, Links, Written, verify::Checked};
+use crate::{Hold, LinkError, Links, Written, one::Claim, verify::Checked};
 
 /// How much of a version a link reads at first, in bytes. It holds the headers of nearly all images.
 const FIRST_BYTES: usize = 64 * 1024;
+
+/// How long ago the store must have served another image to count as busy, not as down.
+const LATELY: Duration = Duration::from_secs(3);
 
 /// An image that this link holds.
 #[derive(Debug)]
 pub(crate) struct Claimed {
     pub(crate) image: Image,
     pub(crate) hold: Hold,
+    pub(crate) target: LinkTarget,
     /// When it must be pinned, so that time is left to commit.
     pub(crate) until: Instant,
 }
@@ -86,41 +92,48 @@ impl Pinned {
 impl Links {
     /// Verifies the client's upload, and copies it or takes its version. If V1 has already stored verified bytes, nothing is left to do. A
     /// failure undoes the attempt.
-    pub(crate) async fn pin(&self, claimed: Claimed) -> Result<Pinned, LinkError> {
-        let Claimed { image, hold, until } = claimed;
-        if let Some(verified) = image.verified() {
-            let (byte_size, dimensions) = (verified.byte_size, verified.dimensions);
-            let media_key = verified.media_key.to_owned();
-            self.turns.made_progress();
-            return Ok(Pinned { image, hold, media_key, media_version: None, byte_size, dimensions });
-        }
-        match self.verify_and_pin_patiently(&image, &hold, until).await {
-            Ok(Checked { etag: _, version: media_version, byte_size, dimensions }) => {
-                self.turns.made_progress();
-                let media_key = if media_version.is_some() { incoming_key(image.id) } else { hold.media_key() };
-                Ok(Pinned { image, hold, media_key, media_version, byte_size, dimensions })
+    ///
+    /// If the store has not answered in time, but is only busy, the link begins again. Its new attempt has a media key of its own, since the
+    /// store may still carry out the copy of the last one. All attempts together have the time of one.
+    pub(crate) async fn pin(&self, mut claimed: Claimed) -> Result<Pinned, LinkError> {
+        let until = claimed.until;
+        loop {
+            let Claimed { image, hold, target, until: _ } = claimed;
+            if let Some(verified) = image.verified() {
+                let (byte_size, dimensions) = (verified.byte_size, verified.dimensions);
+                let media_key = verified.media_key.to_owned();
+                return Ok(Pinned { image, hold, media_key, media_version: None, byte_size, dimensions });
             }
-            Err(error) => {
-                if !matches!(error, LinkError::Storage(_) | LinkError::TooSlow) {
+            let error = match self.verify_and_pin(&image, &hold, until).await {
+                Ok(Checked { etag: _, version: media_version, byte_size, dimensions }) => {
                     self.turns.made_progress();
+                    let media_key = if media_version.is_some() { incoming_key(image.id) } else { hold.media_key() };
+                    return Ok(Pinned { image, hold, media_key, media_version, byte_size, dimensions });
                 }
-                self.undo(&hold).await;
-                Err(error)
+                Err(error) => error,
+            };
+            if !matches!(error, LinkError::Storage(_) | LinkError::TooSlow) {
+                self.turns.made_progress();
             }
+            if !self.is_only_busy(&error) || Instant::now() >= until {
+                self.undo(&hold).await;
+                return Err(error);
+            }
+            self.release(&hold).await;
+            let Ok(mut connection) = self.connection().await else { return Err(error) };
+            claimed = match self.claim(&mut connection, image.user_id, image.id, target).await {
+                Ok(Claim::Held(next)) => *next,
+                Ok(Claim::LinkedHere) | Err(_) => return Err(error),
+            };
         }
     }
 
-    /// Begins again when the store has not answered in time, if it has served another link meanwhile: then it works, and is only busy. If it
-    /// serves nobody, the client is told so after one try.
-    async fn verify_and_pin_patiently(&self, image: &Image, hold: &Hold, until: Instant) -> Result<Checked, LinkError> {
-        loop {
-            let begun = Instant::now();
-            match self.verify_and_pin(image, hold, until).await {
-                Err(LinkError::Storage(StorageError::Timeout(_)))
-                    if Instant::now() < until && self.turns.has_progressed_since(begun) => {}
-                result => return result,
-            }
-        }
+    /// Whether the store works, and has only not answered this link in time: it has served another image just before. A store that serves
+    /// nobody is not asked again, so that the client hears of it soon.
+    fn is_only_busy(&self, error: &LinkError) -> bool {
+        let lately = Instant::now().checked_sub(LATELY);
+        matches!(error, LinkError::Storage(StorageError::Timeout(_)))
+            && lately.is_some_and(|lately| self.turns.has_progressed_since(lately))
     }
 
     /// Works until `until` at the latest.

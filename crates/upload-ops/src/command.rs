@@ -12,8 +12,9 @@ use clap::{
 };
 
 use crate::{
-    Stop, audit::AuditArguments, bucket::BucketArguments, logging::LogFormat, migrate::MigrateArguments,
-    reconcile::ReconcileArguments, sweep::SweepArguments, token::TokenArguments, users::AddArguments,
+    Stop, audit::AuditArguments, bucket::BucketArguments, doctor::DoctorArguments, logging::LogFormat,
+    migrate::MigrateArguments, reconcile::ReconcileArguments, sweep::SweepArguments, token::TokenArguments,
+    users::AddArguments,
 };
 
 /// Sets up and maintains what the upload servers share: the database, the bucket, users and expired images.
@@ -45,6 +46,8 @@ pub(crate) enum Action {
     Reconcile(ReconcileArguments),
     /// Report linked images whose object is missing or is not what the row says
     Audit(AuditArguments),
+    /// Ask the store and the deployment what they can do, and say whether the deployment is safe
+    Doctor(Box<DoctorArguments>),
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 mod audit;
 mod bucket;
 mod command;
+mod doctor;
 mod logging;
 mod migrate;
 mod progress;
@@ -24,6 +25,8 @@ enum Stop {
     Settings(String),
     /// Something failed while it ran.
     Failure(anyhow::Error),
+    /// An audit did not see everything. What it saw is right.
+    Unfinished(anyhow::Error),
 }
 
 impl Stop {
@@ -64,18 +67,16 @@ async fn act(action: Action) -> Result<(), Stop> {
         Action::Sweep(arguments) => sweep::run(&arguments).await,
         Action::Reconcile(arguments) => reconcile::run(&arguments).await,
         Action::Audit(arguments) => audit::run(&arguments).await,
+        Action::Doctor(arguments) => doctor::run(&arguments).await,
     }
 }
 
 fn failed(stop: &Stop) -> ExitCode {
-    match stop {
-        Stop::Settings(sentence) => {
-            eprintln!("upload-ops: {sentence}");
-            ExitCode::from(2)
-        }
-        Stop::Failure(error) => {
-            eprintln!("upload-ops: {error:#}");
-            ExitCode::from(1)
-        }
-    }
+    let (code, sentence) = match stop {
+        Stop::Settings(sentence) => (2, sentence.clone()),
+        Stop::Failure(error) => (1, format!("{error:#}")),
+        Stop::Unfinished(error) => (3, format!("{error:#}")),
+    };
+    eprintln!("upload-ops: {sentence}");
+    ExitCode::from(code)
 }

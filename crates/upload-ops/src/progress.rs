@@ -17,6 +17,14 @@ impl Progress {
             let _not_shown = write!(screen, "\r{text}").and_then(|()| screen.flush());
         }
     }
+
+    /// Takes the line away, for lines on stdout.
+    pub(crate) fn clear(&mut self) {
+        if std::mem::take(&mut self.is_begun) {
+            let mut screen = stderr();
+            let _not_shown = write!(screen, "\r\x1b[K").and_then(|()| screen.flush());
+        }
+    }
 }
 
 impl Drop for Progress {

@@ -19,6 +19,18 @@ pub(crate) async fn database(settings: &DatabaseSettings) -> Result<Database, St
     }
 }
 
+/// The same, but no standby: one that lags behind does not know the rows of the newest objects.
+pub(crate) async fn primary(settings: &DatabaseSettings) -> Result<Database, Stop> {
+    let database = database(settings).await?;
+    match database.is_in_recovery().await {
+        Ok(false) => Ok(database),
+        Ok(true) => Err(Stop::settings(
+            "DATABASE_URL: the database is a standby (it is in recovery), and may lack the rows of the newest images; use the primary",
+        )),
+        Err(error) => Err(Stop::Settings(error.advice())),
+    }
+}
+
 /// A database that may have to be migrated first.
 pub(crate) async fn any_database(settings: &DatabaseSettings) -> Result<(Database, SchemaStanding), Stop> {
     let database = Database::new(settings, Handle::current()).map_err(Stop::settings)?;
@@ -28,12 +40,17 @@ pub(crate) async fn any_database(settings: &DatabaseSettings) -> Result<(Databas
 
 /// An existing bucket, and a key that has the rights of the server's key in it.
 pub(crate) async fn bucket(settings: &StorageSettings) -> Result<Storage, Stop> {
-    let (storage, exists) = any_bucket(settings).await?;
-    if !exists {
-        return Err(Stop::Settings(storage.advice_without_bucket()));
-    }
+    let storage = readable_bucket(settings).await?;
     rights::check_server(&storage).await.map_err(Stop::settings)?;
     Ok(storage)
+}
+
+/// An existing bucket that is only read, with any key that may list and get. Nothing asks what else the key may do.
+pub(crate) async fn readable_bucket(settings: &StorageSettings) -> Result<Storage, Stop> {
+    match any_bucket(settings).await? {
+        (storage, true) => Ok(storage),
+        (storage, false) => Err(Stop::Settings(storage.advice_without_bucket())),
+    }
 }
 
 /// A store that accepts the key, and whether the bucket exists.

@@ -7,32 +7,34 @@
 //! **It cannot race an upload.** A row names a key before the first byte of its object, and no key is used twice. So if no row names an old
 //! object now, none ever will. Any number of reconciles may run at once.
 //!
-//! **It stops before it deletes too much.** If the database is the wrong one, or was restored from an old backup, every object seems to have no
-//! row. So it first lists everything. If it then finds more than `--most` or `--most-percent`, it deletes nothing and says so. It asks the
-//! database once more before each batch that it deletes.
+//! **It stops before it deletes too much.** If the database is the wrong one, or was restored from an old backup, objects seem to have no row.
+//! So it first lists everything. If it then finds more than `--most` or `--most-percent`, or not one object that a row names, it deletes nothing
+//! and says so. It asks the database once more before each batch that it deletes.
 //!
-//! In a bucket with versions, each version and each delete marker counts as an object.
+//! In a bucket with versions, each version and each delete marker counts as an object. If a row names one version of a key, the others go only
+//! while the store still has that one: if it is lost or was restored under another id, they may be all that is left of the image.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, bail};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::watch;
 use upload_domain::{INCOMING_PREFIX, MEDIA_PREFIX, TimingSettings, incoming_key_image, media_key_parts};
 use upload_persistence::{
     Database, DatabaseError, DatabaseSettings,
     inventory::{self, FoundKey},
 };
-use upload_storage::{Listed, Listing, Storage, StorageSettings};
+use upload_storage::{Listed, Listing, Storage, StorageError, StorageSettings};
 
 use crate::{Stop, command::duration, progress::Progress, reach, stop::stop_signal};
 
 /// Objects that are deleted at a time.
 const BATCH: usize = 500;
-/// In a small bucket so many objects may go, whatever `--most-percent` says.
-const ALWAYS_ALLOWED: usize = 10;
+/// Requests to the store at once.
+const REQUESTS_AT_ONCE: usize = 16;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReconcileArguments {
@@ -48,7 +50,8 @@ pub(crate) struct ReconcileArguments {
     #[arg(long, default_value_t = 10_000)]
     most: usize,
 
-    /// Remove nothing if more than this share of all objects would go, in percent (ten objects may go in any case)
+    /// Remove nothing if more than this share of all objects would go, in percent, rounded up to whole objects; and unless it is 100, remove
+    /// nothing if no object has a row
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=100))]
     most_percent: u8,
 
@@ -73,11 +76,20 @@ pub(crate) async fn run(arguments: &ReconcileArguments) -> Result<(), Stop> {
         )));
     }
     let reconciler = Reconciler {
-        database: reach::database(&arguments.database).await?,
+        database: reach::primary(&arguments.database).await?,
         storage: reach::bucket(&arguments.storage).await?,
         stop: stop_signal()?,
     };
-    Ok(reconciler.run(arguments).await?)
+    let (started, mut tally) = (Instant::now(), Tally::default());
+    let outcome = reconciler.run(arguments, &mut tally).await;
+    // Also if it failed or was stopped: what was removed is gone.
+    let Tally { listed, unnamed, removed, left, foreign, stranded, .. } = tally;
+    let duration_ms = started.elapsed().as_millis();
+    println!(
+        "reconciled {listed} objects: {unnamed} without a row, {removed} removed, {left} left, {foreign} with a foreign name, \
+         {stranded} beside a missing version, {duration_ms} ms"
+    );
+    Ok(outcome?)
 }
 
 /// Keys that a row names, each with the one version if the row names only that.
@@ -89,99 +101,198 @@ struct Reconciler {
     stop: watch::Receiver<bool>,
 }
 
-/// What the bucket holds.
+/// What a run came to so far.
 #[derive(Debug, Default)]
-struct Found {
+struct Tally {
     /// All objects.
     listed: usize,
     /// Those whose key is not one that the servers make. They stay.
     foreign: usize,
-    /// Those that no row names.
+    /// Those whose key a row names.
+    named: usize,
+    /// Old ones that no row names.
+    unnamed: usize,
+    /// Old ones that no row names, but whose key has a row that names a version which is not there. They stay.
+    stranded: usize,
+    /// Those that are gone.
+    removed: usize,
+    /// Those that the store could not delete.
+    left: usize,
+}
+
+impl Tally {
+    /// How many may go. If no row names any object, the database belongs to another bucket, or is empty.
+    fn allowed(&self, most_percent: u8) -> usize {
+        if self.named == 0 && most_percent < 100 {
+            return 0;
+        }
+        ((self.listed - self.foreign) * usize::from(most_percent)).div_ceil(100)
+    }
+}
+
+/// What no row names.
+#[derive(Debug, Default)]
+struct Nameless {
+    /// These may go.
     unnamed: Vec<Listed>,
+    /// These stay, because the version that a row names instead is not there. It is the second value.
+    stranded: Vec<(Listed, String)>,
 }
 
 impl Reconciler {
-    async fn run(&self, arguments: &ReconcileArguments) -> anyhow::Result<()> {
-        let started = Instant::now();
-        let found = self.search(arguments).await?;
-        let Found { listed, foreign, unnamed } = &found;
-        let allowed = (listed * usize::from(arguments.most_percent) / 100).max(ALWAYS_ALLOWED);
-        if unnamed.len() > allowed {
-            bail!(
-                "{} of {listed} objects have no row: more than {}% of all. Nothing was removed. If DATABASE_URL and S3_BUCKET belong together and \
-                 no backup was restored, run it again with a larger --most-percent",
-                unnamed.len(),
-                arguments.most_percent
-            );
-        }
-        let (mut removed, mut left) = (0, 0);
+    async fn run(&self, arguments: &ReconcileArguments, tally: &mut Tally) -> anyhow::Result<()> {
+        let mut progress = Progress::default();
+        let mut unnamed = Vec::new();
+        let searched = self.search(arguments, tally, &mut unnamed, &mut progress).await;
+        progress.clear();
         if arguments.dry_run {
-            for object in unnamed {
+            for object in unnamed.iter().take(arguments.most) {
                 println!("would remove {}", shown(object));
             }
-        } else {
-            for batch in unnamed.chunks(BATCH) {
-                self.go_on()?;
-                let still = self.without_row(batch).await?;
-                let failed = self.storage.delete_listed(&still).await.context("cannot delete objects")?.len();
-                removed += still.len() - failed;
-                left += failed;
-            }
         }
-        let duration_ms = started.elapsed().as_millis();
-        println!(
-            "reconciled {listed} objects: {} without a row, {removed} removed, {left} left, {foreign} with a foreign name, {duration_ms} ms",
-            unnamed.len()
-        );
-        if left > 0 {
-            bail!("the store could not delete {left} objects; the next run tries again");
+        searched?;
+        let ours = tally.listed - tally.foreign;
+        if unnamed.len() > tally.allowed(arguments.most_percent) {
+            let why = match tally.named {
+                0 => format!("none of {ours} objects has a row"),
+                _ => format!("{} of {ours} objects have no row: more than {}%", unnamed.len(), arguments.most_percent),
+            };
+            bail!(
+                "{why}. Nothing was removed. If DATABASE_URL and S3_BUCKET belong together and no backup was restored, run it again with a \
+                 larger --most-percent"
+            );
+        }
+        if !arguments.dry_run {
+            self.remove(&unnamed, tally, &mut progress).await?;
+        }
+        if tally.left > 0 {
+            bail!("the store could not delete {} objects; the next run tries again", tally.left);
         }
         Ok(())
     }
 
     /// Lists the bucket and keeps what no row names: at most `--most` objects and a page, so the memory is bounded.
-    async fn search(&self, arguments: &ReconcileArguments) -> anyhow::Result<Found> {
+    async fn search(
+        &self,
+        arguments: &ReconcileArguments,
+        tally: &mut Tally,
+        unnamed: &mut Vec<Listed>,
+        progress: &mut Progress,
+    ) -> anyhow::Result<()> {
         let now = SystemTime::from(self.database.now().await.context("cannot ask the database for its time")?);
         let youngest = now.checked_sub(arguments.grace).context("the grace is longer than all time")?;
-        let (mut found, mut progress) = (Found::default(), Progress::default());
         for prefix in [INCOMING_PREFIX, MEDIA_PREFIX] {
             let listing = Listing::of_all(&self.storage, prefix).await;
             let mut listing = listing.with_context(|| format!("cannot list {prefix}"))?;
             while let Some(page) = listing.next_page().await.with_context(|| format!("cannot list {prefix}"))? {
                 self.go_on()?;
-                found.listed += page.len();
-                found.foreign += page.iter().filter(|object| key_of(object).is_none()).count();
-                let old: Vec<Listed> = page
-                    .into_iter()
-                    .filter(|object| object.written_at.is_some_and(|written_at| written_at < youngest))
-                    .collect();
-                found.unnamed.extend(self.without_row(&old).await?);
-                progress.show(&format!("{} objects listed, {} without a row", found.listed, found.unnamed.len()));
-                if found.unnamed.len() > arguments.most {
+                let all = page.len();
+                let ours: Vec<Listed> = page.into_iter().filter(|object| key_of(object).is_some()).collect();
+                tally.listed += all;
+                tally.foreign += all - ours.len();
+                let names = self.names(&ours).await?;
+                tally.named += ours.iter().filter(|object| names.contains_key(&object.key)).count();
+                let old = |object: &Listed| object.written_at.is_some_and(|written_at| written_at < youngest);
+                let old: Vec<Listed> = ours.into_iter().filter(old).collect();
+                let found = self.nameless(old, &names).await?;
+                for (object, named) in &found.stranded {
+                    progress.clear();
+                    println!("kept {}: its row names version {named}, which is not there", shown(object));
+                }
+                tally.stranded += found.stranded.len();
+                tally.unnamed += found.unnamed.len();
+                unnamed.extend(found.unnamed);
+                progress.show(&format!("{} objects listed, {} without a row", tally.listed, tally.unnamed));
+                if unnamed.len() > arguments.most {
                     bail!(
                         "more than {} of the first {} objects have no row. Nothing was removed. If DATABASE_URL and S3_BUCKET belong together \
                          and no backup was restored, run it again with a larger --most",
                         arguments.most,
-                        found.listed
+                        tally.listed
                     );
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what still has no name, and prints each object that is gone.
+    async fn remove(&self, unnamed: &[Listed], tally: &mut Tally, progress: &mut Progress) -> anyhow::Result<()> {
+        for batch in unnamed.chunks(BATCH) {
+            self.go_on()?;
+            let names = self.names(batch).await?;
+            let still = self.nameless(batch.to_vec(), &names).await?.unnamed;
+            let deleted = self.storage.delete_listed(&still).await;
+            progress.clear();
+            if deleted.is_err() {
+                for object in &still {
+                    println!("perhaps removed {}", shown(object));
+                }
+            }
+            let failed: BTreeSet<String> = deleted.context("cannot delete objects")?.into_iter().collect();
+            for object in &still {
+                if failed.contains(&object.key) {
+                    tally.left += 1;
+                } else {
+                    tally.removed += 1;
+                    println!("removed {}", shown(object));
+                }
+            }
+            progress.show(&format!("{} of {} objects removed", tally.removed, unnamed.len()));
+        }
+        progress.clear();
+        Ok(())
+    }
+
+    /// Those of these objects, all under keys of ours, that these names leave out.
+    async fn nameless(&self, objects: Vec<Listed>, names: &Names) -> anyhow::Result<Nameless> {
+        let objects = objects.into_iter().filter(|object| !is_named(object, names));
+        let objects: Vec<(Listed, Option<&String>)> = objects
+            .map(|object| {
+                let only_version = names.get(&object.key).and_then(Option::as_ref);
+                (object, only_version)
+            })
+            .collect();
+        let pinned =
+            objects.iter().filter_map(|(object, only_version)| Some((object.key.clone(), (*only_version)?.clone())));
+        let missing =
+            self.missing(pinned.collect()).await.context("cannot ask the store for a version that a row names")?;
+        let mut found = Nameless::default();
+        for (object, only_version) in objects {
+            match only_version {
+                Some(named) if missing.contains(&object.key) => found.stranded.push((object, named.clone())),
+                _ => found.unnamed.push(object),
             }
         }
         Ok(found)
     }
 
-    /// Those of these objects that no row names now.
-    async fn without_row(&self, objects: &[Listed]) -> anyhow::Result<Vec<Listed>> {
-        let keys: Vec<FoundKey> = objects.iter().filter_map(key_of).collect();
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let named = self.named(&keys).await.context("cannot ask the database for keys")?;
-        let unnamed = objects.iter().filter(|object| key_of(object).is_some() && !is_named(object, &named));
-        Ok(unnamed.cloned().collect())
+    /// Those of these keys whose version, the second value, is not there, or that the store refuses to tell about.
+    async fn missing(&self, pinned: BTreeMap<String, String>) -> Result<BTreeSet<String>, StorageError> {
+        let looks = stream::iter(pinned).map(|(key, version)| {
+            let storage = self.storage.clone();
+            async move {
+                Ok::<_, StorageError>(match storage.describe(&key, Some(&version)).await {
+                    Ok(Some(_there)) => None,
+                    Ok(None) | Err(StorageError::Refused(_)) => Some(key),
+                    Err(error) => return Err(error),
+                })
+            }
+        });
+        let missing: Vec<Option<String>> = looks.buffer_unordered(REQUESTS_AT_ONCE).try_collect().await?;
+        Ok(missing.into_iter().flatten().collect())
     }
 
-    async fn named(&self, keys: &[FoundKey]) -> Result<Names, DatabaseError> {
+    /// Which keys of these objects a row names now.
+    async fn names(&self, objects: &[Listed]) -> anyhow::Result<Names> {
+        let keys: Vec<FoundKey> = objects.iter().filter_map(key_of).collect();
+        if keys.is_empty() {
+            return Ok(Names::new());
+        }
+        self.find_named(&keys).await.context("cannot ask the database for keys")
+    }
+
+    async fn find_named(&self, keys: &[FoundKey]) -> Result<Names, DatabaseError> {
         let mut connection = self.database.connection().await?;
         let named = inventory::find_named(&mut connection, keys).await?;
         Ok(named.into_iter().map(|named| (named.key, named.only_version)).collect())
@@ -224,6 +335,22 @@ fn shown(object: &Listed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_percent_is_rounded_up_and_without_any_name_nothing_goes() {
+        let tally = |listed, foreign, named| Tally { listed, foreign, named, ..Tally::default() };
+        for (tally, most_percent, allowed) in [
+            (tally(300, 0, 292), 1, 3),
+            (tally(301, 0, 301), 1, 4),
+            (tally(300, 280, 10), 1, 1),
+            (tally(300, 0, 300), 0, 0),
+            (tally(5, 0, 0), 1, 0),
+            (tally(5, 0, 0), 99, 0),
+            (tally(5, 0, 0), 100, 5),
+        ] {
+            assert_eq!(tally.allowed(most_percent), allowed, "{tally:?}");
+        }
+    }
 
     #[test]
     fn only_another_version_than_the_named_one_has_no_name() {

@@ -17,6 +17,7 @@ pub(crate) fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
             _ = terminate.recv() => {}
         }
         sender.send_replace(true);
+        tracing::info!("Asked to stop; the step that runs now is finished first");
         // Keeps the channel open: an end of the sender is not a wish to stop.
         std::future::pending::<()>().await
     });

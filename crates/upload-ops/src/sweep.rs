@@ -24,7 +24,7 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use upload_domain::{ImageId, Timing, TimingSettings, incoming_key, media_key};
+use upload_domain::{ImageId, LATE_WRITE, Timing, TimingSettings, incoming_key, media_key};
 use upload_persistence::{
     Database, DatabaseError, DatabaseSettings,
     ended_links::{self, Ended},
@@ -33,7 +33,7 @@ use upload_persistence::{
 };
 use upload_storage::{Storage, StorageSettings};
 
-use crate::{Stop, command::duration, reach, stop::stop_signal};
+use crate::{Stop, command::duration, progress::Progress, reach, stop::stop_signal};
 
 /// Rows that are taken at a time.
 const BATCH_ROWS: u32 = 500;
@@ -51,7 +51,8 @@ pub(crate) struct SweepArguments {
     #[arg(long, group = "when", value_parser = duration)]
     every: Option<Duration>,
 
-    /// How long to keep what nothing shows any more, such as 30d: replaced profile images and posters, and deleted posts with their images
+    /// How long to keep what nothing shows any more, such as 30d: replaced profile images and posters, and deleted posts with their images. No
+    /// less than FORM_TTL + MAX_BODY_TIME + 60 s, and than 10m
     #[arg(long, env, default_value = "30d", value_parser = duration)]
     purge_after: Duration,
 
@@ -68,8 +69,16 @@ pub(crate) struct SweepArguments {
 /// Sweeps once or again and again. A signal ends it between two batches.
 pub(crate) async fn run(arguments: &SweepArguments) -> Result<(), Stop> {
     let timing = arguments.timing.checked().map_err(Stop::settings)?;
+    let last_write = timing.form_life().max(LATE_WRITE);
+    if arguments.purge_after < last_write {
+        return Err(Stop::settings(format!(
+            "PURGE_AFTER is {} s; it must be at least {} s, or a form or a late write could still bring an object of a row that is gone",
+            arguments.purge_after.as_secs(),
+            last_write.as_secs()
+        )));
+    }
     let sweeper = Sweeper {
-        database: reach::database(&arguments.database).await?,
+        database: reach::primary(&arguments.database).await?,
         storage: reach::bucket(&arguments.storage).await?,
         timing,
         purge_after: arguments.purge_after,
@@ -128,7 +137,7 @@ struct Swept {
 impl Sweeper {
     async fn once(&self) -> anyhow::Result<()> {
         let started = Instant::now();
-        let swept = self.sweep().await?;
+        let swept = self.sweep(&mut Progress::default()).await?;
         let duration_ms = started.elapsed().as_millis();
         let Swept { images, attempts, linked, ended, posts, batches, left, cut_short } = swept;
         println!(
@@ -155,7 +164,7 @@ impl Sweeper {
                 _ = ticks.tick() => {}
             }
             let started = Instant::now();
-            let swept = self.sweep().await;
+            let swept = self.sweep(&mut Progress::default()).await;
             let duration_ms = started.elapsed().as_millis() as u64;
             match swept {
                 Ok(Swept { images, attempts, linked, ended, posts, left, batches, cut_short }) => {
@@ -179,7 +188,7 @@ impl Sweeper {
 
     /// Takes a batch of each kind in turn, so that no kind waits for another. It ends when nothing is left, the time is over, or a signal
     /// comes. If a kind fails, the next sweep tries it again, and the error is returned after the other kinds are done.
-    async fn sweep(&self) -> anyhow::Result<Swept> {
+    async fn sweep(&self, progress: &mut Progress) -> anyhow::Result<Swept> {
         let started = Instant::now();
         let mut swept = Swept::default();
         let mut kinds = vec![Kind::Expired, Kind::Attempts, Kind::Linked, Kind::Ended];
@@ -187,7 +196,9 @@ impl Sweeper {
         while !kinds.is_empty() && !self.must_end(started) {
             let mut unfinished = Vec::new();
             for kind in kinds {
-                match self.batch(kind, &mut swept).await {
+                let outcome = self.batch(kind, &mut swept).await;
+                progress.show(&format!("{} batches swept, {} rows left", swept.batches, swept.left));
+                match outcome {
                     Ok(true) => unfinished.push(kind),
                     Ok(false) => {}
                     Err(error) if failure.is_none() => failure = Some(error),
@@ -198,6 +209,7 @@ impl Sweeper {
             }
             kinds = unfinished;
         }
+        progress.clear();
         swept.cut_short = !kinds.is_empty();
         let Some(error) = failure else { return Ok(swept) };
         let Swept { images, attempts, linked, ended, posts, left, .. } = swept;
@@ -217,8 +229,8 @@ impl Sweeper {
         *self.stop.borrow() || started.elapsed() > LONGEST_RUN
     }
 
-    /// Whether there may be more of this kind. If the store could delete nothing of a whole batch, the answer is no: the next batch would
-    /// fail in the same way.
+    /// Whether there may be more of this kind. Also after a full batch of which nothing could be deleted: nobody gets those rows again before
+    /// their lease is over, so they cannot keep the others from being swept.
     async fn batch(&self, kind: Kind, swept: &mut Swept) -> anyhow::Result<bool> {
         let (taken, gone) = match kind {
             Kind::Expired => self.sweep_expired(swept).await?,
@@ -228,7 +240,7 @@ impl Sweeper {
         };
         swept.batches += usize::from(taken > 0);
         swept.left += taken - gone;
-        Ok(gone > 0)
+        Ok(gone > 0 || taken >= BATCH_ROWS as usize)
     }
 
     /// Expired pending images: how many were taken, and of how many the objects are gone.

@@ -31,6 +31,11 @@ diesel::define_sql_function! {
     fn clock_timestamp() -> Timestamptz;
 }
 
+diesel::define_sql_function! {
+    /// Whether the server only follows another one.
+    fn pg_is_in_recovery() -> Bool;
+}
+
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -107,6 +112,12 @@ impl Database {
     pub async fn now(&self) -> Result<DateTime<Utc>, DatabaseError> {
         let mut connection = self.connection().await?;
         Ok(diesel::select(clock_timestamp()).get_result(&mut *connection).await?)
+    }
+
+    /// Whether it is a standby, which takes no writes and may lag behind its primary.
+    pub async fn is_in_recovery(&self) -> Result<bool, DatabaseError> {
+        let mut connection = self.connection().await?;
+        Ok(diesel::select(pg_is_in_recovery()).get_result(&mut *connection).await?)
     }
 
     /// Checks that the database answers.

@@ -2,6 +2,9 @@
 //!
 //! A link that has ended never begins again, so a sweep needs no lock against the servers. It marks images as it marks expired ones, deletes
 //! their objects, and then the rows: of the link and of the image. A deleted post goes when it has no images any more.
+//!
+//! No key goes to the trail. An image's forms and its last write are older than its link, and the link ended at least
+//! [`LATE_WRITE`](upload_domain::LATE_WRITE) and a form's life ago: `upload-ops sweep` refuses a shorter `PURGE_AFTER`. So nothing can come any more.
 
 use std::time::Duration;
 
@@ -26,12 +29,13 @@ pub struct Ended {
 }
 
 /// Takes at most `limit` images whose link ended more than `purge_after` ago. Also those that a sweep took at least [`SWEEP_LEASE`] ago and
-/// did not finish. Any number of sweeps may run at once: each row goes to one of them.
+/// did not finish. The oldest links come first. Any number of sweeps may run at once: each row goes to one of them.
 pub async fn mark(connection: &mut Connection, purge_after: Duration, limit: u32) -> QueryResult<Vec<Ended>> {
     let statement = diesel::sql_query(
         "WITH ended AS MATERIALIZED (
              SELECT image.id FROM image_link AS link JOIN image ON image.id = link.image_id
              WHERE link.ended_at < now() - $1 AND (image.deleting_at IS NULL OR image.deleting_at < now() - $2)
+             ORDER BY link.ended_at
              LIMIT $3
              FOR UPDATE OF image SKIP LOCKED
          )

@@ -24,6 +24,7 @@ use crate::{
     cached::Cached,
     image_attempts::{LINK, UPLOAD},
     moment::{Moment, ago, interval},
+    quotas::Quota,
     schema::{image, user},
     stored::{Stored, bigint, words},
 };
@@ -180,9 +181,9 @@ pub struct Doomed {
 /// How long a sweep may keep a row before another sweep may take it over.
 pub const SWEEP_LEASE: Duration = Duration::from_secs(45);
 
-/// Adds a pending image, and the attempt of the upload that begins with it. `None` if the user is not ACTIVE, or has no role that may
-/// create images for this path.
-pub async fn insert_pending(connection: &mut Connection, new: &NewImage) -> QueryResult<Option<Image>> {
+/// Adds a pending image, and the attempt of the upload that begins with it. `None` if the user may not create it, or has no room for it;
+/// [`crate::quotas::why_not_created`] then says which.
+pub async fn insert_pending(connection: &mut Connection, new: &NewImage, quota: &Quota) -> QueryResult<Option<Image>> {
     let attempt = new.upload.map(|upload| upload.attempt);
     let statement = diesel::sql_query(
         "WITH created AS (
@@ -191,6 +192,7 @@ pub async fn insert_pending(connection: &mut Connection, new: &NewImage) -> Quer
              )
              SELECT $1, id, $2, $3, $4, $5, $6, $7, now() + $8
              FROM \"user\" WHERE id = $9 AND status = 'ACTIVE' AND role = ANY ($10)
+                 AND image_quota_wait($9, $13, $14, $15, $16, $17) IS NULL
              RETURNING image.*
          ), named AS (
              INSERT INTO image_attempt (id, image_id, key, until)
@@ -209,7 +211,12 @@ pub async fn insert_pending(connection: &mut Connection, new: &NewImage) -> Quer
     .bind::<Uuid, _>(new.user_id.uuid())
     .bind::<Array<Text>, _>(words(new.path.creator_roles()))
     .bind::<Nullable<Text>, _>(attempt.map(|attempt| media_key(new.id, attempt)))
-    .bind::<Interval, _>(interval(LATE_WRITE));
+    .bind::<Interval, _>(interval(LATE_WRITE))
+    .bind::<Int8, _>(quota.counted_bytes(new))
+    .bind::<Int8, _>(i64::from(quota.max_pending))
+    .bind::<Interval, _>(interval(quota.pending_for))
+    .bind::<Int8, _>(bigint(quota.max_bytes_per_day))
+    .bind::<Int8, _>(bigint(quota.unknown_bytes));
     Cached(statement).get_result(connection).await.optional()
 }
 

@@ -51,13 +51,13 @@ pub struct LinkedObject {
 }
 
 /// Those of these keys that a row names: an image, its running attempt, or the trail of attempts. The incoming key of an image is named as
-/// long as a client may write to it or a sweep has yet to empty it.
+/// long as a client may write to it or a sweep has yet to empty it. After that, the row names only the version that it pins, if any.
 ///
 /// If an old object's key is not named now, it never will be: a row names a key before the first byte of its object, and no key is used
 /// twice.
 pub async fn find_named(connection: &mut Connection, found: &[FoundKey]) -> QueryResult<Vec<Named>> {
     let statement = diesel::sql_query(
-        "SELECT found.key, CASE WHEN NOT swept.later THEN image.media_version END AS only_version
+        "SELECT found.key, CASE WHEN NOT swept.later AND found.attempt IS NULL THEN image.media_version END AS only_version
          FROM unnest($1, $2, $3) AS found (key, image_id, attempt)
          LEFT JOIN image ON image.id = found.image_id
          CROSS JOIN LATERAL (

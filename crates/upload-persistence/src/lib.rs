@@ -11,6 +11,7 @@ pub mod post_images;
 pub mod poster_images;
 pub mod posts;
 pub mod profile_images;
+pub mod quotas;
 pub mod users;
 
 mod advice;

@@ -10,7 +10,7 @@ use diesel::{
     migration::{Migration, MigrationSource, Result as HarnessResult},
     pg::Pg,
 };
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use tokio::{runtime, sync::oneshot, time};
 
@@ -19,7 +19,15 @@ use crate::{Database, DatabaseError, DatabaseSettings, QueryError, SettingsError
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../../migrations");
 
 /// The advisory lock that keeps two migrations from running at the same time. The number is arbitrary.
-const LOCK: &str = "SELECT pg_advisory_lock(7305521406521)";
+const LOCK: i64 = 7_305_521_406_521;
+/// How often a second one asks for it. It must not wait in a statement: `CREATE INDEX CONCURRENTLY` waits until every statement that runs has
+/// ended, so both would wait for each other.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
+diesel::define_sql_function! {
+    /// Takes the session's lock of this number, unless another session has it.
+    fn pg_try_advisory_lock(number: diesel::sql_types::Int8) -> Bool;
+}
 
 /// Why migrations did not run.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +129,8 @@ async fn connect(
 ) -> Result<AsyncPgConnection, Box<dyn std::error::Error + Send + Sync>> {
     let (client, connection) = time::timeout(limit, endpoint.connect()).await??;
     let mut connection = AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
-    connection.batch_execute(LOCK).await?;
+    while !diesel::select(pg_try_advisory_lock(LOCK)).get_result::<bool>(&mut connection).await? {
+        time::sleep(LOCK_PAUSE).await;
+    }
     Ok(connection)
 }

@@ -10,6 +10,7 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod redis;
 pub mod relay;
 pub mod s3;
 pub mod samples;

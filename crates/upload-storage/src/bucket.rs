@@ -228,6 +228,14 @@ pub(crate) async fn lifecycle(
     Ok(rules.into_iter().zip(xml).collect())
 }
 
+/// Which keys a rule is for.
+pub(crate) fn prefix(rule: &LifecycleRule) -> &str {
+    let filter = rule.filter();
+    let of_filter = filter.and_then(|filter| filter.prefix().or_else(|| filter.and()?.prefix()));
+    #[expect(deprecated, reason = "a rule may still have its prefix in the old place")]
+    of_filter.or_else(|| rule.prefix()).unwrap_or_default()
+}
+
 async fn put_lifecycle_rules(storage: &Storage, rules: Vec<LifecycleRule>) -> Result<Outcome, StorageError> {
     let lifecycle = BucketLifecycleConfiguration::builder().set_rules(Some(rules)).build();
     let lifecycle = lifecycle.map_err(|error| StorageError::Refused(error.into()))?;

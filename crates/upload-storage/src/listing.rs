@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::primitives::DateTime;
 
-use crate::{Storage, StorageError};
+use crate::{Pin, Storage, StorageError};
 
 /// An object, or a version of it, or a delete marker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +35,14 @@ enum Page {
 }
 
 impl Listing {
-    /// What is under this prefix: in a bucket that has or had versioning every version and every delete marker, else every object.
+    /// What is under this prefix: in a bucket that has or had versioning every version and every delete marker, else every object. With
+    /// `S3_PIN=version` the bucket has versions, whatever the store says of it.
     ///
     /// # Errors
     /// [`StorageError`].
     pub async fn of_all(storage: &Storage, prefix: &str) -> Result<Self, StorageError> {
-        Ok(match storage.has_versions().await? {
+        let versions = storage.settings().pin == Pin::Version || storage.has_versions().await?;
+        Ok(match versions {
             true => Self::of_versions(storage, prefix),
             false => Self::of_objects(storage, prefix),
         })
@@ -63,7 +65,7 @@ impl Listing {
     /// The next page, of at most a thousand; `None` after the last one.
     ///
     /// # Errors
-    /// [`StorageError`], also if the store answers with the same page again.
+    /// [`StorageError`], also if the store answers with the same page again, or does not say where the next page begins.
     pub async fn next_page(&mut self) -> Result<Option<Vec<Listed>>, StorageError> {
         let Some(page) = self.next.take() else { return Ok(None) };
         let (listed, next) = match &page {
@@ -104,7 +106,7 @@ impl Listing {
                 written_at: time(object.last_modified),
             })
         });
-        let next = page.next_continuation_token.filter(|_token| page.is_truncated == Some(true));
+        let next = next_page(page.is_truncated, page.next_continuation_token)?;
         Ok((listed.collect(), next.map(|token| Page::Objects { token: Some(token) })))
     }
 
@@ -123,9 +125,20 @@ impl Listing {
         let listed = versions.chain(markers).filter_map(|(key, version, size, written_at)| {
             Some(Listed { key: key?, version: Some(version?), bytes: bytes(size), written_at: time(written_at) })
         });
-        let next = (page.is_truncated == Some(true))
-            .then_some(Page::Versions { after_key: page.next_key_marker, after_version: page.next_version_id_marker });
-        Ok((listed.collect(), next))
+        let after_version = page.next_version_id_marker;
+        let next = next_page(page.is_truncated, page.next_key_marker)?;
+        Ok((listed.collect(), next.map(|key| Page::Versions { after_key: Some(key), after_version })))
+    }
+}
+
+/// Where the next page begins. Without that a list that goes on would begin again, or seem to end.
+fn next_page(is_truncated: Option<bool>, begins: Option<String>) -> Result<Option<String>, StorageError> {
+    match (is_truncated, begins) {
+        (Some(true), None) => Err(StorageError::unavailable(
+            "the store's list goes on, but the store does not say where the next page begins",
+        )),
+        (Some(true), begins) => Ok(begins),
+        _ => Ok(None),
     }
 }
 

@@ -13,12 +13,10 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::{
     Config,
-    config::{
-        ConfigBag, Intercept, RuntimeComponents, http::HttpResponse, interceptors::BeforeTransmitInterceptorContextMut,
-    },
-    error::{BoxError, SdkError},
+    config::http::HttpResponse,
+    error::SdkError,
     operation::put_object::PutObjectError,
-    primitives::{ByteStream, SdkBody},
+    primitives::ByteStream,
     types::{ExpirationStatus, LifecycleRule},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -30,6 +28,7 @@ use crate::{
     FormRequest, Listing, Pin, PostForm, Signer, Storage, StorageError,
     bucket::{self, Versioning},
     error::{chain, code, status},
+    plain::Plain,
 };
 
 /// How long the form of the probe may be used, in minutes.
@@ -38,8 +37,6 @@ const FORM_MINUTES: i64 = 5;
 const PROBE_MINUTES: i64 = 2 * FORM_MINUTES;
 /// How the ids of a probe begin. An image's id begins with a time (version 7).
 const PROBE_IDS: &str = "00000000-0000-0000-";
-/// The delimiter of the probe's form. None of its fields has it.
-const BOUNDARY: &str = "upload-servers-version-probe";
 
 /// Why the bucket cannot be used with `S3_PIN=version`: one sentence that names a setting and says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -127,7 +124,7 @@ async fn check_versioning(storage: &Storage) -> Result<(), PinError> {
 
 /// A lifecycle rule that would remove pinned versions, as the beginning of a sentence. A form may be used again after the link. Then the
 /// linked version is no longer the newest, and such a rule would remove it.
-async fn rule_against_versions(storage: &Storage) -> Result<Option<String>, PinError> {
+pub(crate) async fn rule_against_versions(storage: &Storage) -> Result<Option<String>, PinError> {
     let rules = match bucket::lifecycle(storage).await {
         Ok(rules) => rules,
         Err(error) if code(&error) == Some("AccessDenied") => return Err(lacks(storage, "get the bucket's lifecycle")),
@@ -149,19 +146,21 @@ async fn rule_against_versions(storage: &Storage) -> Result<Option<String>, PinE
 fn removes_old_versions(rule: &LifecycleRule, xml: &str) -> bool {
     // MinIO alone has these two (its internal/bucket/lifecycle), and the SDK does not know them.
     let removes_all = ["<DelMarkerExpiration>", "<ExpiredObjectAllVersions>true"].iter().any(|word| xml.contains(word));
-    let filter = rule.filter();
-    let of_filter = filter.and_then(|filter| filter.prefix().or_else(|| filter.and()?.prefix()));
-    #[expect(deprecated, reason = "a rule may still have its prefix in the old place")]
-    let prefix = of_filter.or_else(|| rule.prefix()).unwrap_or_default();
+    let prefix = bucket::prefix(rule);
     rule.status() == &ExpirationStatus::Enabled
         && (rule.noncurrent_version_expiration().is_some() || removes_all)
         && (INCOMING_PREFIX.starts_with(prefix) || prefix.starts_with(INCOMING_PREFIX))
 }
 
+/// An id that no image has. All of these begin with [`PROBE_IDS`].
+pub(crate) fn probe_id() -> ImageId {
+    let (_replaced, random) = Uuid::new_v4().as_u64_pair();
+    ImageId::from(Uuid::from_u64_pair(0, random))
+}
+
 /// Two writes under one key, and whether the first can still be read. Leaves nothing behind.
 async fn probe(storage: &Storage, write: Write<'_>) -> Result<(), PinError> {
-    let (_replaced, random) = Uuid::new_v4().as_u64_pair();
-    let image = ImageId::from(Uuid::from_u64_pair(0, random));
+    let image = probe_id();
     let outcome = write_twice(storage, write, image).await;
     match storage.delete(&incoming_key(image)).await {
         Ok(()) => outcome,
@@ -269,7 +268,7 @@ impl Write<'_> {
                 let bucket = storage.settings().bucket_at(&storage.settings().endpoint, "S3_ENDPOINT");
                 let url = bucket.map_err(|error| PinError(error.to_string()))?.url().to_owned();
                 let url = version.map_or_else(|| url.clone(), |version| format!("{url}?versionId={version}"));
-                put.interceptor(AsForm { url, body: multipart(&form, content) })
+                put.interceptor(Plain::form(url, &form, content))
             }
         };
         Ok(put.send().await.map(|_stored| ()))
@@ -283,48 +282,6 @@ async fn sign(signer: &Signer, image: ImageId) -> Result<PostForm, PinError> {
     let request = FormRequest { image, format, min_bytes: 1, max_bytes: 1, checksum_sha256, now, expires_at };
     let form = signer.post_form(&request).await;
     form.map_err(|error| PinError(format!("{}: cannot sign a form ({})", signer.key().origin(), chain(&error))))
-}
-
-/// The form as `multipart/form-data`, the file last.
-fn multipart(form: &PostForm, content: &str) -> String {
-    let fields = form.fields.iter().map(|(name, value)| (format!("name=\"{name}\""), value.as_str()));
-    let file = ("name=\"file\"; filename=\"probe\"".to_owned(), content);
-    let parts = fields
-        .chain([file])
-        .map(|(name, value)| format!("--{BOUNDARY}\r\nContent-Disposition: form-data; {name}\r\n\r\n{value}\r\n"));
-    parts.collect::<String>() + &format!("--{BOUNDARY}--\r\n")
-}
-
-/// Sends a form in place of the PUT that the SDK has made: the SDK knows no POST, and this crate has no other HTTP client.
-#[derive(Debug)]
-struct AsForm {
-    url: String,
-    body: String,
-}
-
-impl Intercept for AsForm {
-    fn name(&self) -> &'static str {
-        "AsForm"
-    }
-
-    fn modify_before_transmit(
-        &self,
-        context: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let request = context.request_mut();
-        let signed: Vec<String> = request.headers().iter().map(|(name, _value)| name.to_owned()).collect();
-        for name in signed {
-            request.headers_mut().remove(name);
-        }
-        request.set_method("POST")?;
-        request.set_uri(self.url.as_str())?;
-        request.headers_mut().insert("content-type", format!("multipart/form-data; boundary={BOUNDARY}"));
-        request.headers_mut().insert("content-length", self.body.len().to_string());
-        *request.body_mut() = SdkBody::from(self.body.as_str());
-        Ok(())
-    }
 }
 
 /// The reader's key must be able to read a version that is no longer the newest.

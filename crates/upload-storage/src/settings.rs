@@ -74,6 +74,24 @@ pub enum KeyCheck {
     Off,
 }
 
+/// How clients send a file to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum UploadMethod {
+    /// With a POST form, or with a presigned PUT if the client asks for one.
+    #[default]
+    Post,
+    /// With a presigned PUT alone. For stores without POST forms, such as Cloudflare R2. A client must then declare each file's length.
+    Put,
+}
+
+/// Which forms the server signs.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct UploadMethodSettings {
+    /// How clients send files to the store: with POST forms (or a presigned PUT if a client asks for one), or with presigned PUTs alone, for stores without POST forms
+    #[arg(id = "form_method", long = "form-method", env = "FORM_METHOD", value_enum, default_value_t)]
+    pub form_method: UploadMethod,
+}
+
 /// The bucket, and the keys of the server and the reader.
 #[derive(Debug, Clone, clap::Args)]
 pub struct StorageSettings {

@@ -3,10 +3,11 @@
 //! In such a bucket a plain DELETE only hides the object behind a delete marker, and its bytes stay. So whatever cleans up deletes by
 //! version, delete markers too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tracing::warn;
 
 use crate::{
     Listed, Listing, Pin, Storage, StorageError,
@@ -60,6 +61,8 @@ impl Storage {
 
     /// Removes every version of these keys but the pinned ones, and answers with the keys that may still have more.
     ///
+    /// If a pinned version is not there, the other versions of its key stay: they may be all that is left.
+    ///
     /// # Errors
     /// As [`Storage::delete_many`].
     pub async fn delete_versions(
@@ -78,9 +81,23 @@ impl Storage {
             }
         };
         let lists = stream::iter(keys.to_vec()).map(list).buffer_unordered(LISTS_AT_ONCE);
-        let mut doomed: Vec<Listed> = lists.try_concat().await?;
-        doomed.retain(|found| pinned.get(&found.key) != found.version.as_ref());
-        self.delete_listed(&doomed).await
+        let (kept, mut doomed): (Vec<Listed>, Vec<Listed>) =
+            lists.try_concat().await?.into_iter().partition(|found| pinned.get(&found.key) == found.version.as_ref());
+        let there: BTreeSet<String> = kept.into_iter().map(|found| found.key).collect();
+        let mut stranded = BTreeSet::new();
+        doomed.retain(|found| {
+            let lost = pinned.contains_key(&found.key) && !there.contains(&found.key);
+            if lost {
+                stranded.insert(found.key.clone());
+            }
+            !lost
+        });
+        for key in &stranded {
+            warn!(key, version = pinned.get(key), "a pinned version is missing, so the other versions of its key stay");
+        }
+        let mut failed = self.delete_listed(&doomed).await?;
+        failed.extend(stranded);
+        Ok(failed)
     }
 
     /// Removes what was listed, each version by its id, and answers with the keys that may still be there.

@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde_json::json;
 use upload_domain::{AttemptId, ImageFormat, ImageId, ImageLimits, ImagePath, Refusal};
 use upload_http::{ApiError, Caller, Code, ImageEntity, Operation, Shared, schemas};
-use upload_persistence::images::{self, NewImage, UploadAttempt};
+use upload_persistence::images::{NewImage, UploadAttempt};
 use upload_storage::Storage;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -60,6 +60,7 @@ pub fn operation() -> Operation {
             Code::ContentMismatch,
             Code::ImageTooLarge,
             Code::HeaderTooLong,
+            Code::QuotaExceeded,
         ])
         .database()
 }
@@ -93,12 +94,8 @@ pub async fn stream_upload(
         checksum_sha256: None,
         upload: Some(UploadAttempt { attempt, lasts: v1.attempt_time(&shared) }),
     };
-    let database = shared.database.clone();
-    let inserted = async move {
-        let mut connection = database.connection().await?;
-        images::insert_pending(&mut connection, &new).await?.ok_or_else(ApiError::forbidden)
-    };
-    let attempt = Attempt::begin(&shared, attempt, inserted).await?;
+    let creator = shared.clone();
+    let attempt = Attempt::begin(&shared, attempt, async move { creator.create_image(&new).await }).await?;
     let transfer = Transfer {
         shared: &shared,
         v1: &v1,

@@ -1,4 +1,4 @@
-//! Forms for the bucket, signed with the signer's key: a POST policy, or a PUT if the client asks for one.
+//! Forms for the bucket, signed with the signer's key: a POST policy, or a PUT if the client or the deployer asks for one.
 
 use std::sync::Arc;
 
@@ -6,24 +6,28 @@ use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use upload_http::{ApiError, Code, FormMethod, FormParts, IssueForm, PresignedForm};
 use upload_persistence::images::Image;
-use upload_storage::{FormError, FormRequest, Signer};
+use upload_storage::{FormError, FormRequest, Signer, UploadMethod};
 
 /// Issues forms that the store accepts.
 pub struct SignedForms {
     signer: Arc<Signer>,
+    usual: UploadMethod,
     max_image_bytes: u64,
 }
 
 impl SignedForms {
     /// Forms for files of at most `max_image_bytes`, or of exactly the declared size.
-    pub fn new(signer: Arc<Signer>, max_image_bytes: u64) -> Self {
-        Self { signer, max_image_bytes }
+    pub fn new(signer: Arc<Signer>, usual: UploadMethod, max_image_bytes: u64) -> Self {
+        Self { signer, usual, max_image_bytes }
     }
 }
 
 impl IssueForm for SignedForms {
     fn methods(&self) -> &'static [FormMethod] {
-        &[FormMethod::Post, FormMethod::Put]
+        match self.usual {
+            UploadMethod::Post => &[FormMethod::Post, FormMethod::Put],
+            UploadMethod::Put => &[FormMethod::Put],
+        }
     }
 
     /// Fetched credentials can expire while the source has no newer ones.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use upload_http::{CommonSettings, SettingsError, Start, StartError, Strategy};
-use upload_storage::{Signer, SignerSettings};
+use upload_storage::{Signer, SignerSettings, UploadMethodSettings};
 
 pub use forms::SignedForms;
 
@@ -20,6 +20,9 @@ pub struct Settings {
     /// The key that signs forms.
     #[command(flatten, next_help_heading = "Signer")]
     pub signer: SignerSettings,
+    /// Which forms it signs.
+    #[command(flatten, next_help_heading = "Signer")]
+    pub upload_method: UploadMethodSettings,
 }
 
 /// What makes a server V2: its forms. It has no routes of its own.
@@ -29,7 +32,8 @@ pub struct Settings {
 pub async fn strategy(settings: &Settings, _start: &mut Start<'_>) -> Result<Strategy, StartError> {
     let signer = Signer::new(&settings.common.storage, &settings.signer).await;
     let signer = Arc::new(signer.map_err(|error| SettingsError(error.to_string()))?);
-    let forms = SignedForms::new(Arc::clone(&signer), settings.common.http.max_image_bytes);
+    let forms =
+        SignedForms::new(Arc::clone(&signer), settings.upload_method.form_method, settings.common.http.max_image_bytes);
     Ok(Strategy::new("presigned", Arc::new(forms), Vec::new(), |_config, _storage| {}).signer(signer))
 }
 

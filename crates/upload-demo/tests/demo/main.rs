@@ -10,4 +10,5 @@ mod once;
 mod process;
 mod proxied;
 mod running;
+mod shared_limits;
 mod switching;

@@ -87,7 +87,8 @@ pub async fn until(mut found: impl AsyncFnMut() -> bool) {
     assert!(looked.await.is_ok(), "what the test waits for does not come");
 }
 
-async fn serve(name: &str, stand: &Stand, settings: &[(String, String)]) -> Server {
+/// Starts `v1` or `v2` with these settings.
+pub async fn serve(name: &str, stand: &Stand, settings: &[(String, String)]) -> Server {
     let program = Program::new(env!("CARGO_BIN_EXE_upload-demo-server"), stand).env("SERVER", name);
     let program = settings.iter().fold(program, |program, (name, value)| program.env(name, value));
     program.serve().await.unwrap()

@@ -134,9 +134,9 @@ impl Operation {
         Self { description: Some(description.into()), ..self }
     }
 
-    /// It wants a caller's token, and the caller's account may not allow it.
+    /// It wants a caller's token, and the caller's account or a rate limit may not allow it.
     pub fn bearer(self) -> Self {
-        Self { bearer: true, ..self }.refuses(&[Code::InvalidToken, Code::Forbidden])
+        Self { bearer: true, ..self }.refuses(&[Code::InvalidToken, Code::Forbidden, Code::RateLimited])
     }
 
     /// It needs this text in its URL's query.

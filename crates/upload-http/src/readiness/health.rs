@@ -21,12 +21,13 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 use tracing::{error, info, warn};
+use upload_domain::ClockDifference;
 use upload_persistence::{Database, DatabaseError, migrations::SchemaStanding};
 use upload_storage::{Storage, StorageError, chain};
 use utoipa::ToSchema;
 
 use super::{
-    clocks::{DatabaseClock, Difference},
+    clocks::DatabaseClock,
     probe::{Probe, ProbeError, probe},
 };
 use crate::{Code, Operation, Shared, Shutdown};
@@ -53,7 +54,7 @@ pub(crate) struct Health {
 struct Finding {
     at: Instant,
     parts: Parts,
-    difference: Option<Difference>,
+    difference: Option<ClockDifference>,
 }
 
 /// Each `ok`, or what is wrong.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
+use upload_domain::{ClockOffset, ClockOffsets};
 use upload_persistence::{
     Database, DatabaseError,
     migrations::{self, SchemaStanding},
 };
 use upload_storage::{Storage, StorageError, bucket};
 
-use super::clocks::{ClockOffset, ClockOffsets, Question};
+use super::clocks::Question;
 
 /// Why the state of a part is not known.
 #[derive(Debug)]

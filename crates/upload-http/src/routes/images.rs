@@ -60,7 +60,6 @@ struct CreatedImage {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct RenewedForm {
-    #[schema(value_type = schemas::PostForm)]
     presigned_post: PresignedForm,
 }
 
@@ -79,19 +78,23 @@ pub(super) fn create_operation(forms: &dyn IssueForm) -> Operation {
             ("exact", json!({ "path": "post", "format": "image/png", "byteSize": 183_402, "checksumSha256": EXAMPLE_DIGEST })),
         ])
         .answers::<CreatedImage>(StatusCode::CREATED, "The image, which has no file yet, and the form.")
-        .refuses(&[Code::EmptyFile])
+        .refuses(&[Code::EmptyFile, Code::QuotaExceeded])
         .refuses(forms.failures())
         .database();
     if forms.methods().contains(&FormMethod::Put) { operation.refuses(&[Code::ByteSizeRequired]) } else { operation }
 }
 
 pub(super) fn renew_form_operation(forms: &dyn IssueForm) -> Operation {
-    Operation::new(TAG, "renewForm", "Get another form for an image that is not linked")
+    let operation = Operation::new(TAG, "renewForm", "Get another form for an image that is not linked")
         .bearer()
-        .answers::<RenewedForm>(StatusCode::CREATED, "The form, always for POST.")
+        .answers::<RenewedForm>(
+            StatusCode::CREATED,
+            "The form. The client has no wish here: it gets the server's usual method.",
+        )
         .refuses(NOT_PENDING)
         .refuses(forms.failures())
-        .database()
+        .database();
+    if forms.methods().contains(&FormMethod::Put) { operation.refuses(&[Code::ByteSizeRequired]) } else { operation }
 }
 
 pub(super) fn read_operation() -> Operation {
@@ -123,11 +126,8 @@ pub(super) async fn create(
         }
         _ => {}
     }
-    let method = supported(body.method.unwrap_or(FormMethod::Post), shared.forms.methods());
-    if method == FormMethod::Put && body.byte_size.is_none() {
-        let detail = "A PUT form needs byteSize, because the exact length is signed.";
-        return Err(ApiError::new(Code::ByteSizeRequired, detail));
-    }
+    let method = supported(body.method, shared.forms.as_ref());
+    check_size(method, body.byte_size)?;
     let new = NewImage {
         id: Uuid::now_v7().into(),
         user_id: caller.user_id,
@@ -137,10 +137,7 @@ pub(super) async fn create(
         checksum_sha256: body.checksum_sha256,
         upload: None,
     };
-    let mut connection = shared.database.connection().await?;
-    let inserted = images::insert_pending(&mut connection, &new).await?;
-    drop(connection);
-    let image = inserted.ok_or_else(ApiError::forbidden)?;
+    let image = shared.create_image(&new).await?;
     // The row's time is the database's, which the store's clock is compared with.
     let presigned_post = form(&shared, &image, method, image.created_at).await?;
     Ok(HttpResponse::Created().json(CreatedImage { image_entity: (&image).into(), presigned_post }))
@@ -159,7 +156,9 @@ pub(super) async fn renew_form(
         return Err(LinkError::from(standing).into());
     };
     drop(connection);
-    let presigned_post = form(&shared, &image, FormMethod::Post, now).await?;
+    let method = usual(shared.forms.as_ref());
+    check_size(method, image.byte_size)?;
+    let presigned_post = form(&shared, &image, method, now).await?;
     Ok(HttpResponse::Created().json(RenewedForm { presigned_post }))
 }
 
@@ -179,9 +178,25 @@ pub(super) async fn read(shared: Data<Shared>, id: Path<ImageId>) -> Result<Http
         .finish())
 }
 
-/// The method of the form: what the client prefers, or POST if this server does not sign that.
-fn supported(preferred: FormMethod, methods: &[FormMethod]) -> FormMethod {
-    if methods.contains(&preferred) { preferred } else { FormMethod::Post }
+/// The method of the form: what the client prefers, or the usual one if this server does not sign that.
+fn supported(preferred: Option<FormMethod>, forms: &dyn IssueForm) -> FormMethod {
+    preferred.filter(|method| forms.methods().contains(method)).unwrap_or_else(|| usual(forms))
+}
+
+/// The method of a form for which nobody has said a wish.
+fn usual(forms: &dyn IssueForm) -> FormMethod {
+    forms.methods().first().copied().unwrap_or(FormMethod::Post)
+}
+
+/// The length of a PUT is signed.
+fn check_size(method: FormMethod, byte_size: Option<u64>) -> Result<(), ApiError> {
+    match (method, byte_size) {
+        (FormMethod::Put, None) => {
+            let detail = "A PUT form needs byteSize, because the exact length is signed.";
+            Err(ApiError::new(Code::ByteSizeRequired, detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Signs a form that expires after `FORM_TTL`, or when the image can no longer be linked, if that is sooner.

@@ -8,13 +8,15 @@ use serde::Serialize;
 use upload_domain::{ImageFormat, ImageLimits};
 use utoipa::ToSchema;
 
-use crate::{Operation, Shared, schemas};
+use crate::{FormMethod, Operation, Shared, schemas};
 
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Limits {
     /// How files travel: `streaming` through the server, or `presigned` straight to the store.
     strategy: &'static str,
+    /// The methods that forms can have, the usual one first. If it is PUT, every image needs `byteSize`.
+    form_methods: &'static [FormMethod],
     #[schema(value_type = Vec<schemas::ImageFormat>)]
     formats: &'static [ImageFormat],
     max_image_bytes: u64,
@@ -41,6 +43,7 @@ pub(super) fn show_operation() -> Operation {
 pub(super) async fn show(shared: Data<Shared>) -> Json<Limits> {
     Json(Limits {
         strategy: shared.strategy,
+        form_methods: shared.forms.methods(),
         formats: ImageFormat::ALL,
         max_image_bytes: shared.limits.max_image_bytes,
         max_width: shared.limits.max_width,

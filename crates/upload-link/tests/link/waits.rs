@@ -5,9 +5,10 @@ use std::time::Duration;
 use futures::poll;
 use tokio::runtime::Handle;
 use upload_domain::incoming_key;
-use upload_link::{Linked, Links, PostText, Profile};
+use upload_link::{LinkError, Linked, Links, PostText, Profile};
 use upload_persistence::{Database, DatabaseError, DatabaseSettings};
 use upload_sandbox::relay::Mode;
+use upload_storage::StorageError;
 
 use crate::{PROFILE, world::World};
 
@@ -46,22 +47,65 @@ async fn a_link_waits_longer_for_a_connection_than_others() {
     assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
 }
 
+/// Links one image after another.
+async fn serve(world: &World) {
+    loop {
+        let image = world.uploaded(PROFILE).await;
+        assert!(matches!(world.begin(image, Profile).await.unwrap(), Ok(Linked::Now(_))));
+    }
+}
+
 /// A store that is busy, not down, as MinIO is with a thousand uploads at once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_tries_again_after_a_timeout_if_the_store_has_served_another() {
+async fn a_link_tries_again_after_a_timeout_if_the_store_serves_others() {
+    let (world, relay) = World::behind_the_store(Mode::Pass).await;
+    let slow = world.uploaded(PROFILE).await;
+    relay.set(Mode::HoldRequestsWith(incoming_key(slow).leak()));
+    let mut link = world.begin(slow, Profile);
+    // One request has two attempts within its time limit, so the third is another request.
+    tokio::select! {
+        ended = &mut link => panic!("the link gave up: {ended:?}"),
+        () = serve(&world) => {}
+        () = relay.holds(3) => {}
+    }
+    relay.set(Mode::Pass);
+    assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_ends_after_one_timeout_if_the_store_serves_nobody_any_more() {
     let (world, relay) = World::behind_the_store(Mode::Pass).await;
     let (slow, other) = (world.uploaded(PROFILE).await, world.uploaded(PROFILE).await);
     relay.set(Mode::HoldRequestsWith(incoming_key(slow).leak()));
     let mut link = world.begin(slow, Profile);
     relay.holds(1).await;
     assert!(matches!(world.begin(other, Profile).await.unwrap(), Ok(Linked::Now(_))));
-    // One request has two attempts within its time limit, so the third is another request.
+    tokio::select! {
+        ended = &mut link => assert!(matches!(ended.unwrap(), Err(LinkError::Storage(StorageError::Timeout(_))))),
+        () = relay.holds(3) => panic!("the link tries again"),
+    }
+}
+
+/// The store may carry out a copy that was given up, after another copy has been linked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_tries_again_copies_to_another_key() {
+    let (world, relay) = World::behind_the_store(Mode::Pass).await;
+    let slow = world.uploaded(PROFILE).await;
+    relay.set(Mode::HoldRequestsWith(format!("media/{slow}").leak()));
+    let mut link = world.begin(slow, Profile);
+    // Two attempts to copy and two to look for the copy; then the link gives up this key.
     tokio::select! {
         ended = &mut link => panic!("the link gave up: {ended:?}"),
-        () = relay.holds(3) => {}
+        () = serve(&world) => {}
+        () = relay.holds(5) => {}
     }
     relay.set(Mode::Pass);
     assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
+    let first =
+        world.stand.sql(&format!("SELECT key FROM image_attempt WHERE key LIKE 'media/{slow}/%'")).await.unwrap();
+    let (_state, served) = world.row(slow).await;
+    assert_eq!(first.len(), 1);
+    assert_ne!(first[0][0], served);
 }
 
 #[tokio::test(flavor = "multi_thread")]

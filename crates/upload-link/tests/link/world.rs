@@ -13,6 +13,7 @@ use upload_persistence::{
     competitions::{self, NewCompetition},
     images::{self, Image, NewImage},
     posts::Post,
+    quotas::Quota,
 };
 use upload_sandbox::{
     Sandbox, Stand,
@@ -130,7 +131,7 @@ impl World {
         let format = ImageFormat::Jpeg;
         let new = NewImage { id, user_id: self.user, path, format, byte_size: None, checksum_sha256, upload: None };
         let mut connection = self.stand.database.connection().await.unwrap();
-        images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
+        images::insert_pending(&mut connection, &new, &Quota::UNLIMITED).await.unwrap().unwrap();
         id
     }
 

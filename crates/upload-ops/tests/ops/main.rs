@@ -4,9 +4,11 @@
 mod audits;
 mod buckets;
 mod databases;
+mod doctors;
 mod minio_keys;
 mod reconciles;
 mod settings;
+mod stores;
 mod sweeps;
 mod tokens;
 mod world;

@@ -19,7 +19,7 @@ use upload_sandbox::{
 };
 use uuid::Uuid;
 
-use crate::world::{World, answer, assert_refused, media, ops, verified};
+use crate::world::{World, answer, assert_refused, media, ops, stopped_at_a_deletion, verified};
 
 /// The output of a sweep that leaves nothing for the next one.
 fn said(images: usize, attempts: usize, linked: usize, batches: usize) -> String {
@@ -332,4 +332,57 @@ async fn what_nothing_shows_any_more_goes_after_its_time() {
     let sooner = ops(&world.stand, "sweep --once").env("PURGE_AFTER", "28d").run().await.unwrap();
     assert!(sooner.stdout.contains("1 images that were shown once and 1 deleted posts"), "{sooner:?}");
     assert_eq!(world.keys().await, keys[4..]);
+}
+
+/// Two versions of the key and a marker, as a replayed form and a plain DELETE leave them.
+#[tokio::test]
+async fn in_a_bucket_with_versions_every_version_goes_when_nothing_shows_the_image() {
+    for mode in ["version", "copy"] {
+        let world = World::new().await;
+        world.stand.enable_versioning().await.unwrap();
+        let storage = &world.stand.storage;
+        let image = world.linked("media/x", "").await;
+        let incoming = incoming_key(image);
+        world.put(&incoming).await;
+        let version = storage.list_versions(&incoming).await.unwrap().remove(0).1;
+        let set = format!("media_key = '{incoming}', media_version = '{version}'");
+        world.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{image}'")).await.unwrap();
+        world.put(&incoming).await;
+        world.stand.hide(&incoming).await.unwrap();
+        assert_eq!(storage.list_versions("").await.unwrap().len(), 3);
+        world.stand.sql("UPDATE user_profile_image SET deleted_at = now() - interval '31 d'").await.unwrap();
+        let swept = ops(&world.stand, "sweep --once").env("S3_PIN", mode).run().await.unwrap();
+        assert!(swept.stdout.contains("1 images that were shown once"), "{mode}: {swept:?}");
+        assert_eq!(storage.list_versions("").await.unwrap(), [], "{mode}");
+        assert_eq!(world.kept(&[image]).await, []);
+    }
+}
+
+#[tokio::test]
+async fn a_time_to_purge_in_which_something_could_still_be_written_is_refused() {
+    let world = World::new().await;
+    for (form_ttl, purge_after, least) in [("300", "9m", "600"), ("3000", "53m", "3240")] {
+        let sweep = ops(&world.stand, "sweep --once").env("FORM_TTL", form_ttl).env("PURGE_AFTER", purge_after);
+        let finished = sweep.run().await.unwrap();
+        assert_refused(&finished, 2, &["PURGE_AFTER is ", &format!("it must be at least {least} s")]);
+    }
+    let least = ops(&world.stand, "sweep --once").env("PURGE_AFTER", "10m").run().await.unwrap();
+    assert_eq!(least.code, Some(0), "{least:?}");
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_after_the_batch_and_the_next_sweep_does_the_rest() {
+    let world = World::new().await;
+    let insert = format!(
+        "INSERT INTO image (id, path, format, user_id, created_at)
+         SELECT gen_random_uuid(), 'post', 'image/png', '{}', now() - interval '2 h' FROM generate_series(1, 510)",
+        world.user
+    );
+    world.stand.sql(&insert).await.unwrap();
+    let stopped = stopped_at_a_deletion(&world, "sweep --once").await;
+    assert_eq!(stopped.code, Some(1), "{stopped:?}");
+    assert!(stopped.stdout.starts_with("swept 500 images, "), "{stopped:?}");
+    assert!(stopped.stderr.contains("the sweep stopped before it was finished"), "{stopped:?}");
+    let printed = answer(&world.stand, "sweep --once").await;
+    assert!(printed.starts_with(&said(10, 0, 0, 1)), "{printed}");
 }

@@ -1,10 +1,21 @@
 //! A stand, and the binary on it.
 
+use std::process::Stdio;
+
 use bytes::Bytes;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
+    process::Command,
+};
 use upload_domain::{AttemptId, ImageId, Role, UserId, UserStatus, media_key};
 use upload_sandbox::{
     Sandbox, Stand,
     process::{Finished, Program},
+    relay::{Mode, Relay},
 };
 use uuid::Uuid;
 
@@ -29,6 +40,39 @@ pub async fn answer(stand: &Stand, arguments: &str) -> String {
     let finished = ops(stand, arguments).run().await.unwrap();
     assert_eq!(finished.code, Some(0), "{arguments}: {finished:?}");
     finished.stdout
+}
+
+/// Runs the binary, and sends SIGTERM while its first deletion is on the way to the store. The deletion goes on when the binary has said that it
+/// will stop.
+pub async fn stopped_at_a_deletion(world: &World, arguments: &str) -> Finished {
+    let (endpoint, relay) = Relay::before(&world.stand.environment()["S3_ENDPOINT"]).await.unwrap();
+    relay.set(Mode::HoldRequestsWith("?delete"));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_upload-ops"))
+        .args(arguments.split_whitespace())
+        .env_clear()
+        .envs(world.stand.environment())
+        .env("S3_ENDPOINT", endpoint)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    let mut output = child.stdout.take().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    relay.holds(1).await;
+    let id = i32::try_from(child.id().unwrap()).unwrap();
+    kill(Pid::from_raw(id), Signal::SIGTERM).unwrap();
+    while !stderr.contains("Asked to stop") {
+        assert_ne!(log.read_line(&mut stderr).await.unwrap(), 0, "it ended: {stderr}");
+    }
+    relay.set(Mode::Pass);
+    let read = futures::future::join(output.read_to_string(&mut stdout), log.read_to_string(&mut stderr));
+    let (read_output, read_log) = read.await;
+    read_output.unwrap();
+    read_log.unwrap();
+    Finished { code: child.wait().await.unwrap().code(), stdout, stderr }
 }
 
 /// Asserts that a run ended with this code, with these texts on stderr and nothing on stdout.
@@ -66,6 +110,14 @@ impl World {
             self.stand.sql(&format!("UPDATE image SET {set} WHERE id = '{id}'")).await.unwrap();
         }
         id
+    }
+
+    /// Pending images with these ids.
+    pub async fn add_images(&self, ids: &[ImageId]) {
+        let rows: Vec<String> =
+            ids.iter().map(|id| format!("('{id}', 'user-profile', 'image/png', '{}')", self.user)).collect();
+        let insert = format!("INSERT INTO image (id, path, format, user_id) VALUES {}", rows.join(", "));
+        self.stand.sql(&insert).await.unwrap();
     }
 
     /// A key in the trail, whose last write ended this many seconds ago.

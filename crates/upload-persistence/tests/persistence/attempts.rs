@@ -8,6 +8,7 @@ use upload_persistence::{
     images::{self, NewImage, Served},
     posts::{self, NewPost},
     profile_images,
+    quotas::Quota,
 };
 use uuid::Uuid;
 
@@ -23,7 +24,7 @@ async fn a_new_image_is_read_back_as_it_was_declared() {
         ..new_image(world.user, ImagePath::UserProfile)
     };
     let mut connection = world.connection().await;
-    let created = images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
+    let created = images::insert_pending(&mut connection, &new, &Quota::UNLIMITED).await.unwrap().unwrap();
     assert_eq!(created.id, new.id);
     assert_eq!(created.user_id, world.user);
     assert_eq!((created.path, created.format), (new.path, new.format));
@@ -52,13 +53,14 @@ async fn only_active_users_with_the_path_s_role_create_images() {
         let user = world.stand.add_user(role, status).await.unwrap();
         let mut connection = world.connection().await;
         for new in [new_image(user, path), new_upload(user, path)] {
-            let created = images::insert_pending(&mut connection, &new).await.unwrap();
+            let created = images::insert_pending(&mut connection, &new, &Quota::UNLIMITED).await.unwrap();
             assert_eq!(created.is_some(), may, "{role} {status} {path}");
         }
     }
     let nobody = Uuid::now_v7().into();
     let mut connection = world.connection().await;
-    let created = images::insert_pending(&mut connection, &new_image(nobody, ImagePath::Post)).await.unwrap();
+    let created =
+        images::insert_pending(&mut connection, &new_image(nobody, ImagePath::Post), &Quota::UNLIMITED).await.unwrap();
     assert_eq!(created, None);
 }
 
@@ -139,7 +141,7 @@ async fn an_upload_leaves_verified_bytes_that_a_link_then_only_commits() {
     let new = new_upload(world.user, ImagePath::UserProfile);
     let attempt = new.upload.unwrap().attempt;
     let mut connection = world.connection().await;
-    let created = images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
+    let created = images::insert_pending(&mut connection, &new, &Quota::UNLIMITED).await.unwrap().unwrap();
     assert_eq!(created.attempt, Some(attempt));
     assert_eq!(world.claim(new.id, world.user).await, None, "an upload is under way");
 
@@ -202,7 +204,7 @@ async fn a_key_is_named_until_it_is_committed_or_swept() {
     // So does an upload's commit, which also puts the replaced key into the trail.
     let new = new_upload(world.user, ImagePath::Post);
     let first = new.upload.unwrap().attempt;
-    images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
+    images::insert_pending(&mut connection, &new, &Quota::UNLIMITED).await.unwrap().unwrap();
     let first_key = media_key(new.id, first);
     assert_eq!(world.trail().await, std::slice::from_ref(&first_key));
     image_attempts::finish_upload(&mut connection, &finished(new.id, first, &first_key)).await.unwrap().unwrap();
@@ -245,7 +247,7 @@ async fn an_upload_whose_time_is_over_does_not_finish() {
     let new = new_upload(world.user, ImagePath::Post);
     let attempt = new.upload.unwrap().attempt;
     let mut connection = world.connection().await;
-    images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
+    images::insert_pending(&mut connection, &new, &Quota::UNLIMITED).await.unwrap().unwrap();
     world.run_out(new.id).await;
     // A sweep may already be deleting its object.
     let done = image_attempts::finish_upload(&mut connection, &finished(new.id, attempt, "media/x")).await.unwrap();
@@ -257,7 +259,7 @@ async fn an_upload_does_not_finish_on_a_row_that_is_being_removed() {
     let world = World::new().await;
     let new = new_upload(world.user, ImagePath::Post);
     let mut connection = world.connection().await;
-    images::insert_pending(&mut connection, &new).await.unwrap().unwrap();
+    images::insert_pending(&mut connection, &new, &Quota::UNLIMITED).await.unwrap().unwrap();
     world.sql(&format!("UPDATE image SET deleting_at = now() WHERE id = '{}'", new.id)).await;
     let attempt = new.upload.unwrap().attempt;
     assert_eq!(

@@ -26,7 +26,8 @@ async fn a_key_is_named_by_its_image_an_attempt_or_the_trail() {
     let pending = world.pending(world.user, ImagePath::Post).await;
     let (linked, pinned) =
         (world.pending(world.user, ImagePath::Post).await, world.pending(world.user, ImagePath::Post).await);
-    let (copy, trail) = (media(linked), media(ImageId::from(Uuid::now_v7())));
+    // The image of the second one is pinned by version, but the trail means every version of its key.
+    let (copy, trails) = (media(linked), [media(ImageId::from(Uuid::now_v7())), media(pinned)]);
     for (image, key, version, due) in
         [(linked, &copy.key, "NULL", "now()"), (pinned, &incoming_key(pinned), "'v1'", "NULL")]
     {
@@ -35,15 +36,16 @@ async fn a_key_is_named_by_its_image_an_attempt_or_the_trail() {
                  media_version = {version}, incoming_due_at = {due} WHERE id = '{image}'"
         )).await;
     }
-    world
-        .sql(&format!(
-            "INSERT INTO image_attempt (id, image_id, key, until) VALUES ('{}', '{}', '{}', now())",
-            trail.attempt.unwrap(),
-            trail.image,
-            trail.key
-        ))
-        .await;
-    let named = [incoming(pending), copy, incoming(linked), incoming(pinned), trail];
+    for trail in &trails {
+        let FoundKey { key, image, attempt } = trail;
+        let insert = format!(
+            "INSERT INTO image_attempt (id, image_id, key, until) VALUES ('{}', '{image}', '{key}', now())",
+            attempt.unwrap()
+        );
+        world.sql(&insert).await;
+    }
+    let [trail, of_pinned] = trails;
+    let named = [incoming(pending), copy, incoming(linked), incoming(pinned), trail, of_pinned];
     let not_named = [incoming(ImageId::from(Uuid::now_v7())), media(pending), media(linked), media(pinned)];
     let found: Vec<FoundKey> = named.iter().chain(&not_named).cloned().collect();
     let mut answer = inventory::find_named(&mut connection, &found).await.unwrap();
@@ -53,11 +55,36 @@ async fn a_key_is_named_by_its_image_an_attempt_or_the_trail() {
         named.iter().map(|found| &found.key).collect::<Vec<_>>()
     );
     let versions: Vec<Option<&str>> = answer.iter().map(|named| named.only_version.as_deref()).collect();
-    assert_eq!(versions, [None, None, None, Some("v1"), None]);
+    assert_eq!(versions, [None, None, None, Some("v1"), None, None]);
 
     // A sweep has emptied the incoming key for good. What is there now came later.
     world.sql(&format!("UPDATE image SET incoming_due_at = NULL WHERE id = '{linked}'")).await;
     assert_eq!(inventory::find_named(&mut connection, &[incoming(linked)]).await.unwrap(), []);
+}
+
+/// Servers of an earlier release wrote no trail, and a sweep may die between the object and the row.
+#[tokio::test]
+async fn a_live_attempt_names_its_key_and_a_tombstone_the_incoming_one() {
+    let world = World::new().await;
+    let mut connection = world.connection().await;
+    let held = world.held(world.user, ImagePath::Post).await;
+    let running = FoundKey { key: held.media_key.clone(), image: held.image, attempt: Some(held.attempt) };
+    world.sql("DELETE FROM image_attempt").await;
+    let named = inventory::find_named(&mut connection, std::slice::from_ref(&running)).await.unwrap();
+    assert_eq!(named.into_iter().map(|named| named.key).collect::<Vec<_>>(), [held.media_key.as_str()]);
+    world.sql("UPDATE image SET attempt = NULL, attempt_kind = NULL, attempt_until = NULL").await;
+    assert_eq!(inventory::find_named(&mut connection, &[running]).await.unwrap(), []);
+
+    let ended = world.pending(world.user, ImagePath::UserProfile).await;
+    let key = media(ended).key;
+    world.sql(&format!(
+        "UPDATE image SET linked_at = now(), byte_size = 5, media_byte_size = 5, width = 1, height = 1, media_key = '{key}',
+             incoming_due_at = NULL WHERE id = '{ended}'"
+    )).await;
+    assert_eq!(inventory::find_named(&mut connection, &[incoming(ended)]).await.unwrap(), []);
+    world.sql(&format!("UPDATE image SET deleting_at = now() WHERE id = '{ended}'")).await;
+    let named = inventory::find_named(&mut connection, &[incoming(ended)]).await.unwrap();
+    assert_eq!(named.len(), 1, "the sweep that took it deletes the object");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod links;
 mod migrations;
 mod pool;
 mod posts;
+mod quotas;
 mod races;
 mod standing;
 mod statements;

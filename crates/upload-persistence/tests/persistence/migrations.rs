@@ -44,6 +44,31 @@ async fn two_that_migrate_at_once_wait_for_each_other() {
     assert_eq!(applied, [0, migrations_in_the_folder()]);
 }
 
+/// Servers go on during a migration. Their writes wait for an index unless it is built concurrently, and only one statement outside of a
+/// transaction can do that.
+#[test]
+fn an_index_on_a_table_that_may_have_rows_locks_nobody_out() {
+    let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations"));
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let migration = entry.unwrap().path();
+        let Ok(up) = std::fs::read_to_string(migration.join("up.sql")) else { continue };
+        let statements: Vec<&str> = up.lines().filter(|line| !line.starts_with("--")).collect();
+        let statements = statements.join("\n");
+        let indexed = statements.lines().filter(|line| line.contains(" INDEX "));
+        for index in indexed {
+            let table = index.split_once(" ON ").unwrap().1.split(' ').next().unwrap();
+            if statements.contains(&format!("CREATE TABLE {table} "))
+                || statements.contains(&format!("CREATE TABLE \"{table}\""))
+            {
+                continue;
+            }
+            let metadata = std::fs::read_to_string(migration.join("metadata.toml")).unwrap_or_default();
+            let concurrent = index.contains("CONCURRENTLY") && metadata.trim() == "run_in_transaction = false";
+            assert!(concurrent && statements.matches(';').count() == 1, "{}: {index}", migration.display());
+        }
+    }
+}
+
 /// During an upgrade, servers of the previous release run for a while. They do not use the trail.
 #[tokio::test]
 async fn attempts_that_run_while_the_trail_is_made_are_in_it() {

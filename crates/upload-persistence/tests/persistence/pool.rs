@@ -5,7 +5,9 @@ use std::{pin::pin, task::Poll};
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use secrecy::SecretString;
 use upload_domain::ImagePath;
-use upload_persistence::{Connection, Database, DatabaseError, DatabaseSettings, QueryError, QueryResult, images};
+use upload_persistence::{
+    Connection, Database, DatabaseError, DatabaseSettings, QueryError, QueryResult, images, quotas::Quota,
+};
 
 use crate::world::{World, new_image};
 
@@ -26,7 +28,7 @@ async fn drop_after<F: Future>(polls: usize, future: F) {
 async fn transaction(connection: &mut Connection, image: &images::NewImage) -> QueryResult<()> {
     connection
         .transaction(async |connection| {
-            images::insert_pending(connection, image).await?;
+            images::insert_pending(connection, image, &Quota::UNLIMITED).await?;
             connection.batch_execute("SELECT 1").await
         })
         .await
@@ -45,7 +47,7 @@ async fn a_transaction_dropped_anywhere_leaves_the_pool_usable() {
         }
         let kept = new_image(world.user, ImagePath::Post);
         let mut connection = database.connection().await.unwrap();
-        images::insert_pending(&mut connection, &kept).await.unwrap().unwrap();
+        images::insert_pending(&mut connection, &kept, &Quota::UNLIMITED).await.unwrap().unwrap();
         // Another connection sees the row, so no transaction was left open.
         let committed = images::find_for_update(&mut *world.connection().await, kept.id).await.unwrap();
         assert!(committed.is_some(), "after {polls} polls");

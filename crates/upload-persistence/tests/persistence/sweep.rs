@@ -7,6 +7,7 @@ use upload_persistence::{
     image_attempts::{self, Left},
     images::{self, Doomed},
     profile_images,
+    quotas::Quota,
 };
 
 use crate::world::{CUTOFF, FORM_LIFE, PENDING_TTL, World, finished, new_attempt, new_image};
@@ -81,8 +82,10 @@ async fn a_batch_is_bounded_and_takes_the_oldest() {
     let mut connection = world.connection().await;
     let mut by_age = Vec::new();
     for age in [5000, 4000, 4500] {
-        let image =
-            images::insert_pending(&mut connection, &new_image(world.user, ImagePath::Post)).await.unwrap().unwrap();
+        let image = images::insert_pending(&mut connection, &new_image(world.user, ImagePath::Post), &Quota::UNLIMITED)
+            .await
+            .unwrap()
+            .unwrap();
         world.age(image.id, age).await;
         by_age.push((age, image.id));
     }

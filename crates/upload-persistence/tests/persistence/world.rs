@@ -10,6 +10,7 @@ use upload_persistence::{
     competitions::{self, NewCompetition},
     image_attempts::{self, FinishedUpload},
     images::{self, Image, NewImage, UploadAttempt},
+    quotas::Quota,
 };
 use upload_sandbox::{Sandbox, Stand};
 use uuid::Uuid;
@@ -111,7 +112,7 @@ impl World {
 
     pub async fn pending(&self, user: UserId, path: ImagePath) -> ImageId {
         let mut connection = self.connection().await;
-        images::insert_pending(&mut connection, &new_image(user, path))
+        images::insert_pending(&mut connection, &new_image(user, path), &Quota::UNLIMITED)
             .await
             .unwrap()
             .expect("the user may create it")

@@ -1,5 +1,5 @@
-//! A store that does with versions what it should not. It is the stand's own store behind a front. To lose versions, the front changes the
-//! bucket's versioning between two requests.
+//! A store that does not do what it should. It is the stand's own store behind a front. To lose versions, the front changes the bucket's
+//! versioning between two requests. What the store itself would refuse, the front does with the admin's key.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -24,6 +24,10 @@ pub enum Lie {
     Fails(u16, &'static str),
     /// It lists the same versions on every page.
     ListsForEver,
+    /// It answers 501 to forms, as Cloudflare R2.
+    TakesNoForms,
+    /// It does what each form, presigned PUT, conditional PUT and copy says, and checks nothing.
+    ObeysEverybody,
 }
 
 const ENDLESS: &str =
@@ -53,7 +57,13 @@ pub async fn before(stand: &Stand, lie: Lie) -> Url {
                         Lie::ListsForEver if query.contains("versions") => {
                             return Ok(answer(200, ENDLESS.to_owned()));
                         }
-                        Lie::Fails(..) | Lie::ListsForEver => true,
+                        Lie::TakesNoForms if is_form => {
+                            return Ok(answer(501, "<Error><Code>NotImplemented</Code></Error>".to_owned()));
+                        }
+                        Lie::ObeysEverybody if is_form || (of_object && request.method() == Method::PUT) => {
+                            return Ok(obey(&admin, request).await);
+                        }
+                        Lie::Fails(..) | Lie::ListsForEver | Lie::TakesNoForms | Lie::ObeysEverybody => true,
                         Lie::KeepsNone => !(of_object && request.method() == Method::PUT),
                         Lie::KeepsNoneOfForms => !is_form,
                     };
@@ -70,6 +80,29 @@ pub async fn before(stand: &Stand, lie: Lie) -> Url {
         }
     });
     endpoint
+}
+
+/// Stores what the request brings or copies, under the key that it names.
+async fn obey(admin: &Storage, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    let header = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    let key_in = |path: &str| path.trim_start_matches('/').split_once('/').unwrap().1.to_owned();
+    let part = |name: &str| {
+        let (_before, rest) = body.split_once(&format!("name=\"{name}\"")).unwrap();
+        rest.split_once("\r\n\r\n").unwrap().1.split("\r\n--").next().unwrap().to_owned()
+    };
+    if let Some(source) = header("x-amz-copy-source") {
+        let bytes = admin.read(&key_in(&source)).await.unwrap().unwrap();
+        admin.put(&key_in(head.uri.path()), "image/png", bytes).await.unwrap();
+        return answer(200, "<CopyObjectResult><ETag>\"copied\"</ETag></CopyObjectResult>".to_owned());
+    }
+    let (key, content_type, bytes) = match head.method {
+        Method::POST => (part("key"), part("Content-Type"), part("file")),
+        _ => (key_in(head.uri.path()), header("content-type").unwrap_or_default(), body),
+    };
+    admin.put(&key, &content_type, bytes.into()).await.unwrap();
+    answer(200, String::new())
 }
 
 fn answer(status: u16, xml: String) -> Response<Full<Bytes>> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod bucket;
+mod capabilities;
 mod client_body;
 mod deletions;
 mod forms;

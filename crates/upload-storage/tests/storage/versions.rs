@@ -113,6 +113,19 @@ async fn whatever_the_setting_is_now_all_but_the_pinned_version_goes() {
     }
 }
 
+/// The version may have been restored under another id.
+#[tokio::test]
+async fn without_the_pinned_version_the_others_stay() {
+    let Some(stand) = versioned().await else { return };
+    let other = put(&stand.storage, "the last one").await;
+    stand.storage.put("incoming/2", "image/png", "unpinned".into()).await.unwrap();
+    let keys = [KEY.to_owned(), "incoming/2".to_owned(), "incoming/3".to_owned()];
+    let gone = "5f0b6f52-2f2c-4b43-9a64-2d2b2c3c2b52".to_owned();
+    let pinned = BTreeMap::from([(KEY.to_owned(), gone.clone()), ("incoming/3".to_owned(), gone)]);
+    assert_eq!(stand.storage.empty(&keys, &pinned).await.unwrap(), [KEY]);
+    assert_eq!(stand.storage.list_versions("").await.unwrap(), [(KEY.to_owned(), other)]);
+}
+
 #[tokio::test]
 async fn more_versions_than_one_page_are_all_removed() {
     let Some(stand) = versioned().await else { return };

@@ -196,7 +196,8 @@ async fn five_thousand_connections_that_idle_or_drip_keep_nobody_from_being_serv
     let most = raise_file_limit().unwrap().saturating_sub(OTHER_FILES);
     if most < CONNECTIONS {
         // Past the test harness's capture.
-        let words = format!("\nonly {most} connections in place of {CONNECTIONS}, because of `ulimit -Hn`\n");
+        let words =
+            format!("\nNOT TESTED: only {most} connections in place of {CONNECTIONS}, because of `ulimit -Hn`\n");
         std::io::stderr().write_all(words.as_bytes()).unwrap();
     }
     let crowd = Crowd::start(DRIPPING, &[]).await;

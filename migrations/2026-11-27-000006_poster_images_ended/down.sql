@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS competition_poster_image_deleted_at;

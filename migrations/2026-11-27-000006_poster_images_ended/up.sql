@@ -1,0 +1,4 @@
+-- The sweep reads the posters that were replaced, however many live ones there are.
+-- Servers go on while the index is built. That takes a statement outside of a transaction, and so a migration of its own.
+
+CREATE INDEX CONCURRENTLY competition_poster_image_deleted_at ON competition_poster_image (deleted_at) WHERE deleted_at IS NOT NULL;

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS post_deleted_at;

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS image_attempt_key;

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS image_user_id_created_at;
