@@ -194,7 +194,13 @@ impl Relay {
     /// Passes on this many more bytes of what the program sends, on all connections together. The byte after them is the first that meets
     /// the mode. Another [`Relay::set`] before that forgets it.
     pub fn set_after(&self, bytes: u64, mode: Mode) {
-        self.line.next.send_replace(Some((bytes, mode)));
+        self.line.next.send_replace(Some((Before::Bytes(bytes), mode)));
+    }
+
+    /// Passes on this many more requests that have not begun yet, on all connections together. The first byte of the request after them is
+    /// the first that meets the mode. Another [`Relay::set`] before that forgets it.
+    pub fn set_after_requests(&self, requests: u64, mode: Mode) {
+        self.line.next.send_replace(Some((Before::Requests(requests), mode)));
     }
 
     /// From now on makes the `Date` of every HTTP answer this many seconds later.
@@ -234,6 +240,34 @@ impl Relay {
         *self.line.said.borrow()
     }
 
+    /// How often a mode has done something to the traffic: refused, ended or cut a connection, or held a piece.
+    pub fn bites(&self) -> u64 {
+        *self.line.bites.borrow()
+    }
+
+    /// Waits until this many requests have begun in all, and returns the traffic at that moment.
+    ///
+    /// # Panics
+    /// If they do not begin.
+    pub async fn begun(&self, requests: u64) -> Passed {
+        let mut passed = self.line.passed.subscribe();
+        let come = timeout(PATIENCE, passed.wait_for(|passed| passed.requests >= requests)).await;
+        match come {
+            Ok(Ok(passed)) => *passed,
+            _ => panic!("{requests} requests do not begin"),
+        }
+    }
+
+    /// Waits until the program has no connection. Everything that it sent has been passed on then, or never will be.
+    ///
+    /// # Panics
+    /// If it keeps one.
+    pub async fn left(&self) {
+        let mut open = self.line.open.subscribe();
+        let gone = timeout(PATIENCE, open.wait_for(|open| *open == 0)).await;
+        assert!(gone.is_ok_and(|gone| gone.is_ok()), "the program keeps its connections");
+    }
+
     /// Waits until this many bytes have come from the program in all.
     ///
     /// # Panics
@@ -265,16 +299,26 @@ impl Drop for Relay {
 #[derive(Debug, Clone)]
 struct Line {
     mode: watch::Sender<Mode>,
-    /// The mode that begins after so many bytes of requests.
-    next: watch::Sender<Option<(u64, Mode)>>,
+    /// The mode that begins later.
+    next: watch::Sender<Option<(Before, Mode)>>,
     passed: watch::Sender<Passed>,
     said: watch::Sender<usize>,
     /// `None` until a test wants them.
     heads: watch::Sender<Option<Vec<RequestHead>>>,
     /// How many connections are held now.
     held: watch::Sender<usize>,
+    /// On how many connections the program may still send.
+    open: watch::Sender<usize>,
+    bites: watch::Sender<u64>,
     date_shift: watch::Sender<TimeDelta>,
     delay: watch::Sender<Duration>,
+}
+
+/// What is passed on before a mode begins.
+#[derive(Debug, Clone, Copy)]
+enum Before {
+    Bytes(u64),
+    Requests(u64),
 }
 
 /// The way to one side of a connection.
@@ -295,19 +339,19 @@ struct Turns {
     unanswered: AtomicBool,
 }
 
-/// A held piece, until it is passed on or its connection ends.
-struct Held<'a>(&'a watch::Sender<usize>);
+/// One that is counted, until this is dropped.
+struct Counted<'a>(&'a watch::Sender<usize>);
 
-impl<'a> Held<'a> {
+impl<'a> Counted<'a> {
     fn new(count: &'a watch::Sender<usize>) -> Self {
-        count.send_modify(|held| *held += 1);
+        count.send_modify(|count| *count += 1);
         Self(count)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|held| *held -= 1);
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -409,6 +453,8 @@ impl Line {
             said: watch::Sender::new(0),
             heads: watch::Sender::new(None),
             held: watch::Sender::new(0),
+            open: watch::Sender::new(0),
+            bites: watch::Sender::new(0),
             date_shift: watch::Sender::new(TimeDelta::zero()),
             delay: watch::Sender::new(Duration::ZERO),
         }
@@ -418,8 +464,9 @@ impl Line {
         let mut mode = self.mode.subscribe();
         let now = *mode.borrow();
         match now {
-            Mode::Down => return,
+            Mode::Down => return self.bite(),
             Mode::Unavailable => {
+                self.bite();
                 tokio::select! {
                     refused = refuse(client) => if let Err(error) = refused {
                         tracing::debug!(%error, "a refused connection broke");
@@ -448,7 +495,7 @@ impl Line {
         };
         let passed = tokio::select! {
             passed = passed => passed,
-            _ = mode.wait_for(|mode| mode.ends_connections()) => return,
+            _ = mode.wait_for(|mode| mode.ends_connections()) => return self.bite(),
         };
         if let Err(error) = passed {
             tracing::debug!(%error, target, "a relayed connection broke");
@@ -457,11 +504,16 @@ impl Line {
 
     /// Holds a piece until another mode releases it.
     async fn hold(&self, mode: &mut watch::Receiver<Mode>, released: impl Fn(Mode) -> bool) -> io::Result<()> {
-        let _held = Held::new(&self.held);
+        let _held = Counted::new(&self.held);
+        self.bite();
         match mode.wait_for(|mode| released(*mode)).await {
             Ok(mode) if !mode.ends_connections() => Ok(()),
             _ => Err(broken()),
         }
+    }
+
+    fn bite(&self) {
+        self.bites.send_modify(|bites| *bites += 1);
     }
 
     /// Counts bytes from the program, and passes them on.
@@ -478,14 +530,20 @@ impl Line {
         way.send(bytes).await
     }
 
-    /// How much of a piece is passed on before the next mode begins, which begins now; `None` if this piece does not reach it.
-    fn begins_within(&self, piece_bytes: usize) -> Option<usize> {
+    /// How much of a piece is passed on before the next mode begins, which begins now; `None` if this piece does not reach it. The piece
+    /// `is_new` if a request begins with it.
+    fn begins_within(&self, piece_bytes: usize, is_new: bool) -> Option<usize> {
         let mut begins = None;
         self.next.send_if_modified(|next| {
-            let Some((bytes, mode)) = next else { return false };
-            match bytes.checked_sub(piece_bytes as u64) {
-                Some(rest) => *bytes = rest,
-                None => begins = usize::try_from(*bytes).ok().zip(Some(*mode)),
+            let Some((before, mode)) = next else { return false };
+            match before {
+                Before::Bytes(bytes) => match bytes.checked_sub(piece_bytes as u64) {
+                    Some(rest) => *bytes = rest,
+                    None => begins = usize::try_from(*bytes).ok().zip(Some(*mode)),
+                },
+                Before::Requests(_) if !is_new => {}
+                Before::Requests(0) => begins = Some((0, *mode)),
+                Before::Requests(requests) => *requests -= 1,
             }
             if begins.is_some() {
                 *next = None;
@@ -525,6 +583,7 @@ impl Line {
 
     /// Passes on all bytes that the program sends, and its end.
     async fn requests(&self, mut from: OwnedReadHalf, mut way: Way, turns: &Turns) -> io::Result<()> {
+        let _open = Counted::new(&self.open);
         let mut mode = self.mode.subscribe();
         let mut buffer = vec![0; 2 * BUFFER_BYTES];
         // The end of the piece before, at the buffer's start.
@@ -546,19 +605,23 @@ impl Line {
                 return way.end().await;
             }
             let (mut heard, mut bytes) = (&buffer[..border + length], &buffer[border..border + length]);
-            if let Some(before) = self.begins_within(length) {
+            if let Some(before) = self.begins_within(length, turns.answered.load(Ordering::SeqCst)) {
                 let (first, rest) = bytes.split_at(before);
                 self.pass_request(first, &mut way, turns, &mut head).await?;
                 (heard, bytes) = (rest, rest);
             }
             let now = *mode.borrow_and_update();
             if now.ends_connections() {
+                self.bite();
                 return Err(broken());
             }
             if now.hears(heard) {
                 self.said.send_modify(|said| *said += 1);
                 match now {
-                    Mode::BreakRequestsWith(_) => return Err(broken()),
+                    Mode::BreakRequestsWith(_) => {
+                        self.bite();
+                        return Err(broken());
+                    }
                     Mode::HoldAnswersTo(_) | Mode::BreakAnswersTo(_) => turns.unanswered.store(true, Ordering::SeqCst),
                     _ => {}
                 }
@@ -573,6 +636,7 @@ impl Line {
             });
             self.pass_request(&bytes[..whole.unwrap_or(bytes.len())], &mut way, turns, &mut head).await?;
             if whole.is_some() {
+                self.bite();
                 return Err(broken());
             }
             let end = border + length;
@@ -600,6 +664,7 @@ impl Line {
                 breaks
             });
             if resets {
+                self.bite();
                 way.to.as_ref().set_zero_linger()?;
                 // Its drop would send an end before the reset.
                 way.to.forget();
@@ -607,6 +672,7 @@ impl Line {
             }
             let unanswered = turns.unanswered.load(Ordering::SeqCst);
             if broke || unanswered && matches!(*mode.borrow_and_update(), Mode::BreakAnswersTo(_)) {
+                self.bite();
                 return Err(broken());
             }
             if unanswered {
@@ -628,6 +694,7 @@ impl Line {
             self.passed.send_modify(|passed| passed.answered_bytes += bytes.len() as u64);
             way.send(bytes).await?;
             if whole.is_some() {
+                self.bite();
                 return Err(broken());
             }
         }
@@ -767,6 +834,23 @@ mod tests {
         assert_eq!(relay.passed().answered_bytes, 6);
         relay.set(Mode::Pass);
         client.read_exact(&mut [0; 6]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_mode_begins_with_a_request_and_its_bites_are_counted() {
+        let (mut client, relay) = relay().await;
+        relay.set_after_requests(2, Mode::Down);
+        for _ in 0..2 {
+            client.write_all(b"ques").await.unwrap();
+            client.write_all(b"tion").await.unwrap();
+            client.read_exact(&mut [0; 6]).await.unwrap();
+        }
+        assert_eq!((relay.begun(2).await.requests, relay.bites()), (2, 0));
+        client.write_all(b"question").await.unwrap();
+        assert_eq!(client.read(&mut [0; 6]).await.unwrap_or(0), 0);
+        relay.left().await;
+        assert!(relay.bites() > 0);
+        assert_eq!(relay.passed(), Passed { requests: 2, requested_bytes: 16, answered_bytes: 12 });
     }
 
     #[tokio::test]
