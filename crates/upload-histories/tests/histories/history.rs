@@ -127,8 +127,10 @@ impl<'a> History<'a> {
                 self.hear(vec![(first, answers.0, None), (second, answers.1, None)])
             }
             Step::Tend { task, fault } => {
-                self.tally.fault(*fault);
-                let finished = self.world.tend(*task, *fault).await?;
+                let (finished, bit) = self.world.tend(*task, *fault).await?;
+                if let Some(fault) = fault {
+                    self.tally.fault(*fault, bit);
+                }
                 let said = finished.map(|finished| finished.stdout);
                 self.transcript.push(format!("    {task:?} says {said:?}"));
                 self.tally.heard(&format!("{task:?}"), said.map_or("killed", |_said| "ended"));
@@ -164,14 +166,14 @@ impl<'a> History<'a> {
             let answer = self.send(&request, &url).await;
             return self.hear(vec![(request, answer, None)]);
         };
-        self.tally.fault(Some(fault));
         let replica = self.replica(&request, at);
-        let answer = self.world.replicas[replica].broken_by(fault, self.send(&request, &url)).await;
-        self.hear(vec![(request, answer, Some(fault))])?;
+        let (answer, bit) = self.world.replicas[replica].broken_by(fault, self.send(&request, &url)).await;
+        self.tally.fault(fault, bit);
+        self.hear(vec![(request, answer, bit.then_some(fault))])?;
         let token = self.people[HOST].token.clone();
         let replica = &mut self.world.replicas[replica];
         if matches!(fault.kind, Kind::Kill { .. }) {
-            // If the request was over before so many bytes, it is killed now.
+            // If the request was over before, it is killed now.
             replica.kill();
             self.tally.kill();
             return replica.bury(&self.secrets).await;
@@ -351,7 +353,7 @@ impl<'a> History<'a> {
             let may_be_late = match fault {
                 None => is_cut && !matches!(request.call, Call::UploadToStore { .. }),
                 Some(Fault { kind: Kind::Kill { .. }, .. }) => true,
-                Some(Fault { link, kind }) => {
+                Some(Fault { link, kind, .. }) => {
                     let keeps_back = matches!(kind, Kind::Stall { .. });
                     link == Link::Postgres && keeps_back || is_cut
                 }

@@ -123,6 +123,8 @@ pub enum Clock {
 pub struct Fault {
     pub link: Link,
     pub kind: Kind,
+    /// After so many turns of the program on the link.
+    pub after: u8,
 }
 
 /// A link of a replica, or of `upload-ops`.
@@ -136,7 +138,7 @@ pub enum Link {
 pub enum Kind {
     /// No connection works.
     Refuse,
-    /// Nothing that the program sends arrives, for this long. Then all of it does.
+    /// Nothing that the program sends arrives, for this long, or until it gives up. Then all of it does.
     Stall { ms: u16 },
     /// The next answer does not come: the connection ends.
     LoseAnswer,
@@ -282,7 +284,13 @@ fn fault() -> BoxedStrategy<Fault> {
         2 => Just(Kind::Busy),
         4 => bytes().prop_map(|bytes| Kind::Kill { bytes }),
     ];
-    (prop_oneof![Just(Link::Postgres), Just(Link::Store)], kind).prop_map(|(link, kind)| Fault { link, kind }).boxed()
+    let link = prop_oneof![Just(Link::Postgres), Just(Link::Store)];
+    (link, kind, turns()).prop_map(|(link, kind, after)| Fault { link, kind, after }).boxed()
+}
+
+/// A link takes about four turns to the database and four to the store. Connecting to the database takes a few more.
+fn turns() -> impl Strategy<Value = u8> {
+    prop_oneof![4 => Just(0), 6 => 1..4_u8, 3 => 4..8_u8, 1 => 8..20_u8]
 }
 
 /// Within the first message, the first few, or a large file.

@@ -11,8 +11,11 @@ use crate::script::Fault;
 pub struct Tally {
     pub histories: u64,
     steps: u64,
-    faults: BTreeMap<String, u64>,
+    /// How many faults there were of each kind, and how many of them met any traffic.
+    faults: BTreeMap<String, (u64, u64)>,
     kills: u64,
+    /// Answers without a fault that failed because this machine was too slow.
+    slow: u64,
     /// By request and answer.
     answers: BTreeMap<(String, String), u64>,
     /// The most states that a model had.
@@ -28,16 +31,23 @@ impl Tally {
         self.kills += 1;
     }
 
-    pub fn fault(&mut self, fault: Option<Fault>) {
-        let Some(Fault { link, kind }) = fault else { return };
-        let kind = format!("{kind:?}");
+    /// Counts a fault, and whether it bit: a fault that begins after the last turn does nothing.
+    pub fn fault(&mut self, fault: Fault, bit: bool) {
+        let kind = format!("{:?}", fault.kind);
         let kind = kind.split(' ').next().unwrap_or_default();
-        *self.faults.entry(format!("{kind} {link:?}")).or_default() += 1;
+        let (all, bitten) = self.faults.entry(format!("{kind} {:?}", fault.link)).or_default();
+        *all += 1;
+        *bitten += u64::from(bit);
     }
 
-    /// How many faults there were.
-    pub fn faults(&self) -> u64 {
-        self.faults.values().sum()
+    pub fn slow(&mut self) {
+        self.slow += 1;
+    }
+
+    /// How many of a hundred answers failed because the machine was too slow.
+    pub fn slow_percent(&self) -> f64 {
+        let answers: u64 = self.answers.values().sum();
+        self.slow as f64 * 100.0 / answers.max(1) as f64
     }
 
     pub fn heard(&mut self, request: &str, answer: &str) {
@@ -52,9 +62,11 @@ impl Tally {
         self.histories += other.histories;
         self.steps += other.steps;
         self.kills += other.kills;
+        self.slow += other.slow;
         self.most_states = self.most_states.max(other.most_states);
-        for (fault, count) in other.faults {
-            *self.faults.entry(fault).or_default() += count;
+        for (fault, (all, bitten)) in other.faults {
+            let own = self.faults.entry(fault).or_default();
+            *own = (own.0 + all, own.1 + bitten);
         }
         for (answer, count) in other.answers {
             *self.answers.entry(answer).or_default() += count;
@@ -64,15 +76,15 @@ impl Tally {
 
 impl Display for Tally {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let faults = self.faults();
+        let (faults, bitten) = self.faults.values().fold((0, 0), |sum, fault| (sum.0 + fault.0, sum.1 + fault.1));
         let answers: u64 = self.answers.values().sum();
         writeln!(
             formatter,
-            "{} histories, {} steps, {answers} answers, {faults} faults, {} kills, at most {} states",
-            self.histories, self.steps, self.kills, self.most_states
+            "{} histories, {} steps, {answers} answers, {} of them too slow, {faults} faults, of which {bitten} bit, {} kills, at most {} states",
+            self.histories, self.steps, self.slow, self.kills, self.most_states
         )?;
-        for (fault, count) in &self.faults {
-            writeln!(formatter, "  {count:6} {fault}")?;
+        for (fault, (all, bitten)) in &self.faults {
+            writeln!(formatter, "  {all:6} {fault}, of which {bitten} bit")?;
         }
         for ((request, answer), count) in &self.answers {
             let answer = if answer == "0" { "no answer" } else { answer };

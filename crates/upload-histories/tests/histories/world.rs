@@ -2,7 +2,7 @@
 //!
 //! A world outlives a history, because replicas take long to start. Each history leaves it empty.
 
-use std::{fs, time::Duration};
+use std::{fs, pin::pin, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
@@ -133,8 +133,8 @@ impl World {
         Ok(())
     }
 
-    /// Runs a task of `upload-ops`. Without a fault it must succeed. `None` if it was killed.
-    pub async fn tend(&self, task: Task, fault: Option<Fault>) -> Result<Option<Finished>> {
+    /// Runs a task of `upload-ops`. Without a fault that bites it must succeed. Also says whether the fault bit. `None` if the task was killed.
+    pub async fn tend(&self, task: Task, fault: Option<Fault>) -> Result<(Option<Finished>, bool)> {
         let program = self.ops.program.clone();
         let program = match task {
             Task::Sweep => program.arg("sweep").arg("--once"),
@@ -145,24 +145,26 @@ impl World {
             Task::Audit => program.arg("audit"),
         };
         let links = &self.ops.links;
-        let finished = match fault {
-            None => program.run().await?,
-            Some(Fault { link, kind: Kind::Kill { bytes } }) => {
-                let relay = links.of(link);
-                let killing = relay.passed().requested_bytes + u64::from(bytes);
+        let (finished, bit) = match fault {
+            None => (program.run().await?, false),
+            Some(fault @ Fault { kind: Kind::Kill { bytes }, .. }) => {
+                let moment = links.moment(fault, bytes);
                 tokio::select! {
-                    finished = program.run() => finished?,
+                    finished = program.run() => (finished?, false),
                     // Its end kills it.
-                    () = relay.requested(killing) => return Ok(None),
+                    () = moment => return Ok((None, true)),
                 }
             }
-            Some(fault) => links.broken_by(fault, program.run(), || {}).await?,
+            Some(fault) => {
+                let (finished, bit) = links.broken_by(fault, program.run(), || {}).await;
+                (finished?, bit)
+            }
         };
         let Finished { code, stdout, stderr } = &finished;
         ensure!(!stderr.contains("panicked"), "{task:?} panicked: {stderr}");
         check_lines([stdout.as_str(), stderr.as_str()], &self.secrets)?;
-        ensure!(fault.is_some() || *code == Some(0), "{task:?} ends with {code:?}: {stdout}{stderr}");
-        Ok(Some(finished))
+        ensure!(bit || *code == Some(0), "{task:?} ends with {code:?}: {stdout}{stderr}");
+        Ok((Some(finished), bit))
     }
 
     /// Waits until no replica has anything under way.
@@ -225,8 +227,9 @@ impl Replica {
         Ok(fs::read_dir(format!("/proc/{}/fd", server.id()))?.count())
     }
 
-    /// Runs something at this replica while it has a fault. What a kill leaves is seen to later, by [`Replica::bury`].
-    pub async fn broken_by<T>(&self, fault: Fault, work: impl Future<Output = T>) -> T {
+    /// Runs something at this replica while it has a fault, and says whether the fault bit. What a kill leaves is seen to later, by
+    /// [`Replica::bury`].
+    pub async fn broken_by<T>(&self, fault: Fault, work: impl Future<Output = T>) -> (T, bool) {
         let kill = || {
             if let Some(server) = &self.server {
                 server.kill();
@@ -294,9 +297,20 @@ impl Links {
         }
     }
 
-    /// Runs `work` while one of the links has a fault. Afterwards the link works.
-    async fn broken_by<T>(&self, fault: Fault, work: impl Future<Output = T>, kill: impl Fn()) -> T {
+    /// The moment at which a fault kills the program: so many bytes of requests after the beginning of its turn.
+    fn moment(&self, fault: Fault, bytes: u32) -> impl Future<Output = ()> {
         let relay = self.of(fault.link);
+        let turn = relay.passed().requests + u64::from(fault.after) + 1;
+        async move {
+            let begun = relay.begun(turn).await;
+            relay.requested(begun.requested_bytes + u64::from(bytes)).await;
+        }
+    }
+
+    /// Runs `work` while one of the links has a fault, and says whether the fault bit. Afterwards the link works.
+    async fn broken_by<T>(&self, fault: Fault, work: impl Future<Output = T>, kill: impl Fn()) -> (T, bool) {
+        let relay = self.of(fault.link);
+        let mut work = pin!(work);
         let mode = match fault.kind {
             Kind::Busy if fault.link == Link::Store => Mode::Unavailable,
             Kind::Refuse | Kind::Busy => Mode::Down,
@@ -304,28 +318,37 @@ impl Links {
             Kind::ResetAnswer => Mode::ResetNextAnswer,
             Kind::CutRequest { bytes } => Mode::CutRequestsAfter(bytes.into()),
             Kind::CutAnswer { bytes } => Mode::CutAnswersAfter(bytes.into()),
+            Kind::Stall { .. } => Mode::HoldRequests,
+            Kind::Kill { bytes } => {
+                let moment = self.moment(fault, bytes);
+                tokio::select! {
+                    worked = &mut work => return (worked, false),
+                    () = moment => kill(),
+                }
+                return (work.await, true);
+            }
+        };
+        let bites = relay.bites();
+        match fault.after {
+            0 => relay.set(mode),
+            turns => relay.set_after_requests(turns.into(), mode),
+        }
+        let worked = match fault.kind {
             Kind::Stall { ms } => {
-                relay.set(Mode::HoldRequests);
                 let stall = async {
+                    relay.holds(1).await;
                     sleep(Duration::from_millis(ms.into())).await;
                     relay.set(Mode::Pass);
                 };
-                return tokio::join!(work, stall).0;
-            }
-            Kind::Kill { bytes } => {
-                let killing = relay.passed().requested_bytes + u64::from(bytes);
-                let mut work = std::pin::pin!(work);
                 tokio::select! {
-                    worked = &mut work => return worked,
-                    () = relay.requested(killing) => kill(),
+                    worked = &mut work => worked,
+                    () = stall => work.await,
                 }
-                return work.await;
             }
+            _ => work.await,
         };
-        relay.set(mode);
-        let worked = work.await;
         relay.set(Mode::Pass);
-        worked
+        (worked, relay.bites() > bites)
     }
 }
 
