@@ -40,6 +40,8 @@ pub struct History<'a> {
     secrets: Vec<String>,
     tally: &'a mut Tally,
     transcript: Vec<String>,
+    /// Whether a part of what was asked for may still be carried out.
+    unsettled: bool,
 }
 
 /// An image that a server has answered with.
@@ -105,6 +107,7 @@ impl<'a> History<'a> {
             secrets,
             tally,
             transcript: Vec::new(),
+            unsettled: false,
         })
     }
 
@@ -112,6 +115,9 @@ impl<'a> History<'a> {
         for step in &script.steps {
             self.transcript.push(format!("{step:?}"));
             self.step(step).await.with_context(|| format!("at step {step:?}"))?;
+            if std::mem::take(&mut self.unsettled) {
+                self.world.settle().await?;
+            }
         }
         Ok(())
     }
@@ -349,18 +355,10 @@ impl<'a> History<'a> {
                 Some(Fault { kind: Kind::Kill { .. }, .. }) => Trouble::Vanishes,
                 Some(_) => Trouble::Fails,
             };
-            // A server that is alive waits for every statement, except for what a stall keeps back for too long.
-            let may_be_late = match fault {
-                None => is_cut && !matches!(request.call, Call::UploadToStore { .. }),
-                Some(Fault { kind: Kind::Kill { .. }, .. }) => true,
-                Some(Fault { link, kind, .. }) => {
-                    let keeps_back = matches!(kind, Kind::Stall { .. });
-                    link == Link::Postgres && keeps_back || is_cut
-                }
-            };
+            self.unsettled |= trouble != Trouble::Nothing;
             self.transcript.push(format!("    {:?} -> {} {} {:?}", request.call, said.status, said.code, said.fact));
             self.tally.heard(request.call.name(), &format!("{} {}", said.status, said.code));
-            heard.push(Heard { call: request.call.clone(), said, trouble, may_be_late });
+            heard.push(Heard { call: request.call.clone(), said, trouble });
             known.extend(answer.map(|answer| (request, answer)));
         }
         self.model.hear(&heard).map_err(anyhow::Error::msg)?;

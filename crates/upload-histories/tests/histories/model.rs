@@ -5,7 +5,8 @@
 //! was not. So "unknown" exists only after a lost reply, and the next answer that tells the two apart ends it.
 //!
 //! Two requests at the same time are carried out one after the other, in either order. One of them may find the image in the other's hands.
-//! A request without a reply may be carried out later, as long as a statement of it may be on its way.
+//! A request without a reply may be carried out later, so the history waits until nothing of it is under way. Then it either was, or never
+//! will be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,6 +23,9 @@ const PERHAPS_PURGED_SECONDS: i64 = 29 * 24 * 60 * 60;
 /// A little longer than a link and an upload may hold an image.
 const LINK_SECONDS: i64 = 60;
 const UPLOAD_SECONDS: i64 = 10 * 60;
+
+/// With more states than this the model allows nearly everything.
+const MOST_STATES: usize = 5_000;
 
 /// A user: 0 hosts the competition, 1 is an ordinary member.
 pub type User = usize;
@@ -159,15 +163,11 @@ pub struct Heard {
     pub call: Call,
     pub said: Said,
     pub trouble: Trouble,
-    /// Whether a part of the request may be carried out after the answer.
-    pub may_be_late: bool,
 }
 
 #[derive(Debug, Default)]
 pub struct Model {
     pub states: BTreeSet<State>,
-    /// Requests without a reply, of which a part may still be on its way.
-    late: Vec<Call>,
     now: i64,
 }
 
@@ -265,7 +265,7 @@ impl Said {
 
 impl Model {
     pub fn new() -> Self {
-        Self { states: BTreeSet::from([State::default()]), ..Self::default() }
+        Self { states: BTreeSet::from([State::default()]), now: 0 }
     }
 
     /// The seconds that have passed.
@@ -286,17 +286,14 @@ impl Model {
             .collect();
     }
 
-    /// Time passes. Nothing that was on its way before is carried out afterwards: its lease is over, or the database had it long ago.
+    /// Time passes.
     pub fn pass(&mut self, seconds: i64) {
-        self.expect_late();
-        self.late.clear();
         self.now += seconds;
     }
 
     /// Keeps the states that allow these answers to requests that ran at the same time. Without any, the answers are a violation, and the
     /// model stays as it was.
     pub fn hear(&mut self, heard: &[Heard]) -> Result<(), String> {
-        self.expect_late();
         let together = heard.len() > 1;
         let mut orders = vec![heard.iter().collect::<Vec<_>>()];
         if together {
@@ -320,9 +317,10 @@ impl Model {
                 self.now
             ));
         }
+        if next.len() > MOST_STATES {
+            return Err(format!("{} states: the model has lost track", next.len()));
+        }
         self.states = next;
-        let without_reply = |heard: &&Heard| heard.may_be_late && (heard.said.status == 0 || heard.said.is_failure());
-        self.late.extend(heard.iter().filter(without_reply).map(|heard| heard.call.clone()));
         Ok(())
     }
 
@@ -335,20 +333,6 @@ impl Model {
         }
         self.states = kept;
         Ok(())
-    }
-
-    /// Requests without a reply may have been carried out meanwhile.
-    fn expect_late(&mut self) {
-        // Twice, because one of them may need the other.
-        for call in self.late.iter().chain(&self.late) {
-            let carried_out: Vec<State> = self
-                .states
-                .iter()
-                .flat_map(|state| state.outcomes(call, self.now))
-                .map(|(_said, state)| state)
-                .collect();
-            self.states.extend(carried_out);
-        }
     }
 }
 

@@ -167,6 +167,24 @@ impl World {
         Ok((Some(finished), bit))
     }
 
+    /// Waits until nothing that was asked for can be carried out any more: no upload is under way, no replica that is dead has anything on
+    /// its way to the database, and the database works on nothing.
+    pub async fn settle(&self) -> Result<()> {
+        const ACTIVE: &str = "pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+             AND backend_type = 'client backend' AND state = 'active'";
+        let settled = async {
+            for replica in &self.replicas {
+                match &replica.server {
+                    Some(server) => is_resting(&server.url).await?,
+                    None => replica.links.postgres.left().await,
+                }
+            }
+            while self.stand.count(ACTIVE).await? > 0 {}
+            anyhow::Ok(())
+        };
+        timeout(LONGEST_REST, settled).await.context("something stays under way")?
+    }
+
     /// Waits until no replica has anything under way.
     pub async fn rest(&mut self) -> Result<()> {
         for replica in &mut self.replicas {
