@@ -353,7 +353,8 @@ impl<'a> History<'a> {
                 _ if is_cut => Trouble::Vanishes,
                 None => Trouble::Nothing,
                 Some(Fault { kind: Kind::Kill { .. }, .. }) => Trouble::Vanishes,
-                Some(_) => Trouble::Fails,
+                Some(Fault { link: Link::Store, .. }) => Trouble::Store,
+                Some(Fault { link: Link::Postgres, .. }) => Trouble::Database,
             };
             self.unsettled |= trouble != Trouble::Nothing;
             self.transcript.push(format!("    {:?} -> {} {} {:?}", request.call, said.status, said.code, said.fact));

@@ -151,8 +151,12 @@ pub enum Fact {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     Nothing,
-    /// The server may answer that it failed.
-    Fails,
+    /// The server may answer that the store failed. The database works, so nothing is linked or stored then, and everything is released.
+    Store,
+    /// The server may answer that the database failed. What it did before that is unknown.
+    Database,
+    /// The server may answer that either failed.
+    Slow,
     /// The server may also not answer.
     Vanishes,
 }
@@ -256,10 +260,30 @@ impl Said {
         self.status == 409 && matches!(self.code.as_str(), "link_in_progress" | "upload_in_progress" | "upload_changed")
     }
 
-    /// Whether the server says that it failed, so that nothing is known about what was done.
-    fn is_failure(&self) -> bool {
-        const CODES: [&str; 4] = ["database_unavailable", "overloaded", "storage_timeout", "storage_unavailable"];
-        self.status == 503 && CODES.contains(&self.code.as_str())
+    /// Whether the server says that something failed.
+    pub fn is_failure(&self) -> bool {
+        self.is_failure_of_store() || self.is_failure_of_database()
+    }
+
+    fn is_failure_of_store(&self) -> bool {
+        self.status == 503 && matches!(self.code.as_str(), "overloaded" | "storage_timeout" | "storage_unavailable")
+    }
+
+    fn is_failure_of_database(&self) -> bool {
+        self.status == 503 && matches!(self.code.as_str(), "overloaded" | "database_unavailable")
+    }
+}
+
+impl Trouble {
+    /// Whether it is a reason for this answer, in place of those that the request would have without it.
+    pub fn explains(self, said: &Said) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Store => said.is_failure_of_store(),
+            Self::Database => said.is_failure_of_database() || said.is_busy(),
+            Self::Slow => said.is_failure() || said.is_busy(),
+            Self::Vanishes => said.is_failure() || said.is_busy() || said.status == 0,
+        }
     }
 }
 
@@ -341,26 +365,34 @@ impl State {
         let Heard { call, said, trouble, .. } = heard;
         let outcomes = self.outcomes(call, now);
         let expected = outcomes.iter().filter(|(expected, _state)| expected == said).map(|(_said, state)| state);
+        let (images, ..) = call.holds();
         let mut after: Vec<Self> = match trouble {
             Trouble::Nothing => expected.cloned().collect(),
+            Trouble::Store => expected.flat_map(|state| self.halfway(state, call, false, now)).collect(),
             // What a refusal leaves to do may have failed.
             _ => expected.flat_map(|state| self.halfway(state, call, said.status >= 400, now)).collect(),
         };
-        let (images, ..) = call.holds();
         if together && said.is_busy() && !images.is_empty() {
             after.push(self.clone());
         }
-        let is_unknown = match trouble {
-            Trouble::Nothing => false,
-            Trouble::Fails => said.is_failure() || said.is_busy(),
-            Trouble::Vanishes => said.is_failure() || said.is_busy() || said.status == 0,
-        };
-        if is_unknown && matches!(call, Call::UploadToStore { .. }) {
+        if !trouble.explains(said) {
+            return after;
+        }
+        match (trouble, call) {
             // The store never keeps a part of a body.
-            after.push(self.clone());
-        } else if is_unknown {
-            let either = outcomes.iter().map(|(_said, state)| state).chain([self]);
-            after.extend(either.flat_map(|state| self.halfway(state, call, true, now)));
+            (_, Call::UploadToStore { .. }) => after.push(self.clone()),
+            (Trouble::Store, _) => {
+                after.push(self.clone());
+                // One image may have been refused before the store failed for another.
+                if images.len() > 1 {
+                    let refused = outcomes.iter().filter(|(said, _state)| said.status == 422);
+                    after.extend(refused.flat_map(|(_said, state)| self.halfway(state, call, false, now)));
+                }
+            }
+            _ => {
+                let either = outcomes.iter().map(|(_said, state)| state).chain([self]);
+                after.extend(either.flat_map(|state| self.halfway(state, call, true, now)));
+            }
         }
         after
     }
