@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 use upload_domain::{ImageFormat, ImagePath, Role};
 use upload_sandbox::{
     Person,
@@ -24,6 +24,8 @@ use crate::{
 
 /// How long an answer may take under any one fault.
 const LONGEST_ANSWER: Duration = Duration::from_secs(12);
+/// The shortest of the servers' limits. It holds without a fault, too, so a request that took as long may fail on a busy machine.
+const SLOW: Duration = Duration::from_secs(1);
 /// Which of the users hosts the competition.
 const HOST: User = 0;
 
@@ -73,6 +75,13 @@ enum What {
     DeletePost { id: String },
     Read,
     Me,
+}
+
+/// What came back for a request.
+struct Reply {
+    /// `None` if there is none.
+    answer: Option<Answer>,
+    took: Duration,
 }
 
 /// Runs the script, heals everything, and checks what is left.
@@ -282,10 +291,12 @@ impl<'a> History<'a> {
         self.world.url_of(replica).await
     }
 
-    /// Sends the request, and reads the answer; `None` if none comes.
-    async fn send(&self, request: &Request, url: &str) -> Result<Option<Answer>> {
+    /// Sends the request, and reads the answer.
+    async fn send(&self, request: &Request, url: &str) -> Result<Reply> {
+        let begun = Instant::now();
         let sent = timeout(LONGEST_ANSWER, self.send_to(request, url)).await;
-        sent.with_context(|| format!("{:?} has no answer after {LONGEST_ANSWER:?}", request.call))?
+        let answer = sent.with_context(|| format!("{:?} has no answer after {LONGEST_ANSWER:?}", request.call))??;
+        Ok(Reply { answer, took: begun.elapsed() })
     }
 
     async fn send_to(&self, request: &Request, url: &str) -> Result<Option<Answer>> {
@@ -342,20 +353,24 @@ impl<'a> History<'a> {
     }
 
     /// Compares answers of the same time with the model, and learns from them.
-    fn hear(&mut self, answers: Vec<(Request, Result<Option<Answer>>, Option<Fault>)>) -> Result<()> {
+    fn hear(&mut self, answers: Vec<(Request, Result<Reply>, Option<Fault>)>) -> Result<()> {
         let mut heard = Vec::new();
         let mut known = Vec::new();
         for (request, answer, fault) in answers {
-            let answer = answer?;
+            let Reply { answer, took } = answer?;
             let said = self.said(&request.call, answer.as_ref());
             let is_cut = matches!(request.what, What::Stream { cut: Some(_), .. } | What::Upload { cut: Some(_), .. });
-            let trouble = match fault {
+            let mut trouble = match fault {
                 _ if is_cut => Trouble::Vanishes,
                 None => Trouble::Nothing,
                 Some(Fault { kind: Kind::Kill { .. }, .. }) => Trouble::Vanishes,
                 Some(Fault { link: Link::Store, .. }) => Trouble::Store,
                 Some(Fault { link: Link::Postgres, .. }) => Trouble::Database,
             };
+            if took >= SLOW && said.is_failure() && !trouble.explains(&said) {
+                self.tally.slow();
+                trouble = Trouble::Slow;
+            }
             self.unsettled |= trouble != Trouble::Nothing;
             self.transcript.push(format!("    {:?} -> {} {} {:?}", request.call, said.status, said.code, said.fact));
             self.tally.heard(request.call.name(), &format!("{} {}", said.status, said.code));

@@ -28,6 +28,8 @@ const AT_ONCE: u64 = 3;
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 /// A world ends after so many histories, so that the logs of its replicas do not grow for ever.
 const HISTORIES_OF_A_WORLD: u32 = 250;
+/// How many of a hundred answers may fail because the machine is too slow. With more of them the run has tested something else.
+const MOST_SLOW_PERCENT: f64 = 1.0;
 /// The most tries to make a failed history shorter.
 const MOST_SHRINKS: u32 = 60;
 
@@ -63,6 +65,10 @@ fn run() -> Result<()> {
         }
     }
     say(&format!("{tally}in {:.1} s, HISTORIES_SEED={seed}", begun.elapsed().as_secs_f64()))?;
+    let slow = tally.slow_percent();
+    if slow > MOST_SLOW_PERCENT {
+        failures.push(format!("{slow:.1}% of the answers failed without a fault after a second or more: the machine is too slow"));
+    }
     if failures.is_empty() { Ok(()) } else { bail!("HISTORIES_SEED={seed}\n{}", failures.join("\n\n")) }
 }
 
