@@ -1,6 +1,6 @@
 //! Runs one script, and compares every answer with the model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use bytes::Bytes;
@@ -38,6 +38,8 @@ pub struct History<'a> {
     pub competition: String,
     /// The posts that were asked for, with their ids if an answer said so.
     pub posts: Vec<Option<String>>,
+    /// The images for which a form may have written after the last sweep that looks there.
+    pub written_late: BTreeSet<usize>,
     files: BTreeMap<Vec<u8>, File>,
     secrets: Vec<String>,
     tally: &'a mut Tally,
@@ -112,6 +114,7 @@ impl<'a> History<'a> {
             images: Vec::new(),
             competition,
             posts: Vec::new(),
+            written_late: BTreeSet::new(),
             files: BTreeMap::new(),
             secrets,
             tally,
@@ -378,6 +381,13 @@ impl<'a> History<'a> {
             known.extend(answer.map(|answer| (request, answer)));
         }
         self.model.hear(&heard).map_err(anyhow::Error::msg)?;
+        for Heard { call, .. } in &heard {
+            if let Call::UploadToStore { image, .. } = call
+                && self.model.may_be_swept(*image)
+            {
+                self.written_late.insert(*image);
+            }
+        }
         self.tally.states(self.model.states.len());
         known.into_iter().try_for_each(|(request, answer)| self.learn(&request, &answer))
     }

@@ -348,6 +348,12 @@ impl Model {
         Ok(())
     }
 
+    /// Whether a sweep may have emptied the incoming key of this image for good: it is old, or was linked.
+    pub fn may_be_swept(&self, image: usize) -> bool {
+        let may_be = |image: &Image| image.link.is_some() || self.now - image.created_at > SURELY_YOUNG_SECONDS;
+        self.states.iter().any(|state| may_be(&state.images[image]))
+    }
+
     /// Keeps the states in which this is true.
     pub fn keep(&mut self, what: &str, is_true: impl Fn(&State) -> bool) -> Result<(), String> {
         let kept: BTreeSet<State> = self.states.iter().filter(|state| is_true(state)).cloned().collect();
