@@ -17,7 +17,7 @@ use url::Url;
 use crate::{
     aftermath,
     model::{Call, Fact, Heard, Model, Said, Target, Trouble, User},
-    script::{Act, Fault, File, Kind, Link, Script, Step},
+    script::{Act, Clock, Fault, File, Kind, Link, Script, Step},
     tally::Tally,
     world::{Strategy, World},
 };
@@ -144,6 +144,7 @@ impl<'a> History<'a> {
                 let answers = futures::join!(self.send(&first, &urls[0]), self.send(&second, &urls[1]));
                 self.hear(vec![(first, answers.0, None), (second, answers.1, None)])
             }
+            Step::Overtake { act, at, after, clock } => self.overtake(act, *at, *after, *clock).await,
             Step::Tend { task, fault } => {
                 let (finished, bit) = self.world.tend(*task, *fault).await?;
                 if let Some(fault) = fault {
@@ -197,6 +198,40 @@ impl<'a> History<'a> {
             return replica.bury(&self.secrets).await;
         }
         replica.recover(&token).await.context("it does not recover from the fault")
+    }
+
+    /// The first request stops while it holds its images. Its lease ends, and the second one claims them, or waits for a longer lease. Then
+    /// the first one goes on, and at most one may succeed.
+    async fn overtake(&mut self, act: &Act, at: [u8; 2], after: u8, clock: Clock) -> Result<()> {
+        let (Some(first), Some(second)) = (self.prepare(act), self.prepare(act)) else { return Ok(()) };
+        let (images, ..) = first.call.holds();
+        let Some(image) = images.first().map(|image| &self.images[*image].id) else { return Ok(()) };
+        if !self.model.are_young_for(clock.seconds(), images) {
+            return Ok(());
+        }
+        let is_held = format!("image WHERE id = '{image}' AND attempt_until > now()");
+        let replica = self.replica(&first, at[0]);
+        let others: Vec<usize> = self.suitable(&second).into_iter().filter(|other| *other != replica).collect();
+        let other = others[usize::from(at[1]) % others.len()];
+        let urls = [self.world.url_of(replica).await?, self.world.url_of(other).await?];
+        let meanwhile = async {
+            // What waits may also be what an earlier request has left to do.
+            if self.world.stand.count(&is_held).await? == 0 {
+                return anyhow::Ok(None);
+            }
+            self.world.pass(clock).await?;
+            Ok(Some(self.send(&second, &urls[1]).await))
+        };
+        let sending = self.send(&first, &urls[0]);
+        let (answer, meanwhile) = self.world.replicas[replica].held_during(after, sending, meanwhile).await;
+        let Some(overtaking) = meanwhile.transpose()?.flatten() else { return self.hear(vec![(first, answer, None)]) };
+        self.tally.overtake();
+        self.model.pass(clock.seconds());
+        let created = |reply: &Result<Reply>| {
+            reply.as_ref().is_ok_and(|reply| reply.answer.as_ref().is_some_and(|answer| answer.status == 201))
+        };
+        ensure!(!created(&answer) || !created(&overtaking), "both {:?} and the one that overtook it succeed", first.call);
+        self.hear_all(vec![(first, answer, Trouble::Overtaken), (second, overtaking, Trouble::Nothing)])
     }
 
     /// The request of a step; `None` if there is nothing to act on.
@@ -284,9 +319,13 @@ impl<'a> History<'a> {
     }
 
     fn replica(&self, request: &Request, at: u8) -> usize {
-        let suitable = |index: &usize| request.needs.is_none_or(|needs| self.world.replicas[*index].strategy == needs);
-        let replicas: Vec<usize> = (0..self.world.replicas.len()).filter(suitable).collect();
+        let replicas = self.suitable(request);
         replicas[usize::from(at) % replicas.len()]
+    }
+
+    fn suitable(&self, request: &Request) -> Vec<usize> {
+        let suitable = |index: &usize| request.needs.is_none_or(|needs| self.world.replicas[*index].strategy == needs);
+        (0..self.world.replicas.len()).filter(suitable).collect()
     }
 
     async fn url(&mut self, request: &Request, at: u8) -> Result<String> {
@@ -355,21 +394,29 @@ impl<'a> History<'a> {
         Ok(Some(answer))
     }
 
-    /// Compares answers of the same time with the model, and learns from them.
+    /// Compares answers of the same time with the model, and learns from them. Each is with the fault that bit meanwhile.
     fn hear(&mut self, answers: Vec<(Request, Result<Reply>, Option<Fault>)>) -> Result<()> {
-        let mut heard = Vec::new();
-        let mut known = Vec::new();
-        for (request, answer, fault) in answers {
-            let Reply { answer, took } = answer?;
-            let said = self.said(&request.call, answer.as_ref());
-            let is_cut = matches!(request.what, What::Stream { cut: Some(_), .. } | What::Upload { cut: Some(_), .. });
-            let mut trouble = match fault {
-                _ if is_cut => Trouble::Vanishes,
+        let answers = answers.into_iter().map(|(request, reply, fault)| {
+            let trouble = match fault {
+                _ if matches!(request.what, What::Stream { cut: Some(_), .. } | What::Upload { cut: Some(_), .. }) => {
+                    Trouble::Vanishes
+                }
                 None => Trouble::Nothing,
                 Some(Fault { kind: Kind::Kill { .. }, .. }) => Trouble::Vanishes,
                 Some(Fault { link: Link::Store, .. }) => Trouble::Store,
                 Some(Fault { link: Link::Postgres, .. }) => Trouble::Database,
             };
+            (request, reply, trouble)
+        });
+        self.hear_all(answers.collect())
+    }
+
+    fn hear_all(&mut self, answers: Vec<(Request, Result<Reply>, Trouble)>) -> Result<()> {
+        let mut heard = Vec::new();
+        let mut known = Vec::new();
+        for (request, reply, mut trouble) in answers {
+            let Reply { answer, took } = reply?;
+            let said = self.said(&request.call, answer.as_ref());
             if took >= SLOW && said.is_failure() && !trouble.explains(&said) {
                 self.tally.slow();
                 trouble = Trouble::Slow;

@@ -76,7 +76,7 @@ enum Path {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Hold {
+pub enum Hold {
     Link,
     Upload,
 }
@@ -153,6 +153,8 @@ pub enum Trouble {
     Nothing,
     /// The server may answer that the store failed. The database works, so nothing is linked or stored then, and everything is released.
     Store,
+    /// Another request has perhaps taken its images meanwhile. Then it does nothing.
+    Overtaken,
     /// The server may answer that the database failed. What it did before that is unknown.
     Database,
     /// The server may answer that either failed.
@@ -213,7 +215,7 @@ impl Hold {
 
 impl Call {
     /// The images that it may hold, with the kind of the hold and its longest time.
-    fn holds(&self) -> (&[usize], Hold, i64) {
+    pub fn holds(&self) -> (&[usize], Hold, i64) {
         match self {
             Self::Link { images, .. } => (images, Hold::Link, LINK_SECONDS),
             Self::UploadToServer { image, .. } => (std::slice::from_ref(image), Hold::Upload, UPLOAD_SECONDS),
@@ -265,6 +267,12 @@ impl Said {
         self.is_failure_of_store() || self.is_failure_of_database()
     }
 
+    /// Whether the server says that the image is not the request's own any more.
+    fn is_loss(&self) -> bool {
+        // Whoever links an image deletes what the form wrote.
+        matches!(self.code.as_str(), "already_linked" | "not_uploaded" | "upload_timeout")
+    }
+
     fn is_failure_of_store(&self) -> bool {
         self.status == 503 && matches!(self.code.as_str(), "overloaded" | "storage_timeout" | "storage_unavailable")
     }
@@ -280,6 +288,7 @@ impl Trouble {
         match self {
             Self::Nothing => false,
             Self::Store => said.is_failure_of_store(),
+            Self::Overtaken => said.is_failure_of_store() || said.is_busy() || said.is_loss(),
             Self::Database => said.is_failure_of_database() || said.is_busy(),
             Self::Slow => said.is_failure() || said.is_busy(),
             Self::Vanishes => said.is_failure() || said.is_busy() || said.status == 0,
@@ -348,6 +357,14 @@ impl Model {
         Ok(())
     }
 
+    /// Whether these images can still be linked for so many seconds.
+    pub fn are_young_for(&self, seconds: i64, images: &[usize]) -> bool {
+        let is_young = |image: &usize| {
+            self.states.iter().all(|state| self.now + seconds - state.images[*image].created_at < SURELY_YOUNG_SECONDS)
+        };
+        images.iter().all(is_young)
+    }
+
     /// Whether a sweep may have emptied the incoming key of this image for good: it is old, or was linked.
     pub fn may_be_swept(&self, image: usize) -> bool {
         let may_be = |image: &Image| image.link.is_some() || self.now - image.created_at > SURELY_YOUNG_SECONDS;
@@ -374,7 +391,7 @@ impl State {
         let (images, ..) = call.holds();
         let mut after: Vec<Self> = match trouble {
             Trouble::Nothing => expected.cloned().collect(),
-            Trouble::Store => expected.flat_map(|state| self.halfway(state, call, false, now)).collect(),
+            Trouble::Store | Trouble::Overtaken => expected.flat_map(|state| self.halfway(state, call, false, now)).collect(),
             // What a refusal leaves to do may have failed.
             _ => expected.flat_map(|state| self.halfway(state, call, said.status >= 400, now)).collect(),
         };
@@ -387,9 +404,9 @@ impl State {
         match (trouble, call) {
             // The store never keeps a part of a body.
             (_, Call::UploadToStore { .. }) => after.push(self.clone()),
-            (Trouble::Store, _) => {
+            (Trouble::Store | Trouble::Overtaken, _) => {
                 after.push(self.clone());
-                // One image may have been refused before the store failed for another.
+                // One image may have been refused before another one failed.
                 if images.len() > 1 {
                     let refused = outcomes.iter().filter(|(said, _state)| said.status == 422);
                     after.extend(refused.flat_map(|(_said, state)| self.halfway(state, call, false, now)));

@@ -23,6 +23,9 @@ pub enum Step {
     One { act: Act, at: u8, fault: Option<Fault> },
     /// Two requests at the same time.
     Two { acts: [Act; 2], at: [u8; 2] },
+    /// A link or an upload stops before one of its turns to the store. Time passes, and the same request comes to another replica. Then the
+    /// first one goes on.
+    Overtake { act: Act, at: [u8; 2], after: u8, clock: Clock },
     /// A task of `upload-ops`, perhaps with a fault while it runs.
     Tend { task: Task, fault: Option<Fault> },
     /// A task while a request runs.
@@ -204,6 +207,8 @@ fn step() -> BoxedStrategy<Step> {
         14 => (making(), any::<u8>(), option::weighted(0.15, fault())).prop_map(|(act, at, fault)| Step::One { act, at, fault }),
         16 => (using(), any::<u8>(), option::weighted(0.35, fault())).prop_map(|(act, at, fault)| Step::One { act, at, fault }),
         6 => ([using(), using()], any::<[u8; 2]>()).prop_map(|(acts, at)| Step::Two { acts, at }),
+        3 => (overtaken(), any::<[u8; 2]>(), 0..5_u8, prop_oneof![Just(Clock::Minutes3), Just(Clock::Minutes15)])
+            .prop_map(|(act, at, after, clock)| Step::Overtake { act, at, after, clock }),
         3 => (task(), option::weighted(0.4, fault())).prop_map(|(task, fault)| Step::Tend { task, fault }),
         3 => (task(), using(), any::<u8>()).prop_map(|(task, act, at)| Step::TendWhile { task, act, at }),
         3 => clock().prop_map(Step::Clock),
@@ -236,6 +241,16 @@ fn using() -> BoxedStrategy<Act> {
         2 => recent().prop_map(|image| Act::Read { image }),
         1 => any::<u8>().prop_map(|user| Act::Me { user }),
         1 => making(),
+    ]
+    .boxed()
+}
+
+/// Holds images while it asks the store.
+fn overtaken() -> BoxedStrategy<Act> {
+    prop_oneof![
+        3 => recent().prop_map(|image| Act::Profile { image, stranger: false }),
+        2 => vec(recent(), 1..=3).prop_map(|images| Act::Post { images, stranger: false }),
+        2 => (recent(), any::<u8>(), file()).prop_map(|(image, form, file)| Act::Upload { image, form, file, cut: None }),
     ]
     .boxed()
 }

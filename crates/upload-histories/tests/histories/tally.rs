@@ -14,6 +14,8 @@ pub struct Tally {
     /// How many faults there were of each kind, and how many of them met any traffic.
     faults: BTreeMap<String, (u64, u64)>,
     kills: u64,
+    /// Requests that another one overtook while they held an image.
+    overtaken: u64,
     /// Answers without a fault that failed because this machine was too slow.
     slow: u64,
     /// By request and answer.
@@ -40,6 +42,10 @@ impl Tally {
         *bitten += u64::from(bit);
     }
 
+    pub fn overtake(&mut self) {
+        self.overtaken += 1;
+    }
+
     pub fn slow(&mut self) {
         self.slow += 1;
     }
@@ -62,6 +68,7 @@ impl Tally {
         self.histories += other.histories;
         self.steps += other.steps;
         self.kills += other.kills;
+        self.overtaken += other.overtaken;
         self.slow += other.slow;
         self.most_states = self.most_states.max(other.most_states);
         for (fault, (all, bitten)) in other.faults {
@@ -80,8 +87,9 @@ impl Display for Tally {
         let answers: u64 = self.answers.values().sum();
         writeln!(
             formatter,
-            "{} histories, {} steps, {answers} answers, {} of them too slow, {faults} faults, of which {bitten} bit, {} kills, at most {} states",
-            self.histories, self.steps, self.slow, self.kills, self.most_states
+            "{} histories, {} steps, {answers} answers, {} of them too slow, {faults} faults, of which {bitten} bit, {} kills, {} overtaken, \
+             at most {} states",
+            self.histories, self.steps, self.slow, self.kills, self.overtaken, self.most_states
         )?;
         for (fault, (all, bitten)) in &self.faults {
             writeln!(formatter, "  {all:6} {fault}, of which {bitten} bit")?;

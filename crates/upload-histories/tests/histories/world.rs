@@ -256,6 +256,33 @@ impl Replica {
         self.links.broken_by(fault, work, kill).await
     }
 
+    /// Runs `work`. Before one of its turns to the store, everything that this replica sends there waits until `meanwhile` is over. That is
+    /// not begun if the work ends before.
+    pub async fn held_during<T, M>(
+        &self,
+        turns: u8,
+        work: impl Future<Output = T>,
+        meanwhile: impl Future<Output = M>,
+    ) -> (T, Option<M>) {
+        let relay = &self.links.store;
+        relay.set_after_requests(turns.into(), Mode::HoldRequests);
+        let mut work = pin!(work);
+        tokio::select! {
+            worked = &mut work => {
+                relay.set(Mode::Pass);
+                return (worked, None);
+            }
+            () = relay.holds(1) => {}
+        }
+        let meanwhile = async {
+            let done = meanwhile.await;
+            relay.set(Mode::Pass);
+            done
+        };
+        let (worked, done) = tokio::join!(work, meanwhile);
+        (worked, Some(done))
+    }
+
     pub fn kill(&self) {
         if let Some(server) = &self.server {
             server.kill();
