@@ -230,7 +230,11 @@ impl<'a> History<'a> {
         let created = |reply: &Result<Reply>| {
             reply.as_ref().is_ok_and(|reply| reply.answer.as_ref().is_some_and(|answer| answer.status == 201))
         };
-        ensure!(!created(&answer) || !created(&overtaking), "both {:?} and the one that overtook it succeed", first.call);
+        ensure!(
+            !created(&answer) || !created(&overtaking),
+            "both {:?} and the one that overtook it succeed",
+            first.call
+        );
         self.hear_all(vec![(first, answer, Trouble::Overtaken), (second, overtaking, Trouble::Nothing)])
     }
 

@@ -67,7 +67,9 @@ fn run() -> Result<()> {
     say(&format!("{tally}in {:.1} s, HISTORIES_SEED={seed}", begun.elapsed().as_secs_f64()))?;
     let slow = tally.slow_percent();
     if slow > MOST_SLOW_PERCENT {
-        failures.push(format!("{slow:.1}% of the answers failed without a fault after a second or more: the machine is too slow"));
+        failures.push(format!(
+            "{slow:.1}% of the answers failed without a fault after a second or more: the machine is too slow"
+        ));
     }
     if failures.is_empty() { Ok(()) } else { bail!("HISTORIES_SEED={seed}\n{}", failures.join("\n\n")) }
 }

@@ -391,7 +391,9 @@ impl State {
         let (images, ..) = call.holds();
         let mut after: Vec<Self> = match trouble {
             Trouble::Nothing => expected.cloned().collect(),
-            Trouble::Store | Trouble::Overtaken => expected.flat_map(|state| self.halfway(state, call, false, now)).collect(),
+            Trouble::Store | Trouble::Overtaken => {
+                expected.flat_map(|state| self.halfway(state, call, false, now)).collect()
+            }
             // What a refusal leaves to do may have failed.
             _ => expected.flat_map(|state| self.halfway(state, call, said.status >= 400, now)).collect(),
         };
