@@ -185,6 +185,9 @@ impl<'a> History<'a> {
             let answer = self.send(&request, &url).await;
             return self.hear(vec![(request, answer, None)]);
         };
+        // A server asks the store only for a link or an upload.
+        let link = if request.call.asks_the_store() { fault.link } else { Link::Postgres };
+        let fault = Fault { link, ..fault };
         let replica = self.replica(&request, at);
         let (answer, bit) = self.world.replicas[replica].broken_by(fault, self.send(&request, &url)).await;
         self.tally.fault(fault, bit);

@@ -223,6 +223,11 @@ impl Call {
         }
     }
 
+    /// Whether the server may ask the store.
+    pub fn asks_the_store(&self) -> bool {
+        matches!(self, Self::Stream { .. } | Self::UploadToServer { .. } | Self::Link { .. })
+    }
+
     pub fn name(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
