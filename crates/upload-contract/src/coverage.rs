@@ -17,10 +17,11 @@ use super::{
 const BOTH: [(Strategy, &str); 2] = [(Strategy::Streaming, "v1"), (Strategy::Presigned, "v2")];
 
 /// The cases in which the servers differ on a route that both have, each with the reason.
-const STATED_DIFFERENCES: [(&str, &str); 5] = [
+const STATED_DIFFERENCES: [(&str, &str); 6] = [
     ("bad_bodies::a_streamed_form_that_is_none_stores_nothing", "what V1's own route has taken is linked and read"),
     ("bad_bodies::a_form_that_ends_otherwise_than_foreseen_needs_the_length", "V2's store takes the form"),
     ("images::put_is_a_wish", "V2 signs a PUT, and needs its length; V1 always answers a POST"),
+    ("images::put_can_be_the_only_way_to_the_store", "the same, without a wish"),
     ("outages::without_credentials_nothing_is_signed", "V1 signs its forms itself, V2 with the signer's key"),
     ("pinning::what_is_linked_by_version_stays_whatever_its_form_writes", "V2 signs a PUT; V1 always answers a POST"),
 ];

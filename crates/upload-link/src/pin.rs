@@ -131,9 +131,7 @@ impl Links {
     /// Whether the store works, and has only not answered this link in time: it has served another image just before. A store that serves
     /// nobody is not asked again, so that the client hears of it soon.
     fn is_only_busy(&self, error: &LinkError) -> bool {
-        let lately = Instant::now().checked_sub(LATELY);
-        matches!(error, LinkError::Storage(StorageError::Timeout(_)))
-            && lately.is_some_and(|lately| self.turns.has_progressed_since(lately))
+        matches!(error, LinkError::Storage(StorageError::Timeout(_))) && self.turns.made_progress_within(LATELY)
     }
 
     /// Works until `until` at the latest.

@@ -57,9 +57,9 @@ impl Turns {
         *self.progress_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Whether a link has got all that it wanted of the store since then.
-    pub(crate) fn has_progressed_since(&self, moment: Instant) -> bool {
-        self.progress_at() > moment
+    /// Whether a link has got all that it wanted of the store in the last `time`.
+    pub(crate) fn made_progress_within(&self, time: Duration) -> bool {
+        self.progress_at().elapsed() < time
     }
 
     fn progress_at(&self) -> Instant {

@@ -14,7 +14,7 @@ impl Progress {
         if screen.is_terminal() {
             self.is_begun = true;
             // The command itself does not depend on its terminal.
-            let _not_shown = write!(screen, "\r{text}").and_then(|()| screen.flush());
+            let _not_shown = write!(screen, "\r{text}\x1b[K").and_then(|()| screen.flush());
         }
     }
 

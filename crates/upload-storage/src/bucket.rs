@@ -2,15 +2,9 @@
 //!
 //! CORS and lifecycle are read before they are written, to keep rules that are not ours: S3 replaces the whole list at each write.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use aws_sdk_s3::{
-    config::{
-        ConfigBag, Intercept, RuntimeComponents,
-        http::HttpResponse,
-        interceptors::{AfterDeserializationInterceptorContextRef, BeforeDeserializationInterceptorContextRef},
-    },
-    error::{BoxError, ProvideErrorMetadata, SdkError},
+    config::http::HttpResponse,
+    error::{ProvideErrorMetadata, SdkError},
     operation::get_bucket_lifecycle_configuration::GetBucketLifecycleConfigurationError,
     types::{
         BucketLifecycleConfiguration, BucketLocationConstraint, BucketVersioningStatus, CorsConfiguration, CorsRule,
@@ -23,6 +17,7 @@ use upload_domain::INCOMING_PREFIX;
 
 use crate::{
     Listing, Storage, StorageError,
+    answer::KeepsAnswer,
     error::{code, status},
 };
 
@@ -216,14 +211,14 @@ async fn lifecycle_rules(
 pub(crate) async fn lifecycle(
     storage: &Storage,
 ) -> Result<Vec<(LifecycleRule, String)>, SdkError<GetBucketLifecycleConfigurationError, HttpResponse>> {
-    let body = BodyOfAnswer::default();
+    let answer = KeepsAnswer::default();
     let get = storage.client().get_bucket_lifecycle_configuration().bucket(storage.bucket());
-    let rules = match get.customize().interceptor(body.clone()).send().await {
+    let rules = match get.customize().interceptor(answer.clone()).send().await {
         Ok(current) => current.rules.unwrap_or_default(),
         Err(error) if code(&error) == Some("NoSuchLifecycleConfiguration") => Vec::new(),
         Err(error) => return Err(error),
     };
-    let text = body.get();
+    let text = answer.take().map(|answered| answered.body).unwrap_or_default();
     let xml = text.split("<Rule>").skip(1).map(str::to_owned).chain(std::iter::repeat(String::new()));
     Ok(rules.into_iter().zip(xml).collect())
 }
@@ -257,14 +252,16 @@ pub async fn look(storage: &Storage) -> Result<Look, StorageError> {
 
 /// Like [`look`], but with the store's clock even if the store refuses: it refuses every signature if the clocks differ too much.
 pub async fn head(storage: &Storage) -> (Result<bool, StorageError>, Option<DateTime<Utc>>) {
-    let date = DateOfAnswer::default();
-    let head = storage.client().head_bucket().bucket(storage.bucket()).customize().interceptor(date.clone());
+    let answer = KeepsAnswer::default();
+    let head = storage.client().head_bucket().bucket(storage.bucket()).customize().interceptor(answer.clone());
     let exists = match head.send().await {
         Ok(_there) => Ok(true),
         Err(error) if status(&error) == Some(404) => Ok(false),
         Err(error) => Err(error.into()),
     };
-    (exists, date.get())
+    let answered = answer.take();
+    let date = answered.as_ref().and_then(|answered| DateTime::parse_from_rfc2822(answered.header("date")?).ok());
+    (exists, date.map(|date| date.to_utc()))
 }
 
 /// Removes the bucket with everything in it. A missing bucket is no error.
@@ -291,60 +288,6 @@ impl From<Option<&BucketVersioningStatus>> for Versioning {
             Some(BucketVersioningStatus::Suspended) => Self::Suspended,
             _ => Self::Never,
         }
-    }
-}
-
-/// Keeps the `Date` of an answer, which the SDK's outputs leave out.
-#[derive(Debug, Clone, Default)]
-struct DateOfAnswer(Arc<Mutex<Option<DateTime<Utc>>>>);
-
-impl DateOfAnswer {
-    fn get(&self) -> Option<DateTime<Utc>> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Intercept for DateOfAnswer {
-    fn name(&self) -> &'static str {
-        "DateOfAnswer"
-    }
-
-    fn read_before_deserialization(
-        &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date").and_then(|date| DateTime::parse_from_rfc2822(date).ok());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = date.map(|date| date.to_utc());
-        Ok(())
-    }
-}
-
-/// Keeps the body of an answer as text.
-#[derive(Debug, Clone, Default)]
-struct BodyOfAnswer(Arc<Mutex<String>>);
-
-impl BodyOfAnswer {
-    fn get(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Intercept for BodyOfAnswer {
-    fn name(&self) -> &'static str {
-        "BodyOfAnswer"
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        let body = context.response().body().bytes().unwrap_or_default();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = String::from_utf8_lossy(body).into_owned();
-        Ok(())
     }
 }
 

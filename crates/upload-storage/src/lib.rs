@@ -7,6 +7,7 @@ pub mod pin;
 pub mod rights;
 
 mod advice;
+mod answer;
 mod body;
 mod client;
 mod error;

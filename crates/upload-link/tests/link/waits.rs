@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use futures::poll;
 use tokio::runtime::Handle;
-use upload_domain::incoming_key;
+use upload_domain::{ImageId, incoming_key};
 use upload_link::{LinkError, Linked, Links, PostText, Profile};
 use upload_persistence::{Database, DatabaseError, DatabaseSettings};
-use upload_sandbox::relay::Mode;
+use upload_sandbox::relay::{Mode, Relay};
 use upload_storage::StorageError;
 
 use crate::{PROFILE, world::World};
@@ -55,21 +55,26 @@ async fn serve(world: &World) {
     }
 }
 
+/// Links this image to its end. The store answers no request with this text until the relay has held so many, but goes on to serve others.
+async fn link_while_busy(world: &World, relay: &Relay, slow: ImageId, held: String, most: usize) {
+    relay.set(Mode::HoldRequestsWith(held.leak()));
+    let mut link = world.begin(slow, Profile);
+    tokio::select! {
+        ended = &mut link => panic!("the link gave up: {ended:?}"),
+        () = serve(world) => {}
+        () = relay.holds(most) => {}
+    }
+    relay.set(Mode::Pass);
+    assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
+}
+
 /// A store that is busy, not down, as MinIO is with a thousand uploads at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_tries_again_after_a_timeout_if_the_store_serves_others() {
     let (world, relay) = World::behind_the_store(Mode::Pass).await;
     let slow = world.uploaded(PROFILE).await;
-    relay.set(Mode::HoldRequestsWith(incoming_key(slow).leak()));
-    let mut link = world.begin(slow, Profile);
     // One request has two attempts within its time limit, so the third is another request.
-    tokio::select! {
-        ended = &mut link => panic!("the link gave up: {ended:?}"),
-        () = serve(&world) => {}
-        () = relay.holds(3) => {}
-    }
-    relay.set(Mode::Pass);
-    assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
+    link_while_busy(&world, &relay, slow, incoming_key(slow), 3).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,16 +96,8 @@ async fn a_link_ends_after_one_timeout_if_the_store_serves_nobody_any_more() {
 async fn a_link_that_tries_again_copies_to_another_key() {
     let (world, relay) = World::behind_the_store(Mode::Pass).await;
     let slow = world.uploaded(PROFILE).await;
-    relay.set(Mode::HoldRequestsWith(format!("media/{slow}").leak()));
-    let mut link = world.begin(slow, Profile);
     // Two attempts to copy and two to look for the copy; then the link gives up this key.
-    tokio::select! {
-        ended = &mut link => panic!("the link gave up: {ended:?}"),
-        () = serve(&world) => {}
-        () = relay.holds(5) => {}
-    }
-    relay.set(Mode::Pass);
-    assert!(matches!(link.await.unwrap(), Ok(Linked::Now(_))));
+    link_while_busy(&world, &relay, slow, format!("media/{slow}"), 5).await;
     let first =
         world.stand.sql(&format!("SELECT key FROM image_attempt WHERE key LIKE 'media/{slow}/%'")).await.unwrap();
     let (_state, served) = world.row(slow).await;

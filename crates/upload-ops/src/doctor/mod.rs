@@ -87,20 +87,20 @@ impl Doctor<'_> {
     async fn examine(&self) -> Result<(Vec<Check>, Settings), Stop> {
         let mut progress = Progress::default();
         let mut checks = Vec::new();
-        progress.show("asking for the clocks and the keys         ");
+        progress.show("asking for the clocks and the keys");
         checks.push(self.clocks().await);
         checks.push(self.keys().await?);
-        progress.show("sending forms                              ");
+        progress.show("sending forms");
         let (post, put) = (self.examination.post_forms().await, self.examination.put_forms().await);
         checks.extend(self.forms(post.as_ref(), put.as_ref()));
-        progress.show("writing on conditions and in versions      ");
+        progress.show("writing on conditions and in versions");
         let copy = self.examination.copy_if_match().await;
         checks.extend(self.conditions(&copy).await);
         let (by_put, by_form) = self.examination.versions(&self.arguments.storage).await.map_err(Stop::settings)?;
         checks.extend(self.versions(&by_put, by_form.as_ref()));
         checks.extend(self.pinned().await?);
         checks.extend(self.lifecycle().await);
-        progress.show("asking at the address that clients use     ");
+        progress.show("asking at the address that clients use");
         checks.extend(self.public().await);
         checks.extend(self.cors().await);
         let pin = match (by_put.is_yes() && by_form.as_ref().is_none_or(Shown::is_yes), copy.is_yes()) {
@@ -241,7 +241,6 @@ impl Doctor<'_> {
     async fn lifecycle(&self) -> [Check; 2] {
         let question = "is there no lifecycle rule that removes old versions under incoming/?";
         let expires = self.examination.expires_incoming().await;
-        // A server's key without the right to ask is one for a bucket without versions.
         if !matches!(self.examination.has_versioning().await, Ok(true)) {
             let backstop = Check::new(
                 "lifecycle",

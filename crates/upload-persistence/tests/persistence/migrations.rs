@@ -54,7 +54,7 @@ fn an_index_on_a_table_that_may_have_rows_locks_nobody_out() {
         let Ok(up) = std::fs::read_to_string(migration.join("up.sql")) else { continue };
         let statements: Vec<&str> = up.lines().filter(|line| !line.starts_with("--")).collect();
         let statements = statements.join("\n");
-        let indexed = statements.lines().filter(|line| line.contains(" INDEX "));
+        let indexed = statements.lines().filter(|line| line.starts_with("CREATE ") && line.contains(" INDEX "));
         for index in indexed {
             let table = index.split_once(" ON ").unwrap().1.split(' ').next().unwrap();
             if statements.contains(&format!("CREATE TABLE {table} "))

@@ -4,12 +4,7 @@ use aws_sdk_s3::types::ExpirationStatus;
 use upload_domain::INCOMING_PREFIX;
 
 use super::{Examination, Shown};
-use crate::{
-    Pin, SettingsError, Storage, StorageError, StorageSettings,
-    bucket::{self, Versioning},
-    error::code,
-    pin,
-};
+use crate::{Pin, SettingsError, Storage, StorageError, StorageSettings, bucket, error::code, pin};
 
 impl Examination {
     /// Whether the bucket keeps what `S3_PIN=version` needs, whatever the setting is: first of what comes by PUT, then of what comes by a
@@ -32,12 +27,12 @@ impl Examination {
         Ok((by_put, by_form))
     }
 
-    /// Whether the bucket has or had versioning.
+    /// Whether the bucket has or had versioning. A key that may not ask is one for a bucket without versions.
     ///
     /// # Errors
-    /// [`StorageError`]; [`StorageError::Refused`] when the server's key may not ask.
+    /// [`StorageError`].
     pub async fn has_versioning(&self) -> Result<bool, StorageError> {
-        Ok(bucket::versioning(&self.storage).await? != Versioning::Never)
+        self.storage.has_versions().await
     }
 
     /// Whether a rule of the bucket lets objects in `incoming/` expire, as a backstop of the sweep. In a bucket with versions no such rule may

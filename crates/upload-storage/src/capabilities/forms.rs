@@ -5,10 +5,7 @@ use sha2::{Digest as _, Sha256};
 use upload_domain::{ImageFormat, ImageId, Sha256Checksum};
 
 use super::{Examination, Shown};
-use crate::{
-    FormError, FormRequest, PostForm, PutForm, Signer, StorageError, chain,
-    plain::{Answered, Plain},
-};
+use crate::{FormError, FormRequest, PostForm, PutForm, Signer, StorageError, answer::Answered, chain, plain::Plain};
 
 /// What every form is for.
 const FILE: &str = "file";
@@ -49,31 +46,36 @@ impl Examination {
     /// Sends POST forms, most of which the store must refuse. `None` without a signer.
     pub async fn post_forms(&self) -> Option<PostForms> {
         let ask = Ask { examination: self, signer: self.signer()? };
-        let accepted = ask.post_accepted(None).await;
+        let accepted = told(ask.post_accepted(None).await);
         if !accepted.is_yes() {
             let unknown = || Shown::Unknown("the store takes no form".to_owned());
             let (size, content_type, key, expiry, checksum) = (unknown(), unknown(), unknown(), unknown(), unknown());
             return Some(PostForms { accepted, size, content_type, key, expiry, checksum });
         }
-        let size = match ask.post_refused(|_form| {}, "longer").await {
-            Shown::Yes => ask.post_refused(|_form| {}, "x").await,
+        let untouched = |_form: &mut PostForm| {};
+        let other_type = |form: &mut PostForm| set(&mut form.fields, "Content-Type", "text/html");
+        let size = match told(ask.post_refused(now(), None, untouched, "longer").await) {
+            Shown::Yes => told(ask.post_refused(now(), None, untouched, "x").await),
             shown => shown,
         };
-        let other_type = |form: &mut PostForm| set(&mut form.fields, "Content-Type", "text/html");
+        let checksum = match told(ask.post_accepted(sha256(FILE)).await) {
+            Shown::Yes => told(ask.post_refused(now(), sha256("elif"), untouched, FILE).await),
+            shown => shown,
+        };
         Some(PostForms {
             accepted,
             size,
-            content_type: ask.post_refused(other_type, FILE).await,
-            key: ask.post_other_key().await.unwrap_or_else(Shown::from),
-            expiry: ask.post_expired().await.unwrap_or_else(Shown::from),
-            checksum: ask.post_checksum().await,
+            content_type: told(ask.post_refused(now(), None, other_type, FILE).await),
+            key: told(ask.post_other_key().await),
+            expiry: told(ask.post_refused(long_ago(), None, untouched, FILE).await),
+            checksum,
         })
     }
 
     /// The same with presigned PUTs.
     pub async fn put_forms(&self) -> Option<PutForms> {
         let ask = Ask { examination: self, signer: self.signer()? };
-        let accepted = ask.put_accepted().await.unwrap_or_else(Shown::from);
+        let accepted = told(ask.put_accepted().await);
         if !accepted.is_yes() {
             let unknown = || Shown::Unknown("the store takes no presigned PUT".to_owned());
             return Some(PutForms { accepted, size: unknown(), content_type: unknown(), expiry: unknown() });
@@ -82,9 +84,9 @@ impl Examination {
         let other_type = |form: &mut PutForm| set(&mut form.headers, "content-type", "text/html");
         Some(PutForms {
             accepted,
-            size: ask.put_refused(now(), other_size, "longer").await.unwrap_or_else(Shown::from),
-            content_type: ask.put_refused(now(), other_type, FILE).await.unwrap_or_else(Shown::from),
-            expiry: ask.put_refused(long_ago(), |_form| {}, FILE).await.unwrap_or_else(Shown::from),
+            size: told(ask.put_refused(now(), other_size, "longer").await),
+            content_type: told(ask.put_refused(now(), other_type, FILE).await),
+            expiry: told(ask.put_refused(long_ago(), |_form| {}, FILE).await),
         })
     }
 }
@@ -96,53 +98,31 @@ struct Ask<'a> {
 }
 
 impl Ask<'_> {
-    async fn post_accepted(&self, checksum: Option<Sha256Checksum>) -> Shown {
+    async fn post_accepted(&self, checksum: Option<Sha256Checksum>) -> Result<Shown, StorageError> {
         let (image, key) = self.examination.fresh();
-        let sent = async {
-            let form = self.signer.post_form(&request(image, now(), checksum)).await.map_err(not_signed)?;
-            self.stored(self.send(&form, FILE).await?, &key).await
-        };
-        sent.await.unwrap_or_else(|error: StorageError| error.into())
+        let form = self.signer.post_form(&request(image, now(), checksum)).await.map_err(not_signed)?;
+        self.stored(self.send(&form, FILE).await?, &key).await
     }
 
-    /// A form that is changed after it was signed, or a file that it does not allow.
-    async fn post_refused(&self, spoil: impl FnOnce(&mut PostForm), file: &str) -> Shown {
+    /// A form that has expired or is changed after it was signed, or a file that it does not allow.
+    async fn post_refused(
+        &self,
+        signed_at: DateTime<Utc>,
+        checksum: Option<Sha256Checksum>,
+        spoil: impl FnOnce(&mut PostForm),
+        file: &str,
+    ) -> Result<Shown, StorageError> {
         let (image, key) = self.examination.fresh();
-        let sent = async {
-            let mut form = self.signer.post_form(&request(image, now(), None)).await.map_err(not_signed)?;
-            spoil(&mut form);
-            self.refused(self.send(&form, file).await?, &key).await
-        };
-        sent.await.unwrap_or_else(|error: StorageError| error.into())
+        let mut form = self.signer.post_form(&request(image, signed_at, checksum)).await.map_err(not_signed)?;
+        spoil(&mut form);
+        self.refused(self.send(&form, file).await?, &key).await
     }
 
     async fn post_other_key(&self) -> Result<Shown, StorageError> {
         let ((image, _key), (_other_image, other)) = (self.examination.fresh(), self.examination.fresh());
         let mut form = self.signer.post_form(&request(image, now(), None)).await.map_err(not_signed)?;
         set(&mut form.fields, "key", &other);
-        let answered = self.send(&form, FILE).await?;
-        self.refused(answered, &other).await
-    }
-
-    async fn post_expired(&self) -> Result<Shown, StorageError> {
-        let (image, key) = self.examination.fresh();
-        let form = self.signer.post_form(&request(image, long_ago(), None)).await.map_err(not_signed)?;
-        let answered = self.send(&form, FILE).await?;
-        self.refused(answered, &key).await
-    }
-
-    async fn post_checksum(&self) -> Shown {
-        let checksum = |file: &str| Some(Sha256Checksum::from(<[u8; 32]>::from(Sha256::digest(file))));
-        match self.post_accepted(checksum(FILE)).await {
-            Shown::Yes => {}
-            shown => return shown,
-        }
-        let (image, key) = self.examination.fresh();
-        let sent = async {
-            let form = self.signer.post_form(&request(image, now(), checksum("elif"))).await.map_err(not_signed)?;
-            self.refused(self.send(&form, FILE).await?, &key).await
-        };
-        sent.await.unwrap_or_else(|error: StorageError| error.into())
+        self.refused(self.send(&form, FILE).await?, &other).await
     }
 
     async fn put_accepted(&self) -> Result<Shown, StorageError> {
@@ -188,6 +168,15 @@ impl Ask<'_> {
             None => Shown::Yes,
         })
     }
+}
+
+/// A question that the store failed to answer is an answer, too.
+fn told(asked: Result<Shown, StorageError>) -> Shown {
+    asked.unwrap_or_else(Shown::from)
+}
+
+fn sha256(file: &str) -> Option<Sha256Checksum> {
+    Some(<[u8; 32]>::from(Sha256::digest(file)).into())
 }
 
 /// A form for [`FILE`] alone.

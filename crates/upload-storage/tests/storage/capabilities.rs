@@ -151,12 +151,13 @@ async fn a_public_address_that_leads_elsewhere_is_found_out() {
 async fn a_page_needs_its_origin_its_method_and_the_etag() {
     let stand = stand().await;
     let asked = examination(&stand, &stand.settings).await;
-    if bucket::set_cors(&stand.admin, &[ORIGIN.to_owned()]).await.unwrap() != Outcome::Done {
-        return not_tested(MINIO, "the store of S3_ENDPOINT has no CORS for a bucket").unwrap();
-    }
+    // MinIO has no CORS for a bucket. It lets in every origin.
+    let has_rules = bucket::set_cors(&stand.admin, &[ORIGIN.to_owned()]).await.unwrap() == Outcome::Done;
     for method in [UploadMethod::Post, UploadMethod::Put] {
         assert_eq!(asked.cors(method, ORIGIN).await, Some(Shown::Yes), "{method:?}");
-        no(&asked.cors(method, "https://other.example").await.unwrap(), "without this origin");
+        if has_rules {
+            no(&asked.cors(method, "https://other.example").await.unwrap(), "without this origin");
+        }
     }
     asked.clean_up().await.unwrap();
 }
