@@ -29,6 +29,9 @@ const SLOW: Duration = Duration::from_secs(1);
 /// Which of the users hosts the competition.
 const HOST: User = 0;
 
+/// A link with this number or a larger one takes any image, whatever target it is for.
+const ANY_TARGET: u8 = 128;
+
 /// What a history knows.
 pub struct History<'a> {
     pub world: &'a mut World,
@@ -52,6 +55,7 @@ pub struct History<'a> {
 pub struct Image {
     pub id: String,
     owner: User,
+    path: ImagePath,
     format: ImageFormat,
     forms: Vec<Value>,
 }
@@ -269,17 +273,17 @@ impl<'a> History<'a> {
                 (call, what)
             }
             Act::Profile { image, stranger } => {
-                let image = self.recent(*image)?;
+                let image = self.fitting(*image, ImagePath::UserProfile)?;
                 let user = self.caller(image, *stranger);
                 (Call::Link { user, images: vec![image], target: Target::Profile(user) }, What::Profile)
             }
             Act::Poster { image, stranger } => {
-                let image = self.recent(*image)?;
+                let image = self.fitting(*image, ImagePath::Competition)?;
                 let user = self.caller(image, *stranger);
                 (Call::Link { user, images: vec![image], target: Target::Poster }, What::Poster)
             }
             Act::Post { images, stranger } => {
-                let mut chosen: Vec<usize> = images.iter().filter_map(|image| self.recent(*image)).collect();
+                let mut chosen: Vec<usize> = images.iter().filter_map(|image| self.fitting(*image, ImagePath::Post)).collect();
                 let ids = chosen.iter().map(|image| self.images[*image].id.clone()).collect::<Vec<_>>();
                 chosen.sort_by_key(|image| &self.images[*image].id);
                 if chosen.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -304,9 +308,20 @@ impl<'a> History<'a> {
         Some(Request { call, what, needs })
     }
 
+    /// The image with this number, counted from the newest.
     fn recent(&self, image: u8) -> Option<usize> {
         let from_newest = usize::from(image) % self.images.len().max(1);
         self.images.len().checked_sub(from_newest + 1)
+    }
+
+    /// The same among the images that are for this kind of target, if there are any and the number is small.
+    fn fitting(&self, image: u8, path: ImagePath) -> Option<usize> {
+        let fitting: Vec<usize> = (0..self.images.len()).rev().filter(|image| self.images[*image].path == path).collect();
+        match fitting.len() {
+            0 => self.recent(image),
+            _ if image >= ANY_TARGET => self.recent(image),
+            images => Some(fitting[usize::from(image) % images]),
+        }
     }
 
     fn caller(&self, image: usize, stranger: bool) -> User {
@@ -502,7 +517,7 @@ impl<'a> History<'a> {
         media: Option<File>,
     ) -> Result<()> {
         let id = text(&answer.json["imageEntity"]["id"])?;
-        self.images.push(Image { id, owner, format, forms });
+        self.images.push(Image { id, owner, path, format, forms });
         self.model.add_image(owner, path, media);
         Ok(())
     }
