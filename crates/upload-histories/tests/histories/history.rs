@@ -283,7 +283,8 @@ impl<'a> History<'a> {
                 (Call::Link { user, images: vec![image], target: Target::Poster }, What::Poster)
             }
             Act::Post { images, stranger } => {
-                let mut chosen: Vec<usize> = images.iter().filter_map(|image| self.fitting(*image, ImagePath::Post)).collect();
+                let mut chosen: Vec<usize> =
+                    images.iter().filter_map(|image| self.fitting(*image, ImagePath::Post)).collect();
                 let ids = chosen.iter().map(|image| self.images[*image].id.clone()).collect::<Vec<_>>();
                 chosen.sort_by_key(|image| &self.images[*image].id);
                 if chosen.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -314,14 +315,16 @@ impl<'a> History<'a> {
         self.images.len().checked_sub(from_newest + 1)
     }
 
-    /// The same among the images that are for this kind of target, if there are any and the number is small.
+    /// The same among the images that are for this kind of target, and of those among the ones that may be linked. A large number has any
+    /// image. Without such a preference hardly a link would come as far as the store.
     fn fitting(&self, image: u8, path: ImagePath) -> Option<usize> {
-        let fitting: Vec<usize> = (0..self.images.len()).rev().filter(|image| self.images[*image].path == path).collect();
-        match fitting.len() {
-            0 => self.recent(image),
-            _ if image >= ANY_TARGET => self.recent(image),
-            images => Some(fitting[usize::from(image) % images]),
+        if image >= ANY_TARGET {
+            return self.recent(image);
         }
+        let fitting = (0..self.images.len()).rev().filter(|place| self.images[*place].path == path).collect::<Vec<_>>();
+        let ready = fitting.iter().copied().filter(|place| self.model.may_be_linked(*place)).collect::<Vec<_>>();
+        let chosen = if ready.is_empty() { fitting } else { ready };
+        chosen.get(usize::from(image) % chosen.len().max(1)).copied().or_else(|| self.recent(image))
     }
 
     fn caller(&self, image: usize, stranger: bool) -> User {

@@ -376,6 +376,15 @@ impl Model {
         self.states.iter().any(|state| may_be(&state.images[image]))
     }
 
+    /// Whether this image perhaps waits for its link.
+    pub fn may_be_linked(&self, image: usize) -> bool {
+        let has_file = |image: &Image| image.media.or(image.incoming).is_some_and(|file| file.refusal().is_none());
+        let may_be = |image: &Image| {
+            image.link.is_none() && has_file(image) && self.now - image.created_at < SURELY_YOUNG_SECONDS
+        };
+        self.states.iter().any(|state| may_be(&state.images[image]))
+    }
+
     /// Keeps the states in which this is true.
     pub fn keep(&mut self, what: &str, is_true: impl Fn(&State) -> bool) -> Result<(), String> {
         let kept: BTreeSet<State> = self.states.iter().filter(|state| is_true(state)).cloned().collect();

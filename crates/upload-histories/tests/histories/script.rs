@@ -265,7 +265,7 @@ fn stranger() -> impl Strategy<Value = bool> {
 }
 
 fn path() -> impl Strategy<Value = ImagePath> {
-    prop_oneof![3 => Just(ImagePath::UserProfile), 3 => Just(ImagePath::Post), 1 => Just(ImagePath::Competition)]
+    prop_oneof![3 => Just(ImagePath::UserProfile), 3 => Just(ImagePath::Post), 2 => Just(ImagePath::Competition)]
 }
 
 fn format() -> impl Strategy<Value = ImageFormat> {
