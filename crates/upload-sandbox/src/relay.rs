@@ -245,6 +245,43 @@ impl Relay {
         *self.line.bites.borrow()
     }
 
+    /// Sets a mode, and waits until it holds a piece, or does anything else to the traffic.
+    ///
+    /// # Panics
+    /// If nothing comes that it is for.
+    pub async fn hold(&self, mode: Mode) {
+        let before = self.bites();
+        self.set(mode);
+        self.bitten(before).await;
+    }
+
+    /// The same from a later byte on, see [`Relay::set_after`].
+    ///
+    /// # Panics
+    /// As [`Relay::hold`].
+    pub async fn hold_after(&self, bytes: u64, mode: Mode) {
+        let before = self.bites();
+        self.set_after(bytes, mode);
+        self.bitten(before).await;
+    }
+
+    /// The same from a later request on, see [`Relay::set_after_requests`].
+    ///
+    /// # Panics
+    /// As [`Relay::hold`].
+    pub async fn hold_after_requests(&self, requests: u64, mode: Mode) {
+        let before = self.bites();
+        self.set_after_requests(requests, mode);
+        self.bitten(before).await;
+    }
+
+    /// Waits for a further bite.
+    async fn bitten(&self, before: u64) {
+        let mut bites = self.line.bites.subscribe();
+        let come = timeout(PATIENCE, bites.wait_for(|bites| *bites > before)).await;
+        assert!(come.is_ok_and(|come| come.is_ok()), "nothing that the mode is for comes");
+    }
+
     /// Waits until this many requests have begun in all, and returns the traffic at that moment.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::time::{Duration, Instant, timeout};
 use upload_domain::{ImageFormat, ImagePath, Role};
 use upload_sandbox::{
-    Person,
+    Person, Stand,
     client::{Answer, Client},
     raw::{RawForm, RawRequest},
 };
@@ -19,7 +19,7 @@ use crate::{
     model::{Call, Fact, Heard, Model, Said, Target, Trouble, User},
     script::{Act, Clock, Fault, File, Kind, Link, Script, Step},
     tally::Tally,
-    world::{Strategy, World},
+    world::{Links, Strategy, World},
 };
 
 /// How long an answer may take under any one fault.
@@ -243,6 +243,34 @@ impl<'a> History<'a> {
             first.call
         );
         self.hear_all(vec![(first, answer, Trouble::Overtaken), (second, overtaking, Trouble::Nothing)])
+    }
+
+    /// Sends a request, and kills the replica when `reach` is done.
+    pub async fn crash(
+        &mut self,
+        act: &Act,
+        at: u8,
+        reach: impl AsyncFnOnce(&Links, &Stand) -> Result<()>,
+    ) -> Result<()> {
+        self.tally.step();
+        self.transcript.push(format!("{act:?}, until it is killed"));
+        let request = self.prepare(act).context("there is nothing to act on")?;
+        let url = self.url(&request, at).await?;
+        let replica = &self.world.replicas[self.replica(&request, at)];
+        let kill = async {
+            let reached = reach(replica.links(), &self.world.stand).await;
+            replica.kill();
+            replica.links().lose().await;
+            reached
+        };
+        let (answer, reached) = futures::join!(self.send(&request, &url), kill);
+        reached?;
+        let replica = self.replica(&request, at);
+        self.tally.kill();
+        self.hear_all(vec![(request, answer, Trouble::Vanishes)])?;
+        self.world.replicas[replica].bury(&self.secrets).await?;
+        self.unsettled = false;
+        self.world.settle().await
     }
 
     /// The request of a step; `None` if there is nothing to act on.

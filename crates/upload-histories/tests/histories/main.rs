@@ -5,6 +5,7 @@
 //! and forms come from the servers. That crate's traits are also not async.
 
 mod aftermath;
+mod crashes;
 mod history;
 mod model;
 mod script;
@@ -13,7 +14,7 @@ mod world;
 
 use std::{cell::RefCell, env, io::Write as _, thread, time::Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use proptest::test_runner::{
     Config, FileFailurePersistence, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner,
 };
@@ -23,6 +24,8 @@ use crate::{tally::Tally, world::World};
 /// Seeds of histories that failed once. Every run begins with them.
 const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/histories.txt");
 const HISTORIES: u64 = 200;
+/// How often the program is killed at each point.
+const CRASHES: u64 = 3;
 const AT_ONCE: u64 = 3;
 /// In a debug build, the tree of values of a whole script needs more than a thread usually has.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
@@ -35,43 +38,62 @@ const MOST_SHRINKS: u32 = 60;
 
 #[test]
 fn random_histories_lose_nothing_and_leave_nothing() {
-    if let Err(error) = run() {
+    if let Err(error) = run_histories() {
         panic!("{error:#}");
     }
 }
 
-fn run() -> Result<()> {
+#[test]
+fn a_kill_at_any_point_leaves_nothing() {
+    if let Err(error) = run_crashes() {
+        panic!("{error:#}");
+    }
+}
+
+fn run_histories() -> Result<()> {
     let histories = number("HISTORIES")?.unwrap_or(HISTORIES);
-    let at_once = number("HISTORIES_AT_ONCE")?.unwrap_or(AT_ONCE).clamp(1, histories.max(1));
+    let at_once = at_once(histories)?;
     let seed = number("HISTORIES_SEED")?.unwrap_or_else(rand::random);
     say(&format!("{histories} histories, {at_once} at once, HISTORIES_SEED={seed}"))?;
+    let share = |worker: u64| histories / at_once + u64::from(worker < histories % at_once);
+    let tally = in_shares(at_once, |worker| work(share(worker), seed, worker));
+    let tally = tally.with_context(|| format!("HISTORIES_SEED={seed}"))?;
+    let slow = tally.slow_percent();
+    ensure!(
+        slow <= MOST_SLOW_PERCENT,
+        "HISTORIES_SEED={seed}: {slow:.1}% of the answers failed without a fault after a second or more: the machine is too slow"
+    );
+    Ok(())
+}
+
+fn run_crashes() -> Result<()> {
+    let rounds = number("CRASHES")?.unwrap_or(CRASHES);
+    let at_once = at_once(rounds)?;
+    say(&format!("{rounds} kills at each of {} points, {at_once} at once", crashes::POINTS.len()))?;
+    in_shares(at_once, |worker| runtime()?.block_on(crashes::run(rounds, worker, at_once))).map(drop)
+}
+
+/// Runs every share in a thread of its own, and says what they have done together.
+fn in_shares(shares: u64, work: impl Fn(u64) -> Result<Tally> + Sync) -> Result<Tally> {
     let begun = Instant::now();
-    let workers = thread::scope(|scope| {
-        let share = |worker: u64| histories / at_once + u64::from(worker < histories % at_once);
-        let start = |worker: u64| {
-            let share = share(worker);
-            thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, move || work(share, seed, worker))
-        };
-        let workers: Vec<_> = (0..at_once).map(start).collect::<std::io::Result<_>>()?;
-        let outcomes = workers.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>();
-        anyhow::Ok(outcomes)
+    let outcomes = thread::scope(|scope| {
+        let work = &work;
+        let start =
+            |share: u64| thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, move || work(share));
+        let workers: Vec<_> = (0..shares).map(start).collect::<std::io::Result<_>>()?;
+        anyhow::Ok(workers.into_iter().map(thread::ScopedJoinHandle::join).collect::<Vec<_>>())
     })?;
     let mut tally = Tally::default();
     let mut failures = Vec::new();
-    for worker in workers {
-        match worker.map_err(|_panic| anyhow!("a worker panicked"))? {
+    for outcome in outcomes {
+        match outcome.map_err(|_panic| anyhow!("a worker panicked"))? {
             Ok(own) => tally.add(own),
             Err(error) => failures.push(format!("{error:#}")),
         }
     }
-    say(&format!("{tally}in {:.1} s, HISTORIES_SEED={seed}", begun.elapsed().as_secs_f64()))?;
-    let slow = tally.slow_percent();
-    if slow > MOST_SLOW_PERCENT {
-        failures.push(format!(
-            "{slow:.1}% of the answers failed without a fault after a second or more: the machine is too slow"
-        ));
-    }
-    if failures.is_empty() { Ok(()) } else { bail!("HISTORIES_SEED={seed}\n{}", failures.join("\n\n")) }
+    say(&format!("{tally}in {:.1} s", begun.elapsed().as_secs_f64()))?;
+    ensure!(failures.is_empty(), "{}", failures.join("\n\n"));
+    Ok(tally)
 }
 
 /// Runs a share of the histories, one after another, each on a world that the one before has left empty.
@@ -129,6 +151,10 @@ fn work(histories: u64, seed: u64, worker: u64) -> Result<Tally> {
 /// Where a worker's relays and clients live.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?)
+}
+
+fn at_once(work: u64) -> Result<u64> {
+    Ok(number("HISTORIES_AT_ONCE")?.unwrap_or(AT_ONCE).clamp(1, work.max(1)))
 }
 
 fn number(variable: &str) -> Result<Option<u64>> {

@@ -107,6 +107,7 @@ pub enum Task {
     Sweep,
     Reconcile,
     Audit,
+    Migrate,
 }
 
 /// How far the clock goes.

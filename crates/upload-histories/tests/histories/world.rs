@@ -4,7 +4,7 @@
 
 use std::{fs, pin::pin, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::try_join_all;
 use tokio::time::{Instant, sleep, timeout};
 use upload_sandbox::{
@@ -48,6 +48,7 @@ pub enum Strategy {
 }
 
 pub struct World {
+    pub versions: bool,
     // Dropped in this order: the replicas must be gone before their database and bucket are.
     pub replicas: Vec<Replica>,
     ops: Ops,
@@ -70,9 +71,9 @@ pub struct Replica {
     files: usize,
 }
 
-struct Links {
-    postgres: Relay,
-    store: Relay,
+pub struct Links {
+    pub postgres: Relay,
+    pub store: Relay,
 }
 
 /// `upload-ops`, in each of the ways in which it is run.
@@ -85,6 +86,22 @@ struct Ops {
 
 impl World {
     pub async fn start(versions: bool) -> Result<Self> {
+        let second_pin = if versions { "version" } else { "copy" };
+        let kinds = [
+            (Strategy::Streaming, "copy"),
+            (Strategy::Streaming, second_pin),
+            (Strategy::Presigned, "copy"),
+            (Strategy::Presigned, second_pin),
+        ];
+        Self::with(versions, &kinds).await
+    }
+
+    /// With `upload-ops` alone.
+    pub async fn without_replicas() -> Result<Self> {
+        Self::with(false, &[]).await
+    }
+
+    async fn with(versions: bool, kinds: &[(Strategy, &str)]) -> Result<Self> {
         let stand = Sandbox::shared().await.try_stand().await?;
         if versions {
             stand.enable_versioning().await?;
@@ -93,17 +110,10 @@ impl World {
         let ahead = "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql
              AS 'SELECT pg_catalog.clock_timestamp() + interval ''3 h'''";
         stand.sql(ahead).await?;
-        let second_pin = if versions { "version" } else { "copy" };
-        let kinds = [
-            (Strategy::Streaming, "copy"),
-            (Strategy::Streaming, second_pin),
-            (Strategy::Presigned, "copy"),
-            (Strategy::Presigned, second_pin),
-        ];
-        let replicas = try_join_all(kinds.map(|(strategy, pin)| Replica::start(&stand, strategy, pin))).await?;
-        let ops = Ops::new(&stand, second_pin).await?;
+        let replicas = try_join_all(kinds.iter().map(|(strategy, pin)| Replica::start(&stand, *strategy, pin))).await?;
+        let ops = Ops::new(&stand, if versions { "version" } else { "copy" }).await?;
         let secrets = replicas.iter().flat_map(|replica| replica.program.secrets()).collect();
-        Ok(Self { replicas, ops, stand, secrets, histories: 0 })
+        Ok(Self { versions, replicas, ops, stand, secrets, histories: 0 })
     }
 
     /// Starts the replica if it was killed, and returns its URL.
@@ -135,16 +145,7 @@ impl World {
 
     /// Runs a task of `upload-ops`. Without a fault that bites it must succeed. Also says whether the fault bit. `None` if the task was killed.
     pub async fn tend(&self, task: Task, fault: Option<Fault>) -> Result<(Option<Finished>, bool)> {
-        let program = self.ops.program.clone();
-        let program = match task {
-            Task::Sweep => program.arg("sweep").arg("--once"),
-            Task::Reconcile => {
-                let program = program.env("DATABASE_URL", &self.ops.ahead);
-                program.arg("reconcile").arg("--most-percent").arg("100")
-            }
-            Task::Audit => program.arg("audit"),
-        };
-        let links = &self.ops.links;
+        let (program, links) = (self.ops.program_for(task), &self.ops.links);
         let (finished, bit) = match fault {
             None => (program.run().await?, false),
             Some(fault @ Fault { kind: Kind::Kill { bytes }, .. }) => {
@@ -165,6 +166,23 @@ impl World {
         check_lines([stdout.as_str(), stderr.as_str()], &self.secrets)?;
         ensure!(bit || *code == Some(0), "{task:?} ends with {code:?}: {stdout}{stderr}");
         Ok((Some(finished), bit))
+    }
+
+    /// The ways of `upload-ops`.
+    pub fn ops_links(&self) -> &Links {
+        &self.ops.links
+    }
+
+    /// Kills a task when `reach` is done. What it sent and was not passed on by then is lost.
+    pub async fn crash(&self, task: Task, reach: impl AsyncFnOnce(&Links, &Stand) -> Result<()>) -> Result<()> {
+        let (program, links) = (self.ops.program_for(task), &self.ops.links);
+        tokio::select! {
+            finished = program.run() => bail!("{task:?} ends before it is killed: {}", finished?.stderr),
+            // The end of the other branch kills it.
+            reached = reach(links, &self.stand) => reached?,
+        }
+        links.lose().await;
+        Ok(())
     }
 
     /// Waits until nothing that was asked for can be carried out any more: no upload is under way, no replica that is dead has anything on
@@ -283,6 +301,10 @@ impl Replica {
         (worked, Some(done))
     }
 
+    pub fn links(&self) -> &Links {
+        &self.links
+    }
+
     pub fn kill(&self) {
         if let Some(server) = &self.server {
             server.kill();
@@ -335,6 +357,15 @@ impl Links {
         // The check of the keys takes many turns at each start, in which faults would do nothing for the work.
         let program = program.env("S3_PUBLIC_ENDPOINT", store_url).env("S3_KEY_CHECK", "off");
         Ok((Self { postgres, store }, program))
+    }
+
+    /// Ends all connections of a program that was killed. What is held is lost.
+    pub async fn lose(&self) {
+        for relay in [&self.postgres, &self.store] {
+            relay.set(Mode::Down);
+            relay.left().await;
+            relay.set(Mode::Pass);
+        }
     }
 
     fn of(&self, link: Link) -> &Relay {
@@ -400,6 +431,19 @@ impl Links {
 }
 
 impl Ops {
+    fn program_for(&self, task: Task) -> Program {
+        let program = self.program.clone();
+        match task {
+            Task::Sweep => program.arg("sweep").arg("--once"),
+            Task::Reconcile => {
+                let program = program.env("DATABASE_URL", &self.ahead);
+                program.arg("reconcile").arg("--most-percent").arg("100")
+            }
+            Task::Audit => program.arg("audit"),
+            Task::Migrate => program.arg("migrate"),
+        }
+    }
+
     async fn new(stand: &Stand, pin: &str) -> Result<Self> {
         let (links, program) = Links::before(stand, Program::new(PROGRAM, stand)).await?;
         let program = program.env("PROGRAM", "ops").env("S3_PIN", pin);
