@@ -11,6 +11,7 @@ use upload_sandbox::{
     Person, Stand,
     client::{Answer, Client},
     raw::{RawForm, RawRequest},
+    relay::{Mode, Relay},
 };
 use url::Url;
 
@@ -243,6 +244,41 @@ impl<'a> History<'a> {
             first.call
         );
         self.hear_all(vec![(first, answer, Trouble::Overtaken), (second, overtaking, Trouble::Nothing)])
+    }
+
+    /// Sends a request while a link of its replica is broken, and returns the answer. The link works again afterwards.
+    pub async fn broken(
+        &mut self,
+        act: &Act,
+        at: u8,
+        link: Link,
+        breaks: impl AsyncFnOnce(&Relay, &Stand) -> Result<()>,
+    ) -> Result<String> {
+        self.tally.step();
+        self.transcript.push(format!("{act:?}, while the link to {link:?} is broken"));
+        let request = self.prepare(act).context("there is nothing to act on")?;
+        let url = self.url(&request, at).await?;
+        let place = self.replica(&request, at);
+        let relay = self.world.replicas[place].links().of(link);
+        let bites = relay.bites();
+        let reply = tokio::select! {
+            reply = self.send(&request, &url) => reply?,
+            broken = breaks(relay, &self.world.stand) => bail!("the fault ends before the answer: {broken:?}"),
+        };
+        relay.set(Mode::Pass);
+        let trouble = match link {
+            _ if relay.bites() == bites => Trouble::Nothing,
+            Link::Postgres => Trouble::Database,
+            Link::Store => Trouble::Store,
+        };
+        let (took, said) = (reply.took, self.said(&request.call, reply.answer.as_ref()));
+        self.tally.took(link, took);
+        self.hear_all(vec![(request, Ok(reply), trouble)])?;
+        self.unsettled = false;
+        self.world.settle().await?;
+        let token = self.people[HOST].token.clone();
+        self.world.replicas[place].recover(&token).await.context("it does not recover from the fault")?;
+        Ok(format!("{} {}", said.status, said.code).trim_end().to_owned())
     }
 
     /// Sends a request, and kills the replica when `reach` is done.

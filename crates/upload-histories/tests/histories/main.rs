@@ -6,6 +6,7 @@
 
 mod aftermath;
 mod crashes;
+mod faults;
 mod history;
 mod model;
 mod script;
@@ -27,6 +28,7 @@ const HISTORIES: u64 = 200;
 /// How often the program is killed at each point.
 const CRASHES: u64 = 3;
 const AT_ONCE: u64 = 3;
+const FAULTS_AT_ONCE: u64 = 8;
 /// In a debug build, the tree of values of a whole script needs more than a thread usually has.
 const STACK_BYTES: usize = 64 * 1024 * 1024;
 /// A world ends after so many histories, so that the logs of its replicas do not grow for ever.
@@ -46,6 +48,13 @@ fn random_histories_lose_nothing_and_leave_nothing() {
 #[test]
 fn a_kill_at_any_point_leaves_nothing() {
     if let Err(error) = run_crashes() {
+        panic!("{error:#}");
+    }
+}
+
+#[test]
+fn each_fault_has_its_answer() {
+    if let Err(error) = run_faults() {
         panic!("{error:#}");
     }
 }
@@ -71,6 +80,19 @@ fn run_crashes() -> Result<()> {
     let at_once = at_once(rounds)?;
     say(&format!("{rounds} kills at each of {} points, {at_once} at once", crashes::POINTS.len()))?;
     in_shares(at_once, |worker| runtime()?.block_on(crashes::run(rounds, worker, at_once))).map(drop)
+}
+
+fn run_faults() -> Result<()> {
+    let all = match env::var("FAULTS").as_deref() {
+        Ok("all") => true,
+        Ok(other) => bail!("FAULTS is `{other}`; it may be `all`"),
+        Err(_) => false,
+    };
+    // Most of the time they wait.
+    in_shares(FAULTS_AT_ONCE, |worker| {
+        runtime()?.block_on(faults::run(all, usize::try_from(worker)?, usize::try_from(FAULTS_AT_ONCE)?))
+    })
+    .map(drop)
 }
 
 /// Runs every share in a thread of its own, and says what they have done together.

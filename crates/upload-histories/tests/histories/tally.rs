@@ -3,9 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Display, Formatter},
+    time::Duration,
 };
 
-use crate::script::Fault;
+use crate::script::{Fault, Link};
 
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -18,6 +19,8 @@ pub struct Tally {
     overtaken: u64,
     /// Answers without a fault that failed because this machine was too slow.
     slow: u64,
+    /// The longest time until an answer while a link was broken.
+    longest: BTreeMap<String, Duration>,
     /// By request and answer.
     answers: BTreeMap<(String, String), u64>,
     /// The most states that a model had.
@@ -60,6 +63,11 @@ impl Tally {
         *self.answers.entry((request.to_owned(), answer.trim().to_owned())).or_default() += 1;
     }
 
+    pub fn took(&mut self, broken: Link, time: Duration) {
+        let longest = self.longest.entry(format!("{broken:?}")).or_default();
+        *longest = time.max(*longest);
+    }
+
     pub fn states(&mut self, states: usize) {
         self.most_states = self.most_states.max(states);
     }
@@ -74,6 +82,10 @@ impl Tally {
         for (fault, (all, bitten)) in other.faults {
             let own = self.faults.entry(fault).or_default();
             *own = (own.0 + all, own.1 + bitten);
+        }
+        for (broken, time) in other.longest {
+            let own = self.longest.entry(broken).or_default();
+            *own = time.max(*own);
         }
         for (answer, count) in other.answers {
             *self.answers.entry(answer).or_default() += count;
@@ -93,6 +105,13 @@ impl Display for Tally {
         )?;
         for (fault, (all, bitten)) in &self.faults {
             writeln!(formatter, "  {all:6} {fault}, of which {bitten} bit")?;
+        }
+        for (broken, time) in &self.longest {
+            writeln!(
+                formatter,
+                "  {:6.1} s at most until an answer while the link to {broken} was broken",
+                time.as_secs_f64()
+            )?;
         }
         for ((request, answer), count) in &self.answers {
             let answer = if answer == "0" { "no answer" } else { answer };

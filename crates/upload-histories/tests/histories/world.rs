@@ -27,14 +27,17 @@ const POOL_SIZE: u64 = 3;
 /// Beginnings and names that would show a token, a policy or a signature in a log. `eyJ` is the base64 of `{"`: every JWT, V1's tickets
 /// and S3's policies begin with it.
 const TELL_TALES: [&str; 4] = ["eyJ", "x-amz-signature", "x-amz-credential", "bearer ey"];
-/// Few of everything that is given back, so that a leak soon shows. The database's limits are short, so that a stall exceeds them.
-const SETTINGS: [(&str, &str); 10] = [
+/// Few of everything that is given back, so that a leak soon shows.
+const FEW: [(&str, &str); 6] = [
     ("HTTP_WORKERS", "1"),
     ("LINKS_ACTIVE", "3"),
     ("UPLOADS_ACTIVE", "2"),
     ("UPLOADS_OPEN", "6"),
     ("UPLOADS_WAITING", "6"),
     ("DATABASE_POOL_SIZE", "3"),
+];
+/// Short limits, so that a short stall exceeds them.
+const SHORT: [(&str, &str); 4] = [
     ("DATABASE_STATEMENT_TIMEOUT_MS", "1000"),
     ("DATABASE_WAIT_TIMEOUT_MS", "1000"),
     ("DATABASE_CONNECT_TIMEOUT_MS", "1000"),
@@ -93,15 +96,20 @@ impl World {
             (Strategy::Presigned, "copy"),
             (Strategy::Presigned, second_pin),
         ];
-        Self::with(versions, &kinds).await
+        Self::with(versions, &kinds, &SHORT).await
     }
 
     /// With `upload-ops` alone.
     pub async fn without_replicas() -> Result<Self> {
-        Self::with(false, &[]).await
+        Self::with(false, &[], &[]).await
     }
 
-    async fn with(versions: bool, kinds: &[(Strategy, &str)]) -> Result<Self> {
+    /// With one replica, which has the limits on time that a server has by default.
+    pub async fn of_one(versions: bool, strategy: Strategy, pin: &str) -> Result<Self> {
+        Self::with(versions, &[(strategy, pin)], &[]).await
+    }
+
+    async fn with(versions: bool, kinds: &[(Strategy, &str)], limits: &[(&str, &str)]) -> Result<Self> {
         let stand = Sandbox::shared().await.try_stand().await?;
         if versions {
             stand.enable_versioning().await?;
@@ -110,7 +118,8 @@ impl World {
         let ahead = "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql
              AS 'SELECT pg_catalog.clock_timestamp() + interval ''3 h'''";
         stand.sql(ahead).await?;
-        let replicas = try_join_all(kinds.iter().map(|(strategy, pin)| Replica::start(&stand, *strategy, pin))).await?;
+        let replicas =
+            try_join_all(kinds.iter().map(|(strategy, pin)| Replica::start(&stand, *strategy, pin, limits))).await?;
         let ops = Ops::new(&stand, if versions { "version" } else { "copy" }).await?;
         let secrets = replicas.iter().flat_map(|replica| replica.program.secrets()).collect();
         Ok(Self { versions, replicas, ops, stand, secrets, histories: 0 })
@@ -236,13 +245,13 @@ impl World {
 }
 
 impl Replica {
-    async fn start(stand: &Stand, strategy: Strategy, pin: &str) -> Result<Self> {
+    async fn start(stand: &Stand, strategy: Strategy, pin: &str, limits: &[(&str, &str)]) -> Result<Self> {
         let name = match strategy {
             Strategy::Streaming => "v1",
             Strategy::Presigned => "v2",
         };
         let (links, program) = Links::before(stand, Program::new(PROGRAM, stand)).await?;
-        let program = SETTINGS.iter().fold(program, |program, (name, value)| program.env(*name, *value));
+        let program = FEW.iter().chain(limits).fold(program, |program, (name, value)| program.env(*name, *value));
         let program = program.env("PROGRAM", name).env("S3_PIN", pin);
         let mut replica = Self { strategy, server: None, program, links, scanned: 0, files: 0 };
         replica.running().await?;
@@ -368,7 +377,7 @@ impl Links {
         }
     }
 
-    fn of(&self, link: Link) -> &Relay {
+    pub fn of(&self, link: Link) -> &Relay {
         match link {
             Link::Postgres => &self.postgres,
             Link::Store => &self.store,
