@@ -10,8 +10,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
+use tokio::time::timeout;
 use tracing::warn;
 use upload_domain::{AttemptId, ImageId, Refusal, UserId, media_key};
 use upload_persistence::{
@@ -22,6 +24,10 @@ use upload_persistence::{
 use upload_storage::{Head, StorageError, chain};
 
 use crate::Links;
+
+/// How long a client waits for each thing that is left to do after a failure. One call to the store or the database may take 10 s before it
+/// fails, and a client has its answer within 12 s.
+const MOMENT: Duration = Duration::from_millis(800);
 
 /// An attempt that holds an image.
 #[derive(Debug, Clone)]
@@ -91,13 +97,33 @@ impl Hold {
 impl Links {
     /// Undoes an attempt that does not commit: releases the image first, then deletes what the attempt may have written.
     pub async fn undo(&self, hold: &Hold) {
-        self.release(hold).await;
-        self.delete_written(hold).await;
+        let (links, hold) = (self.clone(), hold.clone());
+        self.clean_up(async move {
+            links.release_now(&hold).await;
+            links.delete_written(&hold).await;
+        })
+        .await;
     }
 
     /// Releases the image, so that the client can try again at once. If that fails, the lease ends by itself. The store is not
     /// asked: a sweep deletes what is left.
     pub async fn release(&self, hold: &Hold) {
+        let (links, hold) = (self.clone(), hold.clone());
+        self.clean_up(async move { links.release_now(&hold).await }).await;
+    }
+
+    /// Lets the client wait a moment for what is left to do when its answer is known. An outage that made an attempt fail also slows its
+    /// end. That goes on without the client.
+    async fn clean_up(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(timeout(MOMENT, self.background.spawn(work)).await);
+    }
+
+    fn release_later(&self, hold: &Hold) {
+        let (links, hold) = (self.clone(), hold.clone());
+        drop(self.background.spawn(async move { links.release_now(&hold).await }));
+    }
+
+    async fn release_now(&self, hold: &Hold) {
         match self.connection().await {
             Ok(mut connection) => self.release_on(&mut connection, hold).await,
             Err(error) => not_released(hold, &error),
@@ -135,8 +161,18 @@ impl Links {
         images::standing(connection, hold.image, Some(user), self.timing.link_cutoff()).await
     }
 
-    /// Looks for an object that the store did not confirm. No other attempt writes this key, so an object there is this attempt's.
-    pub async fn find_written(&self, hold: &Hold, first_bytes: usize) -> Written {
+    /// Looks for an object that the store did not confirm. If the write has `timed_out`, and the store serves nobody else, it is asked only
+    /// for a moment: the client has waited long enough.
+    pub async fn find_unconfirmed(&self, hold: &Hold, first_bytes: usize, timed_out: bool) -> Written {
+        let look = self.find_written(hold, first_bytes);
+        if !timed_out || self.serves_others() {
+            return look.await;
+        }
+        timeout(MOMENT, look).await.unwrap_or_else(|elapsed| Written::Unknown(StorageError::timeout(elapsed)))
+    }
+
+    /// Looks for an object under the attempt's key. No other attempt writes this key, so an object there is this attempt's.
+    pub(crate) async fn find_written(&self, hold: &Hold, first_bytes: usize) -> Written {
         match self.storage.read_head(&hold.media_key(), None, first_bytes).await {
             Ok(Some(head)) => Written::Object(head),
             Ok(None) => Written::Nothing,
@@ -145,6 +181,8 @@ impl Links {
     }
 
     /// Finds out whether a commit whose answer was lost took place, and undoes the attempts if it did not.
+    ///
+    /// This takes a moment at most. If the database does not answer by then, the images are released without the client.
     ///
     /// The commit may still be running. A release waits for a running commit, and prevents one that has not begun. If one image could
     /// be released, nothing was committed. Otherwise `find` reads the result of the commit. If the rows cannot be read, nothing is
@@ -185,7 +223,16 @@ impl Links {
             }
             Ok::<_, DatabaseError>(None)
         };
-        match read.await {
+        let read = match timeout(MOMENT, read).await {
+            Ok(read) => read,
+            Err(elapsed) => {
+                for hold in holds {
+                    self.release_later(hold);
+                }
+                Err(DatabaseError::Unavailable(Box::new(elapsed)))
+            }
+        };
+        match read {
             Ok(Some(committed)) => {
                 warn!(image.id = %ids(holds), cause = chain(&failure), "the answer to a commit was lost, but the commit succeeded");
                 Ok(committed)
@@ -208,6 +255,11 @@ impl Links {
     /// Deletes an object that no row names any more, so that it is gone at once. If that fails, or the object appears later, a
     /// sweep deletes it by the row of its attempt ([`upload_persistence::image_attempts`]).
     pub async fn delete_unused(&self, media_key: &str) {
+        let (links, media_key) = (self.clone(), media_key.to_owned());
+        self.clean_up(async move { links.delete_media(&media_key).await }).await;
+    }
+
+    async fn delete_media(&self, media_key: &str) {
         if let Err(error) = self.storage.delete(media_key).await {
             warn!(cause = chain(&error), "cannot delete an object that no image uses; a sweep will delete it");
         }
@@ -216,7 +268,7 @@ impl Links {
     /// Deletes the object that an attempt without a commit may have written.
     async fn delete_written(&self, hold: &Hold) {
         if hold.left() == Left::PerhapsAnObject {
-            self.delete_unused(&hold.media_key()).await;
+            self.delete_media(&hold.media_key()).await;
         }
     }
 }

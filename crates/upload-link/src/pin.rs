@@ -131,7 +131,12 @@ impl Links {
     /// Whether the store works, and has only not answered this link in time: it has served another image just before. A store that serves
     /// nobody is not asked again, so that the client hears of it soon.
     fn is_only_busy(&self, error: &LinkError) -> bool {
-        matches!(error, LinkError::Storage(StorageError::Timeout(_))) && self.turns.made_progress_within(LATELY)
+        matches!(error, LinkError::Storage(StorageError::Timeout(_))) && self.serves_others()
+    }
+
+    /// Whether the store has just served another link.
+    pub(crate) fn serves_others(&self) -> bool {
+        self.turns.made_progress_within(LATELY)
     }
 
     /// Works until `until` at the latest.
@@ -186,7 +191,14 @@ impl Links {
     async fn copy(&self, image: &Image, hold: &Hold, source: &Checked) -> Result<Checked, LinkError> {
         let (from, to) = (incoming_key(image.id), hold.media_key());
         let asked = self.storage.promote(&from, &to, &source.etag, image.format).await;
-        let copy = match (asked, self.find_written(hold, HEAD_BYTES).await) {
+        let found = match &asked {
+            Ok(()) => self.find_written(hold, HEAD_BYTES).await,
+            Err(failure) => {
+                let timed_out = matches!(failure, VersionError::Storage(StorageError::Timeout(_)));
+                self.find_unconfirmed(hold, HEAD_BYTES, timed_out).await
+            }
+        };
+        let copy = match (asked, found) {
             (Ok(()), Written::Object(head)) => {
                 self.judge(image, &head).map_err(|refusal| LinkError::UploadChanged(Some(refusal)))?
             }

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, future::join_all, stream};
 use upload_domain::{ImageId, LinkTarget, PostId, UserId};
 use upload_persistence::{
     Connection, Verified,
@@ -120,9 +120,7 @@ impl Links {
         }
         drop(connection);
         let Some(failure) = failure else { return Ok(claimed) };
-        for one in claimed {
-            self.release(&one.hold).await;
-        }
+        join_all(claimed.iter().map(|one| self.release(&one.hold))).await;
         Err(failure)
     }
 
@@ -189,8 +187,6 @@ impl Links {
     }
 
     async fn undo_all(&self, pinned: &[Pinned]) {
-        for one in pinned {
-            self.undo(&one.hold).await;
-        }
+        join_all(pinned.iter().map(|one| self.undo(&one.hold))).await;
     }
 }

@@ -10,6 +10,7 @@ use upload_domain::{CompetitionId, Role, UserId, UserStatus};
 
 use crate::{
     Connection, QueryResult,
+    one_row::one_row,
     schema::{competition, user},
     stored::words,
 };
@@ -48,13 +49,11 @@ pub async fn insert(connection: &mut Connection, new: &NewCompetition<'_>) -> Qu
         .filter(user::status.eq(UserStatus::Active.as_str()))
         .filter(user::role.eq_any(words(Role::COMPETITION)))
         .select((new.id.uuid().into_sql::<Uuid>(), new.title.into_sql::<Text>(), user::id));
-    diesel::insert_into(competition::table)
+    let statement = diesel::insert_into(competition::table)
         .values(row)
         .into_columns((competition::id, competition::title, competition::host_user_id))
-        .returning(Competition::as_returning())
-        .get_result(connection)
-        .await
-        .optional()
+        .returning(Competition::as_returning());
+    statement.load(connection).await.map(one_row)
 }
 
 /// The competition with this id.

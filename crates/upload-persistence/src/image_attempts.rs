@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl,
+    ExpressionMethods, QueryDsl,
     sql_types::{Array, Bool, Int4, Int8, Interval, Nullable, Text, Uuid},
 };
 use diesel_async::RunQueryDsl;
@@ -22,6 +22,7 @@ use crate::{
     cached::Cached,
     images::{Image, SWEEP_LEASE},
     moment::interval,
+    one_row::one_row,
     schema::image_attempt,
     stored::{bigint, integer, words},
 };
@@ -119,7 +120,7 @@ pub async fn finish_upload(connection: &mut Connection, finished: &FinishedUploa
     .bind::<Int4, _>(integer(finished.dimensions.width))
     .bind::<Int4, _>(integer(finished.dimensions.height))
     .bind::<Interval, _>(interval(LATE_WRITE));
-    Cached(statement).get_result(connection).await.optional()
+    Cached(statement).load(connection).await.map(one_row)
 }
 
 /// Releases the image. `false` if the attempt no longer held it.
@@ -140,7 +141,7 @@ pub async fn release(connection: &mut Connection, id: ImageId, attempt: AttemptI
     .bind::<Uuid, _>(id.uuid())
     .bind::<Uuid, _>(attempt.uuid())
     .bind::<Bool, _>(left == Left::Nothing);
-    let ended: Ended = Cached(statement).get_result(connection).await?;
+    let ended: Ended = one_row(Cached(statement).load(connection).await?).ok_or(diesel::NotFound)?;
     Ok(ended.held)
 }
 
@@ -167,7 +168,7 @@ pub async fn refuse(
     .bind::<Uuid, _>(attempt.uuid())
     .bind::<Bool, _>(left == Left::Nothing)
     .bind::<Text, _>(refusal.as_str());
-    let ended: Ended = Cached(statement).get_result(connection).await?;
+    let ended: Ended = one_row(Cached(statement).load(connection).await?).ok_or(diesel::NotFound)?;
     Ok(ended.held)
 }
 
@@ -237,7 +238,7 @@ async fn claim(
     .bind::<Array<Text>, _>(words(Role::REGISTERED))
     .bind::<Text, _>(media_key(id, attempt))
     .bind::<Interval, _>(interval(LATE_WRITE));
-    Cached(statement).get_result(connection).await.optional()
+    Cached(statement).load(connection).await.map(one_row)
 }
 
 /// What [`release`] and [`refuse`] read.

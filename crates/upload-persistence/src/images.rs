@@ -24,6 +24,7 @@ use crate::{
     cached::Cached,
     image_attempts::{LINK, UPLOAD},
     moment::{Moment, ago, interval},
+    one_row::one_row,
     quotas::Quota,
     schema::{image, user},
     stored::{Stored, bigint, words},
@@ -217,7 +218,7 @@ pub async fn insert_pending(connection: &mut Connection, new: &NewImage, quota: 
     .bind::<Interval, _>(interval(quota.pending_for))
     .bind::<Int8, _>(bigint(quota.max_bytes_per_day))
     .bind::<Int8, _>(bigint(quota.unknown_bytes));
-    Cached(statement).get_result(connection).await.optional()
+    Cached(statement).load(connection).await.map(one_row)
 }
 
 /// The image, if it belongs to this user, the user is allowed to act, and a client can still upload to it. The second value is the
@@ -252,7 +253,7 @@ pub async fn find_served(connection: &mut Connection, id: ImageId) -> QueryResul
              AND EXISTS (SELECT FROM image_link WHERE image_id = image.id AND ended_at IS NULL)",
     )
     .bind::<Uuid, _>(id.uuid());
-    Cached(statement).get_result(connection).await.optional()
+    Cached(statement).load(connection).await.map(one_row)
 }
 
 /// Any image that is pinned by version; `None` if there is none. No index has these rows, so without one it reads the whole table.
@@ -288,7 +289,7 @@ pub async fn standing(
     .bind::<Nullable<Uuid>, _>(user_id.map(UserId::uuid))
     .bind::<Interval, _>(interval(link_cutoff))
     .bind::<Array<Text>, _>(words(Role::REGISTERED));
-    let row: Option<StandingRow> = Cached(statement).get_result(connection).await.optional()?;
+    let row: Option<StandingRow> = one_row(Cached(statement).load(connection).await?);
     row.map_or(Ok(Standing::Missing), |row| row.standing())
 }
 

@@ -20,6 +20,7 @@ mod cached;
 mod database;
 mod endpoint;
 mod moment;
+mod one_row;
 #[rustfmt::skip] // It is what `diesel print-schema` writes, to the letter.
 mod schema;
 mod settings;

@@ -15,6 +15,7 @@ use crate::{
     Connection, QueryResult, Verified,
     cached::Cached,
     images::Image,
+    one_row::one_row,
     schema::{competition, competition_poster_image, image},
     stored::{bigint, integer},
 };
@@ -65,7 +66,7 @@ pub async fn may_link(
     )
     .bind::<Uuid, _>(competition.uuid())
     .bind::<Uuid, _>(user.uuid());
-    let row: Option<AllowedRow> = Cached(statement).get_result(connection).await.optional()?;
+    let row: Option<AllowedRow> = one_row(Cached(statement).load(connection).await?);
     Ok(match row {
         None => Permission::Missing,
         Some(AllowedRow { allowed: false }) => Permission::Forbidden,
@@ -173,5 +174,5 @@ async fn link_at_once(
     .bind::<Text, _>(ImagePath::Competition.as_str())
     .bind::<Uuid, _>(verified.attempt.uuid())
     .bind::<Nullable<Text>, _>(verified.media_version);
-    Cached(statement).get_result(connection).await.optional()
+    Cached(statement).load(connection).await.map(one_row)
 }

@@ -12,6 +12,7 @@ use crate::{
     Connection, QueryError, QueryResult, Verified,
     cached::Cached,
     images::Image,
+    one_row::one_row,
     post_images,
     schema::post,
     stored::{bigint, integer, words},
@@ -159,7 +160,7 @@ async fn create_at_once(
     .bind::<Text, _>(new.title)
     .bind::<Text, _>(new.content)
     .bind::<Array<Nullable<Text>>, _>(images.iter().map(|verified| verified.media_version).collect::<Vec<_>>());
-    Cached(statement).get_result(connection).await.optional()
+    Cached(statement).load(connection).await.map(one_row)
 }
 
 /// Which of these images their attempts still hold.

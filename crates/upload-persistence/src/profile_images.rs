@@ -15,6 +15,7 @@ use crate::{
     Connection, QueryResult, Verified,
     cached::Cached,
     images::Image,
+    one_row::one_row,
     schema::{image, user, user_profile_image},
     stored::{bigint, integer, words},
 };
@@ -135,5 +136,5 @@ async fn link_at_once(connection: &mut Connection, verified: &Verified<'_>) -> Q
     .bind::<Text, _>(ImagePath::UserProfile.as_str())
     .bind::<Uuid, _>(verified.attempt.uuid())
     .bind::<Nullable<Text>, _>(verified.media_version);
-    Cached(statement).get_result(connection).await.optional()
+    Cached(statement).load(connection).await.map(one_row)
 }

@@ -7,6 +7,7 @@ use upload_domain::{Role, UserId, UserStatus};
 
 use crate::{
     Connection, QueryResult,
+    one_row::one_row,
     schema::user,
     stored::{Stored, words},
 };
@@ -67,7 +68,7 @@ pub struct NewUser<'a> {
 
 /// Adds a user.
 pub async fn insert(connection: &mut Connection, new: &NewUser<'_>) -> QueryResult<User> {
-    diesel::insert_into(user::table)
+    let statement = diesel::insert_into(user::table)
         .values((
             user::id.eq(new.id.uuid()),
             user::role.eq(new.role.as_str()),
@@ -75,9 +76,8 @@ pub async fn insert(connection: &mut Connection, new: &NewUser<'_>) -> QueryResu
             user::nickname.eq(new.nickname),
             user::email.eq(new.email),
         ))
-        .returning(User::as_returning())
-        .get_result(connection)
-        .await
+        .returning(User::as_returning());
+    one_row(statement.load(connection).await?).ok_or(diesel::NotFound)
 }
 
 /// The user with this id.

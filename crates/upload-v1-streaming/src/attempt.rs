@@ -106,7 +106,8 @@ impl Upload {
 
     /// Looks for an object that the store did not confirm. It is accepted if it has the right size.
     async fn find(&self, error: StorageError, stored: Stored) -> Result<Stored, StorageError> {
-        match self.links.find_written(&self.hold, 1).await {
+        let timed_out = matches!(error, StorageError::Timeout(_));
+        match self.links.find_unconfirmed(&self.hold, 1, timed_out).await {
             Written::Object(head) if head.total_bytes == stored.byte_size => Ok(Stored { etag: head.etag, ..stored }),
             Written::Object(_) | Written::Nothing => {
                 self.undo().await;

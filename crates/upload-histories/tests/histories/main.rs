@@ -9,11 +9,19 @@ mod crashes;
 mod faults;
 mod history;
 mod model;
+mod races;
 mod script;
 mod tally;
 mod world;
 
-use std::{cell::RefCell, env, io::Write as _, thread, time::Instant};
+use std::{
+    cell::RefCell,
+    env,
+    io::Write as _,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use proptest::test_runner::{
@@ -27,6 +35,8 @@ const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regress
 const HISTORIES: u64 = 200;
 /// How often the program is killed at each point.
 const CRASHES: u64 = 3;
+/// How many rounds each race has.
+const RACES: u64 = 4;
 const AT_ONCE: u64 = 3;
 const FAULTS_AT_ONCE: u64 = 8;
 /// In a debug build, the tree of values of a whole script needs more than a thread usually has.
@@ -40,21 +50,29 @@ const MOST_SHRINKS: u32 = 60;
 
 #[test]
 fn random_histories_lose_nothing_and_leave_nothing() {
-    if let Err(error) = run_histories() {
-        panic!("{error:#}");
-    }
+    alone(run_histories);
 }
 
 #[test]
 fn a_kill_at_any_point_leaves_nothing() {
-    if let Err(error) = run_crashes() {
-        panic!("{error:#}");
-    }
+    alone(run_crashes);
+}
+
+#[test]
+fn races_have_one_winner() {
+    alone(run_races);
 }
 
 #[test]
 fn each_fault_has_its_answer() {
-    if let Err(error) = run_faults() {
+    alone(run_faults);
+}
+
+/// Runs one test at a time. Limits on time are a part of what they test, so they must not slow each other down.
+fn alone(test: fn() -> Result<()>) {
+    static RUNS: Mutex<()> = Mutex::new(());
+    let _alone = RUNS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Err(error) = test() {
         panic!("{error:#}");
     }
 }
@@ -82,12 +100,21 @@ fn run_crashes() -> Result<()> {
     in_shares(at_once, |worker| runtime()?.block_on(crashes::run(rounds, worker, at_once))).map(drop)
 }
 
+fn run_races() -> Result<()> {
+    let rounds = number("RACES")?.unwrap_or(RACES);
+    let at_once = at_once(rounds)?;
+    say(&format!("{rounds} rounds of each race, {at_once} at once"))?;
+    in_shares(at_once, |worker| runtime()?.block_on(races::run(rounds, worker, at_once))).map(drop)
+}
+
 fn run_faults() -> Result<()> {
     let all = match env::var("FAULTS").as_deref() {
         Ok("all") => true,
-        Ok(other) => bail!("FAULTS is `{other}`; it may be `all`"),
+        Ok("off") => return say("FAULTS=off: the fault matrix is not run"),
+        Ok(other) => bail!("FAULTS is `{other}`; it may be `all` or `off`"),
         Err(_) => false,
     };
+    say(&format!("the fault matrix, {}", if all { "from three places" } else { "from the middle of each operation" }))?;
     // Most of the time they wait.
     in_shares(FAULTS_AT_ONCE, |worker| {
         runtime()?.block_on(faults::run(all, usize::try_from(worker)?, usize::try_from(FAULTS_AT_ONCE)?))

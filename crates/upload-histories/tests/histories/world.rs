@@ -6,6 +6,7 @@ use std::{fs, pin::pin, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::try_join_all;
+use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep, timeout};
 use upload_sandbox::{
     Sandbox, Stand,
@@ -317,6 +318,25 @@ impl Replica {
     pub fn kill(&self) {
         if let Some(server) = &self.server {
             server.kill();
+        }
+    }
+
+    /// Stops the process, which can do nothing about it, and waits until it stands.
+    pub async fn pause(&self) -> Result<()> {
+        let server = self.server.as_ref().context("the replica does not run")?;
+        server.signal(Signal::SIGSTOP);
+        let is_stopped =
+            || Ok::<_, std::io::Error>(fs::read_to_string(format!("/proc/{}/stat", server.id()))?.contains(") T "));
+        while !is_stopped()? {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// Lets a process that was stopped go on.
+    pub fn go_on(&self) {
+        if let Some(server) = &self.server {
+            server.signal(Signal::SIGCONT);
         }
     }
 
