@@ -18,7 +18,10 @@ use std::{
     cell::RefCell,
     env,
     io::Write as _,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Instant,
 };
@@ -45,6 +48,9 @@ const STACK_BYTES: usize = 64 * 1024 * 1024;
 const HISTORIES_OF_A_WORLD: u32 = 250;
 /// How many of a hundred answers may fail because the machine is too slow. With more of them the run has tested something else.
 const MOST_SLOW_PERCENT: f64 = 1.0;
+/// How many histories have ended, of all workers. It says so after each of these.
+static ENDED: AtomicU64 = AtomicU64::new(0);
+const PROGRESS: u64 = 100;
 /// The most tries to make a failed history shorter.
 const MOST_SHRINKS: u32 = 60;
 
@@ -181,6 +187,10 @@ fn work(histories: u64, seed: u64, worker: u64) -> Result<Tally> {
             Ok(world) => {
                 worlds.borrow_mut()[place] = Some(world);
                 tally.borrow_mut().histories += 1;
+                let ended = ENDED.fetch_add(1, Ordering::Relaxed) + 1;
+                if ended.is_multiple_of(PROGRESS) {
+                    say(&format!("{ended} histories")).map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+                }
                 Ok(())
             }
         }
