@@ -1,8 +1,10 @@
 -- A user may have only so many pending images, and create only so many bytes in 24 hours. The statement that creates an image asks this
 -- function. A count in that statement itself would be wrong: it would not see the rows that others commit while it waits for the user's
 -- lock. A VOLATILE function sees them, because each of its statements takes a new snapshot.
+--
+-- An image whose own upload has failed is marked for the sweep at once, and such rows do not count.
 
--- image_user_id_created_at begins with the same column.
+-- image_user_id_deleting_at_created_at begins with the same column.
 DROP INDEX image_user_id;
 
 CREATE FUNCTION image_quota_wait(
@@ -21,7 +23,7 @@ BEGIN
         -- The image that must go first, if the newest ones take all places.
         SELECT ceil(extract(epoch FROM created_at + pending_for - now())) INTO pending_wait
         FROM image
-        WHERE user_id = owner AND linked_at IS NULL AND created_at > now() - pending_for
+        WHERE user_id = owner AND linked_at IS NULL AND deleting_at IS NULL AND created_at > now() - pending_for
         ORDER BY created_at DESC
         OFFSET max_pending - 1 LIMIT 1;
     END IF;
@@ -33,7 +35,7 @@ BEGIN
                 created_at,
                 sum(coalesce(byte_size, media_byte_size, unknown_bytes)) OVER (ORDER BY created_at DESC, id) AS total
             FROM image
-            WHERE user_id = owner AND created_at > now() - interval '24 hours'
+            WHERE user_id = owner AND deleting_at IS NULL AND created_at > now() - interval '24 hours'
         ) AS day
         WHERE total + new_bytes > max_bytes
         ORDER BY created_at DESC
@@ -42,4 +44,5 @@ BEGIN
 END
 $$;
 
+COMMENT ON COLUMN image.deleting_at IS 'Tombstone: when its own upload failed, or when a sweep last took the row in order to delete its objects and then it.';
 COMMENT ON FUNCTION image_quota_wait IS 'How many seconds a user must wait until they may create an image of new_bytes: for a place among the pending images, and for bytes of the last 24 hours. Null where there is room. It locks the user''s row; a maximum of 0 is no maximum.';

@@ -134,7 +134,7 @@ pub enum Standing {
     LinkInProgress,
     /// An upload is under way.
     UploadInProgress,
-    /// It is too old, or being removed.
+    /// It is too old, or being removed without a refusal, or its own upload has failed.
     Expired,
     /// A body was refused for its content.
     Refused(Refusal),
@@ -273,7 +273,7 @@ pub async fn standing(
         "SELECT
              (owner.status = 'ACTIVE' AND owner.role = ANY ($4)) AS may_act,
              image.linked_at IS NOT NULL AS linked,
-             (image.deleting_at IS NOT NULL OR image.created_at <= now() - $3) AS expired,
+             (image.deleting_at IS NOT NULL AND image.refused_code IS NULL OR image.created_at <= now() - $3) AS expired,
              CASE WHEN image.attempt_until >= now() THEN image.attempt_kind END AS running,
              image.refused_code,
              link.target,

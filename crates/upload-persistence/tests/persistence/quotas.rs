@@ -139,7 +139,7 @@ async fn a_users_images_are_read_by_the_index_alone() {
     let sql = format!(
         "SELECT pending_wait FROM image_quota_wait('{}', 1, 1, '1 h', 1000, 1000);
          SELECT pg_stat_get_xact_numscans('image'::regclass), pg_stat_get_xact_numscans('\"user\"'::regclass),
-             pg_stat_get_xact_numscans('image_user_id_created_at'::regclass), pg_stat_get_xact_numscans('user_pkey'::regclass)",
+             pg_stat_get_xact_numscans('image_user_id_deleting_at_created_at'::regclass), pg_stat_get_xact_numscans('user_pkey'::regclass)",
         world.user
     );
     let rows = world.stand.sql(&sql).await.unwrap();
