@@ -1,1 +1,1 @@
-DROP INDEX CONCURRENTLY IF EXISTS image_user_id_created_at;
+DROP INDEX CONCURRENTLY IF EXISTS image_user_id_deleting_at_created_at;

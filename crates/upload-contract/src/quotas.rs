@@ -42,26 +42,26 @@ pub(super) async fn pending_images_are_limited_also_at_once_and_on_two_servers(s
 }
 
 pub(super) async fn bytes_a_day_are_limited(subject: &mut Subject) -> Result<()> {
-    subject.add_server(&[("MAX_BYTES_PER_DAY", "1000"), ("MAX_IMAGE_BYTES", "600")]).await?;
+    subject.add_server(&[("MAX_BYTES_PER_DAY", "200000"), ("MAX_IMAGE_BYTES", "120000")]).await?;
     let user = subject.user().await?;
     let create = async |bytes: u64| {
         user.post("/user/images", &json!({ "path": "post", "format": "image/png", "byteSize": bytes })).await
     };
-    create(500).await?.expect_status(201)?;
-    let refused = create(501).await?;
+    create(100_000).await?.expect_status(201)?;
+    let refused = create(100_001).await?;
     assert_refused("one byte too many", &refused, EXCEEDED);
     let seconds: u32 = refused.header("retry-after").parse()?;
     assert!((86_000..=86_400).contains(&seconds), "{seconds}");
     let unknown = user.create_image(ImagePath::Post, ImageFormat::Png).await?;
     assert_refused("without a length, the longest counts", &unknown, EXCEEDED);
-    create(500).await?.expect_status(201)?;
+    create(100_000).await?.expect_status(201)?;
     if subject.strategy == Strategy::Streaming {
         let streamed = user.stream(ImagePath::Post, ImageFormat::Png, picture(1)).await?;
         assert_refused("the stream route", &streamed, EXCEEDED);
     }
     // What was created a day ago no longer counts, linked or not.
     subject.stand.sql("UPDATE image SET created_at = now() - interval '24 h'").await?;
-    create(600).await?.expect_status(201)?;
+    create(120_000).await?.expect_status(201)?;
     assert_eq!(subject.kept().await?, Kept { rows: 3, ..NOTHING });
     Ok(())
 }

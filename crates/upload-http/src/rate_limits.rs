@@ -2,23 +2,22 @@
 //!
 //! The algorithm is GCRA: the first requests pass at once, as many as a minute has, and from then on one passes as soon as its part of
 //! the minute is over. Each server counts alone, or all of them count together in Redis. If Redis does not answer in time, the request
-//! passes: a limit protects the service, so it must not be what stops it. A metric counts these requests.
+//! passes: a limit protects the service, so it must not be what stops it. A metric counts these requests. From then on one request a
+//! second asks, and the others pass at once. A connection that gives no answer is replaced: nothing else ends one whose other side is gone.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::Clock as _};
 use prometheus_client::{metrics::counter::Counter, registry::Registry};
 use redis::{
-    Client, Script,
+    Client, IntoConnectionInfo as _, RedisError, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
+    io::tcp::{TcpSettings, socket2::TcpKeepalive},
 };
 use secrecy::ExposeSecret as _;
 use tokio::{
@@ -34,25 +33,35 @@ use crate::{ApiError, Code, HttpSettings, SettingsError, Shutdown};
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long a request waits for Redis.
 const REDIS_LIMIT: Duration = Duration::from_millis(100);
+/// How long Redis may be silent until its connection is replaced, and how long nobody asks while it is away. A new connection takes
+/// several round trips until its first answer, so this is longer than a request waits.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long a connection may be idle until TCP asks whether the other side is there.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// GCRA in one step. `KEYS[1]` is the time at which all requests so far are paid for, in microseconds by Redis's clock. `ARGV[1]` is
-/// what one request costs, and `ARGV[2]` how far that time may be ahead. Returns how long to wait, or 0 for a request that passes.
+/// GCRA of all limits of a request in one step. A key of `KEYS` is the time at which all its requests so far are paid for, in microseconds
+/// by Redis's clock. `ARGV` has what one request of each key costs, and then how far these times may be ahead. Returns which key refuses the
+/// request, from 1, and how long to wait; 0 and 0 for a request that passes. The keys after one that refuses do not count the request.
 const SCRIPT: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local paid = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), now) + ARGV[1]
-local wait = paid - now - ARGV[2]
-if wait > 0 then
-    return wait
+for place, key in ipairs(KEYS) do
+    local paid = math.max(tonumber(redis.call('GET', key) or 0), now) + ARGV[place]
+    local wait = paid - now - ARGV[#KEYS + 1]
+    if wait > 0 then
+        return {place, wait}
+    end
+    redis.call('SET', key, string.format('%.0f', paid), 'PX', math.ceil((paid - now) / 1000))
 end
-redis.call('SET', KEYS[1], string.format('%.0f', paid), 'PX', math.ceil((paid - now) / 1000))
-return 0
+return {0, 0}
 ";
 
 /// The limits of one server; all its workers share them.
 pub(crate) struct RateLimits {
     users: Option<Limit>,
     addresses: Option<Limit>,
+    /// Where all servers count together.
+    redis: Option<Arc<Redis>>,
 }
 
 /// The limit of each user, or of each address.
@@ -60,25 +69,28 @@ struct Limit {
     /// Of the keys in Redis, and for the client: `user` or `address`.
     subject: &'static str,
     per_minute: NonZeroU32,
-    counted: Counted,
-}
-
-/// Where the requests are counted.
-enum Counted {
-    Here(DefaultKeyedRateLimiter<String>),
-    InRedis(Arc<Redis>),
+    /// Where this server counts alone.
+    here: DefaultKeyedRateLimiter<String>,
 }
 
 /// The Redis that all servers share.
 struct Redis {
-    connection: ConnectionManager,
+    client: Client,
     script: Script,
     /// The main runtime. A connection dies with the runtime that opened it, and workers end first.
     runtime: Handle,
     /// Requests that passed because Redis did not answer.
     failures: Counter,
-    /// Whether the last answer is missing, so that the log has one line when Redis goes and one when it is back.
-    away: AtomicBool,
+    line: Mutex<Line>,
+}
+
+/// The connection to Redis, and whether it answers.
+struct Line {
+    connection: ConnectionManager,
+    /// How often the connection has been replaced.
+    number: u64,
+    /// When Redis was last asked without an answer in time; `None` while it answers.
+    asked_at: Option<Instant>,
 }
 
 impl RateLimits {
@@ -93,8 +105,9 @@ impl RateLimits {
             None => None,
         };
         Ok(Self {
-            users: settings.rate_limit_per_user.map(|most| Limit::new("user", most, redis.as_ref())),
-            addresses: settings.rate_limit_per_address.map(|most| Limit::new("address", most, redis.as_ref())),
+            users: settings.rate_limit_per_user.map(|most| Limit::new("user", most)),
+            addresses: settings.rate_limit_per_address.map(|most| Limit::new("address", most)),
+            redis,
         })
     }
 
@@ -103,20 +116,20 @@ impl RateLimits {
         self.users.is_some() || self.addresses.is_some()
     }
 
-    /// Counts a request of this address, or refuses it with 429 `rate_limited`.
-    pub(crate) async fn count_address(&self, address: IpAddr) -> Result<(), ApiError> {
-        match &self.addresses {
-            Some(limit) => limit.count(network(address).to_string()).await,
-            None => Ok(()),
+    /// Counts a request of this address and user, or refuses it with 429 `rate_limited`. What the address has too many of does not count for
+    /// the user.
+    pub(crate) async fn count(&self, address: Option<IpAddr>, user: Option<UserId>) -> Result<(), ApiError> {
+        let address = self.addresses.as_ref().zip(address.map(|address| network(address).to_string()));
+        let user = self.users.as_ref().zip(user.map(|user| user.to_string()));
+        let counted: Vec<(&Limit, String)> = address.into_iter().chain(user).collect();
+        if counted.is_empty() {
+            return Ok(());
         }
-    }
-
-    /// Counts a request of this user, or refuses it with 429 `rate_limited`.
-    pub(crate) async fn count_user(&self, user: UserId) -> Result<(), ApiError> {
-        match &self.users {
-            Some(limit) => limit.count(user.to_string()).await,
-            None => Ok(()),
-        }
+        let refused = match &self.redis {
+            Some(redis) => redis.refused(&counted).await,
+            None => counted.iter().find_map(|(limit, key)| Some((*limit, limit.wait_here(key)?))),
+        };
+        refused.map_or(Ok(()), |(limit, wait)| Err(limit.refusal(wait)))
     }
 
     /// Forgets every minute who has made no request for so long that it no longer counts. Ends when the server stops.
@@ -127,50 +140,44 @@ impl RateLimits {
                 () = sleep(MINUTE) => {}
             }
             for limit in [&self.users, &self.addresses].into_iter().flatten() {
-                if let Counted::Here(limiter) = &limit.counted {
-                    limiter.retain_recent();
-                }
+                limit.here.retain_recent();
             }
         }
     }
 }
 
 impl Limit {
-    fn new(subject: &'static str, per_minute: NonZeroU32, redis: Option<&Arc<Redis>>) -> Self {
-        let counted = match redis {
-            Some(redis) => Counted::InRedis(Arc::clone(redis)),
-            None => Counted::Here(RateLimiter::keyed(Quota::per_minute(per_minute))),
-        };
-        Self { subject, per_minute, counted }
+    fn new(subject: &'static str, per_minute: NonZeroU32) -> Self {
+        Self { subject, per_minute, here: RateLimiter::keyed(Quota::per_minute(per_minute)) }
     }
 
-    async fn count(&self, key: String) -> Result<(), ApiError> {
-        let wait = match &self.counted {
-            Counted::Here(limiter) => match limiter.check_key(&key) {
-                Ok(()) => Duration::ZERO,
-                Err(until) => until.wait_time_from(limiter.clock().now()).max(Duration::from_millis(1)),
-            },
-            Counted::InRedis(redis) => redis.wait(format!("rate:{}:{key}", self.subject), self.per_minute).await,
-        };
-        if wait.is_zero() {
-            return Ok(());
-        }
+    /// Counts a request in this server alone, or says how long it must wait.
+    fn wait_here(&self, key: &String) -> Option<Duration> {
+        let until = self.here.check_key(key).err()?;
+        Some(until.wait_time_from(self.here.clock().now()).max(Duration::from_millis(1)))
+    }
+
+    /// What one request costs, in microseconds.
+    fn cost(&self) -> u64 {
+        microseconds(MINUTE) / u64::from(self.per_minute.get())
+    }
+
+    fn refusal(&self, wait: Duration) -> ApiError {
         let detail =
             format!("This {} has made too many requests; at most {} pass in a minute.", self.subject, self.per_minute);
-        Err(ApiError::new(Code::RateLimited, detail).retry_after(wait))
+        ApiError::new(Code::RateLimited, detail).retry_after(wait)
     }
 }
 
 impl Redis {
     fn new(url: &str, runtime: &Handle, registry: &mut Registry) -> Result<Self, SettingsError> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(REDIS_LIMIT))
-            .set_response_timeout(Some(REDIS_LIMIT))
-            .set_number_of_retries(0);
         // The cause may repeat the URL, which may have a password.
-        let connection = Client::open(url)
-            .and_then(|client| ConnectionManager::new_lazy_with_config(client, config))
-            .map_err(|_cause| {
+        let opened = url.into_connection_info().and_then(|info| {
+            let client = Client::open(info.set_tcp_settings(tcp_settings()))?;
+            let connection = connect(&client)?;
+            Ok((client, connection))
+        });
+        let (client, connection) = opened.map_err(|_cause| {
             let sentence = "REDIS_URL cannot be used: it must be a URL such as redis://user:password@host:6379/0";
             SettingsError(sentence.to_owned())
         })?;
@@ -180,37 +187,108 @@ impl Redis {
             "Requests that passed because Redis did not answer in time",
             failures.clone(),
         );
-        let (script, runtime, away) = (Script::new(SCRIPT), runtime.clone(), AtomicBool::new(false));
-        Ok(Self { connection, script, runtime, failures, away })
+        let line = Mutex::new(Line { connection, number: 0, asked_at: None });
+        Ok(Self { client, script: Script::new(SCRIPT), runtime: runtime.clone(), failures, line })
     }
 
-    /// How long the next request of `key` must wait: zero if it passes, and if Redis does not answer.
-    async fn wait(self: &Arc<Self>, key: String, per_minute: NonZeroU32) -> Duration {
-        let redis = Arc::clone(self);
+    /// Which of these limits refuses the request, and how long it must wait. `None` if it passes, and if Redis does not answer.
+    async fn refused<'a>(self: &Arc<Self>, counted: &[(&'a Limit, String)]) -> Option<(&'a Limit, Duration)> {
+        let Some((number, connection)) = self.connection() else {
+            self.failures.inc();
+            return None;
+        };
+        let name = |(limit, key): &(&Limit, String)| (format!("rate:{}:{key}", limit.subject), limit.cost());
+        let named: Vec<(String, u64)> = counted.iter().map(name).collect();
+        let (redis, mut connection) = (Arc::clone(self), connection);
         let asked = self.runtime.spawn(async move {
-            let minute = u64::try_from(MINUTE.as_micros()).unwrap_or(u64::MAX);
             let mut script = redis.script.prepare_invoke();
-            script.key(key).arg(minute / u64::from(per_minute.get())).arg(minute);
-            script.invoke_async::<u64>(&mut redis.connection.clone()).await
+            for (key, cost) in &named {
+                script.key(key).arg(*cost);
+            }
+            script.arg(microseconds(MINUTE));
+            let answer = timeout(SILENCE, script.invoke_async::<(usize, u64)>(&mut connection)).await;
+            // This goes on after the request has passed: a late answer shows that the connection is still good.
+            let failure = match answer {
+                Ok(Ok(answer)) => return Ok(answer),
+                // Only the kind: a message may repeat an address or a name.
+                Ok(Err(error)) => error.category().to_owned(),
+                Err(elapsed) => elapsed.to_string(),
+            };
+            redis.replace(number);
+            Err(failure)
         });
         let failure = match timeout(REDIS_LIMIT, asked).await {
-            Ok(Ok(Ok(microseconds))) => {
-                if self.away.swap(false, Ordering::Relaxed) {
+            Ok(Ok(Ok((place, wait)))) => {
+                if self.line().asked_at.take().is_some() {
                     info!("Redis answers again: rate limits count");
                 }
-                return Duration::from_micros(microseconds);
+                // The place of the key that refuses, from 1.
+                let (limit, _key) = counted.get(place.checked_sub(1)?)?;
+                return Some((*limit, Duration::from_micros(wait)));
             }
-            // Only the kind: a message may repeat an address or a name.
-            Ok(Ok(Err(error))) => error.category().to_owned(),
+            Ok(Ok(Err(failure))) => failure,
             Ok(Err(error)) => error.to_string(),
             Err(elapsed) => elapsed.to_string(),
         };
         self.failures.inc();
-        if !self.away.swap(true, Ordering::Relaxed) {
+        if self.line().asked_at.replace(Instant::now()).is_none() {
             warn!(cause = failure, "Redis does not answer: requests pass without rate limits");
         }
-        Duration::ZERO
+        None
     }
+
+    /// The connection and its number, for one request. `None` if Redis is away and was asked less than a second ago.
+    fn connection(&self) -> Option<(u64, ConnectionManager)> {
+        let mut line = self.line();
+        if let Some(asked_at) = line.asked_at {
+            if asked_at.elapsed() < SILENCE {
+                return None;
+            }
+            line.asked_at = Some(Instant::now());
+        }
+        Some((line.number, line.connection.clone()))
+    }
+
+    /// Replaces the connection with this number, unless another request has already done it. Call it on the main runtime.
+    fn replace(&self, number: u64) {
+        let mut line = self.line();
+        if line.number != number {
+            return;
+        }
+        match connect(&self.client) {
+            Ok(connection) => {
+                line.connection = connection;
+                line.number += 1;
+            }
+            Err(error) => warn!(cause = error.category(), "cannot replace the connection to Redis"),
+        }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that opens with its first request, on the runtime of the caller.
+fn connect(client: &Client) -> Result<ConnectionManager, RedisError> {
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(SILENCE))
+        .set_response_timeout(Some(SILENCE))
+        .set_number_of_retries(0);
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
+}
+
+/// With these the kernel ends a connection whose other side is gone, also one that nobody uses.
+fn tcp_settings() -> TcpSettings {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(SILENCE);
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(SILENCE);
+    settings
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// An IPv6 client usually has a whole /64, so that counts as one address.

@@ -17,7 +17,10 @@ use clap::{
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use upload_domain::{ImageLimits, JwtAlgorithm, Timing, TimingSettings, origin};
-use upload_persistence::{DatabaseSettings, quotas::Quota};
+use upload_persistence::{
+    DatabaseSettings,
+    quotas::{LEAST_COUNTED_BYTES, Quota},
+};
 use upload_storage::StorageSettings;
 use url::Url;
 
@@ -206,9 +209,9 @@ impl HttpSettings {
     fn check(&self) -> Result<(), SettingsError> {
         self.timing.checked().map_err(|error| SettingsError(error.to_string()))?;
         let (day, image) = (self.max_bytes_per_day, self.max_image_bytes);
-        if (1..image).contains(&day) {
+        if (1..image.max(LEAST_COUNTED_BYTES)).contains(&day) {
             return Err(SettingsError(format!(
-                "MAX_BYTES_PER_DAY is {day}; it must be 0, or at least MAX_IMAGE_BYTES, which is {image}"
+                "MAX_BYTES_PER_DAY is {day}; it must be 0, or at least MAX_IMAGE_BYTES, which is {image}, and {LEAST_COUNTED_BYTES}"
             )));
         }
         let sentence = match (self.jwt_algorithm, &self.jwt_secret, &self.jwt_public_key) {

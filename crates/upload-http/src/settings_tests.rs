@@ -49,12 +49,13 @@ fn right_values_are_taken_and_normalised() {
 
 #[test]
 fn a_wrong_value_names_the_variable_and_what_would_be_right() {
-    let table: [(&[&str], &[&str]); 19] = [
+    let table: [(&[&str], &[&str]); 20] = [
         (&["--public-api-url", "api.example.org"], &["PUBLIC_API_URL", "https://"]),
         (&["--public-api-url", "https://api.example.org/?a=b"], &["PUBLIC_API_URL", "without user, query"]),
         (&["--max-image-bytes", "20MB"], &["MAX_IMAGE_BYTES", "20MB", "it must be a whole number"]),
         (&["--max-image-bytes", "99999999999999999999"], &["MAX_IMAGE_BYTES", "it is too large"]),
         (&["--max-bytes-per-day", "20971519"], &["MAX_BYTES_PER_DAY", "must be 0, or at least MAX_IMAGE_BYTES"]),
+        (&["--max-image-bytes", "1", "--max-bytes-per-day", "65535"], &["MAX_BYTES_PER_DAY", "and 65536"]),
         (&["--max-image-bytes", "0"], &["MAX_IMAGE_BYTES", "1.."]),
         (&["--links-active", "0"], &["LINKS_ACTIVE", "1..=4096"]),
         (&["--form-ttl", "1.5"], &["FORM_TTL", "1.5", "it must be a whole number"]),

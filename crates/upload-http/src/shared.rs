@@ -10,7 +10,7 @@ use upload_link::{Background, Links};
 use upload_persistence::{
     Database,
     images::{self, Image, NewImage},
-    quotas::{self, Quota},
+    quotas::Quota,
 };
 use upload_storage::Storage;
 use url::Url;
@@ -67,10 +67,7 @@ impl Shared {
     /// Creates a pending image, if its owner may create it and has room for it.
     pub async fn create_image(&self, new: &NewImage) -> Result<Image, ApiError> {
         let mut connection = self.database.connection().await?;
-        match images::insert_pending(&mut connection, new, &self.quota).await? {
-            Some(image) => Ok(image),
-            None => Err(quotas::why_not_created(&mut connection, new, &self.quota).await?.into()),
-        }
+        Ok(images::insert_pending(&mut connection, new, &self.quota).await??)
     }
 
     /// The address of the request's client. `TRUSTED_PROXIES` says whose `X-Forwarded-For` counts.

@@ -35,6 +35,8 @@ pub struct Hold {
     image: ImageId,
     attempt: AttemptId,
     may_have_written: Arc<AtomicBool>,
+    /// The image was created with this attempt, so it ends with it.
+    created_image: bool,
 }
 
 /// What an attempt's media key holds after a write that the store did not confirm.
@@ -60,7 +62,13 @@ pub enum NotRecovered {
 impl Hold {
     /// The hold that a claim has just given to `attempt`.
     pub fn new(image: ImageId, attempt: AttemptId) -> Self {
-        Self { image, attempt, may_have_written: Arc::default() }
+        Self { image, attempt, may_have_written: Arc::default(), created_image: false }
+    }
+
+    /// The hold of an attempt that the image was created with. If it does not commit, nothing can become of the image: nobody else has
+    /// been told of it. So it is marked for the sweep, and does not count for its owner's quota.
+    pub fn of_new_image(image: ImageId, attempt: AttemptId) -> Self {
+        Self { created_image: true, ..Self::new(image, attempt) }
     }
 
     /// Which image.
@@ -86,7 +94,19 @@ impl Hold {
 
     /// Releases the image; `true` if the attempt held it until now.
     async fn release(&self, connection: &mut Connection) -> QueryResult<bool> {
-        image_attempts::release(connection, self.image, self.attempt, self.left()).await
+        match self.created_image {
+            true => image_attempts::give_up(connection, self.image, self.attempt, None, self.left()).await,
+            false => image_attempts::release(connection, self.image, self.attempt, self.left()).await,
+        }
+    }
+
+    /// Records the refusal, and releases the image; `true` if the attempt held it until now.
+    async fn refuse(&self, connection: &mut Connection, refusal: Refusal) -> QueryResult<bool> {
+        let (image, attempt, left) = (self.image, self.attempt, self.left());
+        match self.created_image {
+            true => image_attempts::give_up(connection, image, attempt, Some(refusal), left).await,
+            false => image_attempts::refuse(connection, image, attempt, refusal, left).await,
+        }
     }
 
     fn left(&self) -> Left {
@@ -105,8 +125,8 @@ impl Links {
         .await;
     }
 
-    /// Releases the image, so that the client can try again at once. If that fails, the lease ends by itself. The store is not
-    /// asked: a sweep deletes what is left.
+    /// Releases the image, so that the client can try again at once, or marks it for the sweep. If that fails, the lease ends by itself.
+    /// The store is not asked: a sweep deletes what is left.
     pub async fn release(&self, hold: &Hold) {
         let (links, hold) = (self.clone(), hold.clone());
         self.clean_up(async move { links.release_now(&hold).await }).await;
@@ -144,7 +164,7 @@ impl Links {
     /// The database failed; the lease will end by itself.
     pub async fn refuse(&self, hold: &Hold, refusal: Refusal) -> Result<bool, DatabaseError> {
         let mut connection = self.connection().await?;
-        Ok(image_attempts::refuse(&mut connection, hold.image, hold.attempt, refusal, hold.left()).await?)
+        Ok(hold.refuse(&mut connection, refusal).await?)
     }
 
     /// Why the attempt lost the image before it could commit. This releases the image first, so that the answer is not the attempt itself.

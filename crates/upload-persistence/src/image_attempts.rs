@@ -172,6 +172,37 @@ pub async fn refuse(
     Ok(ended.held)
 }
 
+/// Ends the attempt that the image was created with, and marks the image for the sweep: nothing else can become of it, and from now on it
+/// does not count for its owner's quota. With a refusal, a link answers that. `false` if the attempt no longer held the image.
+///
+/// Like [`release`], it waits for a running commit of this attempt, and prevents one that has not begun.
+pub async fn give_up(
+    connection: &mut Connection,
+    id: ImageId,
+    attempt: AttemptId,
+    refusal: Option<Refusal>,
+    left: Left,
+) -> QueryResult<bool> {
+    let statement = diesel::sql_query(
+        "WITH given_up AS (
+             UPDATE image SET
+                 refused_code = $4, deleting_at = coalesce(deleting_at, now()),
+                 attempt = NULL, attempt_kind = NULL, attempt_until = NULL
+             WHERE id = $1 AND attempt = $2
+             RETURNING id
+         ), forgotten AS (
+             DELETE FROM image_attempt WHERE id = $2 AND $3 AND (SELECT count(*) FROM given_up) >= 0
+         )
+         SELECT EXISTS (SELECT FROM given_up) AS held",
+    )
+    .bind::<Uuid, _>(id.uuid())
+    .bind::<Uuid, _>(attempt.uuid())
+    .bind::<Bool, _>(left == Left::Nothing)
+    .bind::<Nullable<Text>, _>(refusal.map(Refusal::as_str));
+    let ended: Ended = Cached(statement).get_result(connection).await?;
+    Ok(ended.held)
+}
+
 /// Takes at most `limit` keys whose last write is over, so that a sweep deletes their objects. Those that a sweep took and did not
 /// [`forget`] come back after [`SWEEP_LEASE`]. Any number of sweeps may run at once: each row goes to one of them.
 ///
@@ -241,7 +272,7 @@ async fn claim(
     Cached(statement).load(connection).await.map(one_row)
 }
 
-/// What [`release`] and [`refuse`] read.
+/// What [`release`], [`refuse`] and [`give_up`] read.
 #[derive(diesel::QueryableByName)]
 struct Ended {
     #[diesel(sql_type = Bool)]

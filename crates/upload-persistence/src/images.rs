@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, IntoSql, OptionalExtension, QueryDsl, SelectableHelper,
+    BoolExpressionMethods, ExpressionMethods, IntoSql, OptionalExtension, QueryDsl, QueryableByName, SelectableHelper,
     dsl::{auto_type, exists, now},
     result::Error,
     sql_types::{Array, Binary, Bool, Int8, Interval, Nullable, Text, Timestamptz, Uuid},
@@ -25,13 +25,13 @@ use crate::{
     image_attempts::{LINK, UPLOAD},
     moment::{Moment, ago, interval},
     one_row::one_row,
-    quotas::Quota,
+    quotas::{NotCreated, Quota},
     schema::{image, user},
     stored::{Stored, bigint, words},
 };
 
 /// An image's row.
-#[derive(Debug, Clone, PartialEq, Eq, diesel::Queryable, diesel::QueryableByName, diesel::Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, diesel::Queryable, QueryableByName, diesel::Selectable)]
 #[diesel(table_name = image, check_for_backend(diesel::pg::Pg))]
 pub struct Image {
     /// Identifier.
@@ -135,7 +135,7 @@ pub enum Standing {
     LinkInProgress,
     /// An upload is under way.
     UploadInProgress,
-    /// It is too old, or being removed.
+    /// It is too old, or being removed without a refusal, or its own upload has failed.
     Expired,
     /// A body was refused for its content.
     Refused(Refusal),
@@ -144,7 +144,7 @@ pub enum Standing {
 }
 
 /// What is needed to serve an image.
-#[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct Served {
     /// Where its bytes are.
     #[diesel(sql_type = Text)]
@@ -155,7 +155,7 @@ pub struct Served {
 }
 
 /// A linked image whose incoming key a sweep has taken, to empty it.
-#[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct LinkedIncoming {
     /// Which image, and so its incoming key.
     #[diesel(sql_type = Uuid, deserialize_as = uuid::Uuid)]
@@ -166,7 +166,7 @@ pub struct LinkedIncoming {
 }
 
 /// A row that a sweep has taken. The sweep deletes its objects, and then the row.
-#[derive(Debug, Clone, PartialEq, Eq, diesel::QueryableByName)]
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct Doomed {
     /// Which image, and so its incoming key.
     #[diesel(sql_type = Uuid, deserialize_as = uuid::Uuid)]
@@ -182,24 +182,35 @@ pub struct Doomed {
 /// How long a sweep may keep a row before another sweep may take it over.
 pub const SWEEP_LEASE: Duration = Duration::from_secs(45);
 
-/// Adds a pending image, and the attempt of the upload that begins with it. `None` if the user may not create it, or has no room for it;
-/// [`crate::quotas::why_not_created`] then says which.
-pub async fn insert_pending(connection: &mut Connection, new: &NewImage, quota: &Quota) -> QueryResult<Option<Image>> {
+/// Adds a pending image, and the attempt of the upload that begins with it. Or says why not: the user may not create it, or has no room
+/// for it. A user who may not create it is not locked, and their images are not counted.
+pub async fn insert_pending(
+    connection: &mut Connection,
+    new: &NewImage,
+    quota: &Quota,
+) -> QueryResult<Result<Image, NotCreated>> {
     let attempt = new.upload.map(|upload| upload.attempt);
     let statement = diesel::sql_query(
-        "WITH created AS (
+        "WITH standing AS MATERIALIZED (
+             SELECT owner.id AS owner_id, quota.pending_wait, quota.bytes_wait
+             FROM \"user\" AS owner
+             CROSS JOIN LATERAL image_quota_wait(owner.id, $13, $14, $15, $16, $17) AS quota
+             WHERE owner.id = $9 AND owner.status = 'ACTIVE' AND owner.role = ANY ($10)
+         ), created AS (
              INSERT INTO image (
                  id, user_id, path, format, byte_size, checksum_sha256, attempt, attempt_kind, attempt_until
              )
-             SELECT $1, id, $2, $3, $4, $5, $6, $7, now() + $8
-             FROM \"user\" WHERE id = $9 AND status = 'ACTIVE' AND role = ANY ($10)
-                 AND image_quota_wait($9, $13, $14, $15, $16, $17) IS NULL
+             SELECT $1, owner_id, $2, $3, $4, $5, $6, $7, now() + $8
+             FROM standing WHERE pending_wait IS NULL AND bytes_wait IS NULL
              RETURNING image.*
          ), named AS (
              INSERT INTO image_attempt (id, image_id, key, until)
              SELECT attempt, id, $11, attempt_until + $12 FROM created WHERE attempt IS NOT NULL
          )
-         SELECT * FROM created",
+         SELECT created.*, standing.owner_id IS NOT NULL AS may_create, standing.pending_wait, standing.bytes_wait
+         FROM (VALUES (1)) AS one
+         LEFT JOIN standing ON true
+         LEFT JOIN created ON true",
     )
     .bind::<Uuid, _>(new.id.uuid())
     .bind::<Text, _>(new.path.as_str())
@@ -218,7 +229,9 @@ pub async fn insert_pending(connection: &mut Connection, new: &NewImage, quota: 
     .bind::<Interval, _>(interval(quota.pending_for))
     .bind::<Int8, _>(bigint(quota.max_bytes_per_day))
     .bind::<Int8, _>(bigint(quota.unknown_bytes));
-    Cached(statement).load(connection).await.map(one_row)
+    let inserted = one_row(Cached(statement).load(connection).await?).ok_or(diesel::NotFound)?;
+    let Insertion { image, may_create, pending_wait, bytes_wait } = inserted;
+    Ok(image.ok_or_else(|| NotCreated::new(may_create, pending_wait, bytes_wait)))
 }
 
 /// The image, if it belongs to this user, the user is allowed to act, and a client can still upload to it. The second value is the
@@ -274,7 +287,7 @@ pub async fn standing(
         "SELECT
              (owner.status = 'ACTIVE' AND owner.role = ANY ($4)) AS may_act,
              image.linked_at IS NOT NULL AS linked,
-             (image.deleting_at IS NOT NULL OR image.created_at <= now() - $3) AS expired,
+             (image.deleting_at IS NOT NULL AND image.refused_code IS NULL OR image.created_at <= now() - $3) AS expired,
              CASE WHEN image.attempt_until >= now() THEN image.attempt_kind END AS running,
              image.refused_code,
              link.target,
@@ -382,8 +395,21 @@ fn open(youngest: Moment) -> _ {
         .and(image::created_at.gt(youngest))
 }
 
+/// What [`insert_pending`] reads: the image, or why there is none.
+#[derive(QueryableByName)]
+struct Insertion {
+    #[diesel(embed)]
+    image: Option<Image>,
+    #[diesel(sql_type = Bool)]
+    may_create: bool,
+    #[diesel(sql_type = Nullable<Int8>)]
+    pending_wait: Option<i64>,
+    #[diesel(sql_type = Nullable<Int8>)]
+    bytes_wait: Option<i64>,
+}
+
 /// What [`standing`] reads.
-#[derive(diesel::QueryableByName)]
+#[derive(QueryableByName)]
 struct StandingRow {
     #[diesel(sql_type = Bool)]
     may_act: bool,

@@ -65,7 +65,7 @@ diesel::table! {
         attempt_until -> Nullable<Timestamptz>,
         /// Why a body was refused for its content: the code that link answers.
         refused_code -> Nullable<Varchar>,
-        /// Tombstone: when a sweep last took the row in order to delete its objects and then it.
+        /// Tombstone: when its own upload failed, or when a sweep last took the row in order to delete its objects and then it.
         deleting_at -> Nullable<Timestamptz>,
         /// Once linked: from when a sweep may empty the incoming key, to which forms can write for some time after the link. A sweep that takes the row puts it off; null when that is done, once and for all.
         incoming_due_at -> Nullable<Timestamptz>,

@@ -24,6 +24,11 @@ impl Answered {
         (200..300).contains(&self.status)
     }
 
+    /// Whether the store itself has failed. With 501 it says that it does not know such a request.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.status >= 500 && self.status != 501
+    }
+
     /// A header's value; the name in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _value)| found == name).map(|(_name, value)| value.as_str())

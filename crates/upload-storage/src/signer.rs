@@ -103,9 +103,14 @@ impl Signer {
     /// [`FormError::Policy`] for a form that has expired, would be valid for over a week, or allows no size; [`FormError::Storage`] when
     /// the signer's credentials have expired.
     pub async fn post_form(&self, request: &FormRequest) -> Result<PostForm, FormError> {
+        self.post_form_for(&incoming_key(request.image), request).await
+    }
+
+    /// The same for any key. Clients never get such a form: it is to find out whether the store refuses it.
+    pub(crate) async fn post_form_for(&self, key: &str, request: &FormRequest) -> Result<PostForm, FormError> {
         let (credentials, expires_at) = self.credentials(request).await?;
         let mut policy = PostPolicy::new(expires_at.into())
-            .exact("key", incoming_key(request.image))
+            .exact("key", key)
             .exact("Content-Type", request.format.as_str())
             .exact("success_action_status", "201")
             .content_length_range(request.min_bytes, request.max_bytes);

@@ -4,7 +4,7 @@
 //! handler (a client that vanished, a worker that stopped) gives the attempt up through [`Drop`].
 
 use tracing::{info, warn};
-use upload_domain::{AttemptId, Refusal};
+use upload_domain::{AttemptId, ImageId, Refusal};
 use upload_http::{ApiError, Code, Shared, Shutdown};
 use upload_link::{Hold, LinkError, Links, Written};
 use upload_persistence::{
@@ -34,16 +34,21 @@ struct Upload {
 }
 
 impl Attempt {
-    /// Runs `claim`, which takes the row for `attempt`. It runs on the main runtime. If the request is gone by then, the
-    /// attempt ends at once.
-    pub async fn begin<F>(shared: &Shared, attempt: AttemptId, claim: F) -> Result<Self, ApiError>
+    /// Runs `claim`, which takes the row for `attempt`; `hold` says whether it also creates the row. It runs on the main runtime. If the
+    /// request is gone by then, the attempt ends at once.
+    pub async fn begin<F>(
+        shared: &Shared,
+        attempt: AttemptId,
+        hold: fn(ImageId, AttemptId) -> Hold,
+        claim: F,
+    ) -> Result<Self, ApiError>
     where
         F: Future<Output = Result<Image, ApiError>> + Send + 'static,
     {
         let (links, shutdown) = (shared.links.clone(), shared.shutdown.clone());
         let begun = async move {
             let image = claim.await?;
-            let hold = Hold::new(image.id, attempt);
+            let hold = hold(image.id, attempt);
             let upload = Upload { links, hold: hold.clone(), previous_key: image.media_key };
             Ok(Self { hold, upload: Some(upload), shutdown, answered: false })
         };

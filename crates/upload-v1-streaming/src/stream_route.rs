@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
 use serde_json::json;
 use upload_domain::{AttemptId, ImageFormat, ImageId, ImageLimits, ImagePath, Refusal};
 use upload_http::{ApiError, Caller, Code, ImageEntity, Operation, Shared, schemas};
+use upload_link::Hold;
 use upload_persistence::images::{NewImage, UploadAttempt};
 use upload_storage::Storage;
 use utoipa::ToSchema;
@@ -95,7 +96,8 @@ pub async fn stream_upload(
         upload: Some(UploadAttempt { attempt, lasts: v1.attempt_time(&shared) }),
     };
     let creator = shared.clone();
-    let attempt = Attempt::begin(&shared, attempt, async move { creator.create_image(&new).await }).await?;
+    let created = async move { creator.create_image(&new).await };
+    let attempt = Attempt::begin(&shared, attempt, Hold::of_new_image, created).await?;
     let transfer = Transfer {
         shared: &shared,
         v1: &v1,

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use upload_domain::{AttemptId, ImageId};
 use upload_http::{ApiError, Code, NOT_PENDING, Operation, Shared, header as document_header, schemas};
-use upload_link::LinkError;
+use upload_link::{Hold, LinkError};
 use upload_persistence::{
     Database, image_attempts,
     images::{self, Image},
@@ -111,7 +111,7 @@ pub async fn ticket_upload(
     let attempt = AttemptId::from(Uuid::now_v7());
     let claimed =
         claim(shared.database.clone(), ticket.image, attempt, v1.attempt_time(&shared), shared.timing.link_cutoff());
-    let attempt = Attempt::begin(&shared, attempt, claimed).await?;
+    let attempt = Attempt::begin(&shared, attempt, Hold::new, claimed).await?;
     let transfer = Transfer {
         shared: &shared,
         v1: &v1,

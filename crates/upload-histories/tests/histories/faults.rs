@@ -4,8 +4,8 @@
 //! The servers have the limits on time that they have by default, because a cell shows how long a client waits.
 //!
 //! A place is a share of the bytes that the operation moves over the link when all is well: from the first byte on, from the middle, or from
-//! the last byte. Which part of a message that is may differ a little from run to run. So a line of `faults.txt` has all answers of its
-//! three places.
+//! the last byte. A line of `faults.txt` has all answers of its three places. If an operation moves nothing over a link, the fault does
+//! nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -225,7 +225,9 @@ impl Operation {
             Place::Last => bytes.saturating_sub(1),
         };
         let breaks = async |relay: &Relay, stand: &Stand| fault.bite(relay, stand, link, moved, from).await;
-        history.broken(&self.act(), AT, link, breaks).await
+        let (answer, bit) = history.broken(&self.act(), AT, link, breaks).await?;
+        ensure!(bit || moved.bytes() == 0, "the fault met no traffic");
+        Ok(answer)
     }
 
     async fn prepare(self, history: &mut History<'_>) -> Result<()> {

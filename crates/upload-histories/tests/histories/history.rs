@@ -246,14 +246,15 @@ impl<'a> History<'a> {
         self.hear_all(vec![(first, answer, Trouble::Overtaken), (second, overtaking, Trouble::Nothing)])
     }
 
-    /// Sends a request while a link of its replica is broken, and returns the answer. The link works again afterwards.
+    /// Sends a request while a link of its replica is broken. Returns the answer, and whether the fault met any traffic. The link works again
+    /// afterwards.
     pub async fn broken(
         &mut self,
         act: &Act,
         at: u8,
         link: Link,
         breaks: impl AsyncFnOnce(&Relay, &Stand) -> Result<()>,
-    ) -> Result<String> {
+    ) -> Result<(String, bool)> {
         self.tally.step();
         self.transcript.push(format!("{act:?}, while the link to {link:?} is broken"));
         let request = self.prepare(act).context("there is nothing to act on")?;
@@ -266,8 +267,9 @@ impl<'a> History<'a> {
             broken = breaks(relay, &self.world.stand) => bail!("the fault ends before the answer: {broken:?}"),
         };
         relay.set(Mode::Pass);
+        let bit = relay.bites() > bites;
         let trouble = match link {
-            _ if relay.bites() == bites => Trouble::Nothing,
+            _ if !bit => Trouble::Nothing,
             Link::Postgres => Trouble::Database,
             Link::Store => Trouble::Store,
         };
@@ -278,7 +280,7 @@ impl<'a> History<'a> {
         self.world.settle().await?;
         let token = self.people[HOST].token.clone();
         self.world.replicas[place].recover(&token).await.context("it does not recover from the fault")?;
-        Ok(format!("{} {}", said.status, said.code).trim_end().to_owned())
+        Ok((format!("{} {}", said.status, said.code).trim_end().to_owned(), bit))
     }
 
     /// Sends a request, and kills the replica when `reach` is done.

@@ -105,9 +105,10 @@ impl World {
         Self::with(false, &[], &[]).await
     }
 
-    /// With one replica, which has the limits on time that a server has by default.
+    /// With one replica, which has the limits on time that a server has by default. It has one connection to the database, so that it
+    /// prepares each statement once.
     pub async fn of_one(versions: bool, strategy: Strategy, pin: &str) -> Result<Self> {
-        Self::with(versions, &[(strategy, pin)], &[]).await
+        Self::with(versions, &[(strategy, pin)], &[("DATABASE_POOL_SIZE", "1")]).await
     }
 
     async fn with(versions: bool, kinds: &[(Strategy, &str)], limits: &[(&str, &str)]) -> Result<Self> {

@@ -17,11 +17,11 @@ use utoipa::{ToSchema, openapi::Object};
 use uuid::Uuid;
 
 use super::{
-    Json, LINK, NOT_PENDING,
+    ByCaller, LINK, NOT_PENDING,
     users::{LinkImage, link_example},
 };
 use crate::{
-    ApiError, Caller, Code, Operation, Shared, schemas,
+    ApiError, Code, Operation, Shared, schemas,
     views::{CompetitionPosterImage, CompetitionView, LinkedImage},
 };
 
@@ -85,9 +85,8 @@ pub(super) fn show_operation() -> Operation {
 
 /// `POST /admin/competitions`: the caller hosts it.
 pub(super) async fn create(
-    caller: Caller,
+    ByCaller { caller, body }: ByCaller<CreateCompetition>,
     shared: Data<Shared>,
-    body: Json<CreateCompetition>,
 ) -> Result<HttpResponse, ApiError> {
     // Postgres accepts every character in a text except U+0000.
     if !(1..=MAX_TITLE).contains(&body.title.chars().count()) || body.title.contains('\0') {
@@ -102,10 +101,9 @@ pub(super) async fn create(
 
 /// `POST /admin/competitions/{id}/poster-image`: links an image as the poster, in place of the one before.
 pub(super) async fn link_poster(
-    caller: Caller,
+    ByCaller { caller, body }: ByCaller<LinkImage>,
     shared: Data<Shared>,
     id: Path<CompetitionId>,
-    body: Json<LinkImage>,
 ) -> Result<HttpResponse, ApiError> {
     let linked = shared.links.link(caller.user_id, body.image_entity_id, Poster(id.into_inner())).await?;
     let (mut response, row) = match linked {

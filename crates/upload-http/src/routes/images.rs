@@ -20,7 +20,7 @@ use upload_storage::ReadUrl;
 use utoipa::{ToSchema, openapi::Response};
 use uuid::Uuid;
 
-use super::{Json, NOT_PENDING};
+use super::{ByCaller, NOT_PENDING};
 use crate::{
     ApiError, Caller, Code, FormMethod, ImageEntity, IssueForm, Operation, PresignedForm, Shared, header, schemas,
 };
@@ -113,11 +113,9 @@ pub(super) fn read_operation() -> Operation {
 
 /// `POST /user/images`: a row, and a form to upload with.
 pub(super) async fn create(
-    caller: Caller,
+    ByCaller { caller, body }: ByCaller<CreateImage>,
     shared: Data<Shared>,
-    body: Json<CreateImage>,
 ) -> Result<HttpResponse, ApiError> {
-    let body = body.into_inner();
     let format: ImageFormat = body.format.parse().map_err(|_unknown| ApiError::unsupported_format())?;
     match body.byte_size {
         Some(0) => return Err(Refusal::EmptyFile.into()),

@@ -7,7 +7,7 @@ mod metrics;
 mod posts;
 mod users;
 
-use std::{ops::Deref, time::Duration};
+use std::time::Duration;
 
 use actix_web::{
     FromRequest, HttpRequest,
@@ -19,7 +19,7 @@ use futures::{FutureExt as _, future::LocalBoxFuture};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use crate::{ApiError, Code, Endpoint, IssueForm, readiness as health};
+use crate::{ApiError, Caller, Code, Endpoint, IssueForm, readiness as health};
 
 /// Longest JSON body, in bytes.
 const JSON_LIMIT: usize = 64 * 1024;
@@ -44,8 +44,12 @@ pub const NOT_PENDING: &[Code] = &[
 const LINK: &[Code] =
     &[Code::WrongPath, Code::NotUploaded, Code::UploadChanged, Code::StorageTimeout, Code::StorageUnavailable];
 
-/// A JSON body that arrived in time. actix's own extractor has no time limit.
-struct Json<T>(T);
+/// The caller, and a JSON body that arrived in time. The body of a caller whom the token or a rate limit refuses is not read. actix's own
+/// extractor for JSON has no time limit.
+struct ByCaller<T> {
+    caller: Caller,
+    body: T,
+}
 
 /// The routes of both servers.
 pub(crate) fn endpoints(forms: &dyn IssueForm) -> Vec<Endpoint> {
@@ -82,32 +86,21 @@ pub(crate) fn endpoints(forms: &dyn IssueForm) -> Vec<Endpoint> {
     ]
 }
 
-impl<T> Json<T> {
-    fn into_inner(self) -> T {
-        self.0
-    }
-}
-
-impl<T> Deref for Json<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
-
-impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+impl<T: DeserializeOwned + 'static> FromRequest for ByCaller<T> {
     type Error = actix_web::Error;
     type Future = LocalBoxFuture<'static, Result<Self, Self::Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let reading = timeout(JSON_TIME, web::Json::<T>::from_request(request, payload));
+        let caller = Caller::from_request(request, payload);
+        // This takes the payload, and reads nothing of it until it is polled.
+        let reading = web::Json::<T>::from_request(request, payload);
         let read = async {
-            let body = reading.await.map_err(|elapsed| {
+            let caller = caller.await?;
+            let body = timeout(JSON_TIME, reading).await.map_err(|elapsed| {
                 let detail = format!("The JSON body did not arrive within {} seconds.", JSON_TIME.as_secs());
                 ApiError::new(Code::BodyTimeout, detail).cause(elapsed.to_string())
             })??;
-            Ok(Self(body.into_inner()))
+            Ok(Self { caller, body: body.into_inner() })
         };
         read.boxed_local()
     }

@@ -15,7 +15,7 @@ use utoipa::{
     openapi::{Array, Object, Response, schema::ArrayBuilder},
 };
 
-use super::{Json, LINK, NOT_PENDING, users::EXAMPLE_ID};
+use super::{ByCaller, LINK, NOT_PENDING, users::EXAMPLE_ID};
 use crate::{ApiError, Caller, Code, Operation, Shared, schemas, views::PostView};
 
 /// Most images of one post.
@@ -112,12 +112,11 @@ pub(super) fn delete_operation() -> Operation {
 
 /// `POST /user/posts`: a post with its images, or nothing.
 pub(super) async fn create(
-    caller: Caller,
+    ByCaller { caller, body }: ByCaller<CreatePost>,
     shared: Data<Shared>,
-    body: Json<CreatePost>,
 ) -> Result<HttpResponse, ApiError> {
     body.check()?;
-    let CreatePost { title, content, image_entity_ids } = body.into_inner();
+    let CreatePost { title, content, image_entity_ids } = body;
     let (post, images) =
         shared.links.create_post(caller.user_id, PostText { title, content }, image_entity_ids).await?;
     Ok(HttpResponse::Created().json(PostBody { post: PostView::new(&shared, post, &images) }))

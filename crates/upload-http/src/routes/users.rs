@@ -8,7 +8,7 @@ use upload_link::{Linked, Profile};
 use upload_persistence::{profile_images, users};
 use utoipa::{ToSchema, openapi::Response};
 
-use super::{Json, LINK, NOT_PENDING};
+use super::{ByCaller, LINK, NOT_PENDING};
 use crate::{
     ApiError, Caller, Operation, Shared,
     views::{LinkedImage, Me, UserProfileImage},
@@ -83,9 +83,8 @@ pub(super) async fn me(caller: Caller, shared: Data<Shared>) -> Result<HttpRespo
 
 /// `POST /user/users/profile-image`: links an image to the caller's profile, in place of the one before.
 pub(super) async fn link_profile_image(
-    caller: Caller,
+    ByCaller { caller, body }: ByCaller<LinkImage>,
     shared: Data<Shared>,
-    body: Json<LinkImage>,
 ) -> Result<HttpResponse, ApiError> {
     let linked = shared.links.link(caller.user_id, body.image_entity_id, Profile).await?;
     let (mut response, row) = match linked {

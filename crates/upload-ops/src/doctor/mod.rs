@@ -1,7 +1,7 @@
 //! `upload-ops doctor`: asks the store and the deployment what they can do, and says in plain words what follows.
 //!
 //! `upload_storage::capabilities` asks, and the start-up checks of the servers answer the rest. This file knows what an answer means for
-//! these settings. It writes test objects under fresh keys in `incoming/`, and removes all of them.
+//! these settings. It writes test objects under fresh keys in `incoming/` and `media/`, and removes all of them.
 
 mod report;
 
@@ -16,7 +16,7 @@ use upload_persistence::{
 };
 use upload_storage::{
     KeyCheck, Pin, SignerSettings, Storage, StorageSettings, UploadMethod, UploadMethodSettings, bucket,
-    capabilities::{Examination, PostForms, PutForms, Shown},
+    capabilities::{Examination, Forged, PostForms, PutForms, Shown},
     chain, pin, rights,
 };
 
@@ -66,7 +66,7 @@ pub(crate) async fn run(arguments: &DoctorArguments) -> Result<(), Stop> {
         "does the store delete the test objects?",
         &cleaned.map_or_else(|error| Shown::No(chain(&error)), |()| Shown::Yes),
         Grade::Unsafe,
-        "give the server's key the right to delete incoming/*",
+        "give the server's key the right to delete incoming/* and media/* and, if the bucket has versions, to list and delete these",
     ));
     let report = Report::new(checks, settings);
     match arguments.json {
@@ -89,10 +89,13 @@ impl Doctor<'_> {
         let mut checks = Vec::new();
         progress.show("asking for the clocks and the keys");
         checks.push(self.clocks().await);
-        checks.push(self.keys().await?);
+        let forged = self.examination.forged().await;
+        let too_wide = too_wide(self.arguments.storage.key_check, &forged);
+        checks.push(self.keys(too_wide).await?);
+        checks.extend(unsigned(&forged));
         progress.show("sending forms");
         let (post, put) = (self.examination.post_forms().await, self.examination.put_forms().await);
-        checks.extend(self.forms(post.as_ref(), put.as_ref()));
+        checks.extend(forms(self.arguments.upload_method.form_method, too_wide, post.as_ref(), put.as_ref()));
         progress.show("writing on conditions and in versions");
         let copy = self.examination.copy_if_match().await;
         checks.extend(self.conditions(&copy).await);
@@ -137,57 +140,18 @@ impl Doctor<'_> {
     }
 
     /// The start-up check of the servers, also if `S3_KEY_CHECK` switches it off there.
-    async fn keys(&self) -> Result<Check, Stop> {
+    async fn keys(&self, too_wide: Grade) -> Result<Check, Stop> {
         let settings = StorageSettings { key_check: KeyCheck::Enforce, ..self.arguments.storage.clone() };
         let storage = Storage::new(&settings).await.map_err(Stop::settings)?;
         let checked = rights::check(&storage, self.examination.signer()).await;
         let shown = match checked {
             Err(error) => Shown::No(error.to_string()),
-            Ok(()) if settings.allow_one_key => {
-                Shown::Unknown("S3_ALLOW_ONE_KEY is true, which is for trials".to_owned())
-            }
+            Ok(()) if settings.allow_one_key => Shown::No("S3_ALLOW_ONE_KEY is true, which is for trials".to_owned()),
             Ok(()) => Shown::Yes,
         };
-        let tolerated = self.arguments.storage.key_check != KeyCheck::Enforce || settings.allow_one_key;
-        let grade = if tolerated { Grade::Note } else { Grade::Unsafe };
+        let grade = if settings.allow_one_key { Grade::Unsafe } else { too_wide };
         let question = "has each key the rights that it needs, and no others?";
         Ok(Check::new("keys", question, &shown, grade, "see \"The three keys\" in docs/OPERATIONS.md"))
-    }
-
-    fn forms(&self, post: Option<&PostForms>, put: Option<&PutForms>) -> Vec<Check> {
-        let names = [
-            ("post_accepted", "does the store take POST forms?"),
-            ("post_size", "does it refuse a POST form with a file of another size?"),
-            ("post_key", "does it refuse a POST form for another key?"),
-            ("post_expiry", "does it refuse a POST form that has expired?"),
-            ("post_type", "does it refuse a POST form with another Content-Type?"),
-            ("post_checksum", "does it refuse a POST form with a file of another SHA-256?"),
-            ("put_accepted", "does the store take presigned PUTs?"),
-            ("put_size", "does it refuse a presigned PUT of another size?"),
-            ("put_expiry", "does it refuse a presigned PUT that has expired?"),
-            ("put_type", "does it refuse a presigned PUT with another Content-Type?"),
-        ];
-        let (Some(post), Some(put)) = (post, put) else {
-            return names.map(|(id, question)| Check::not_asked(id, question, NO_SIGNER)).into();
-        };
-        let uses_post = self.arguments.upload_method.form_method == UploadMethod::Post;
-        let by_post = if uses_post { Grade::Unsafe } else { Grade::Note };
-        let by_put = if uses_post { Grade::Note } else { Grade::Unsafe };
-        let at_link = "the link refuses such a file, and the sweep removes it";
-        let answers = [
-            (&post.accepted, by_post, "set FORM_METHOD=put, if presigned PUTs are good"),
-            (&post.size, by_post, "set FORM_METHOD=put, if presigned PUTs are good"),
-            (&post.key, by_post, "set FORM_METHOD=put, if presigned PUTs are good"),
-            (&post.expiry, by_post, "set FORM_METHOD=put, if presigned PUTs are good"),
-            (&post.content_type, Grade::Note, at_link),
-            (&post.checksum, Grade::Note, at_link),
-            (&put.accepted, by_put, "use POST forms"),
-            (&put.size, by_put, "use POST forms, and no client may ask for a PUT"),
-            (&put.expiry, by_put, "use POST forms, and no client may ask for a PUT"),
-            (&put.content_type, Grade::Note, at_link),
-        ];
-        let both = names.into_iter().zip(answers);
-        both.map(|((id, question), (shown, grade, remedy))| Check::new(id, question, shown, grade, remedy)).collect()
     }
 
     async fn conditions(&self, copy: &Shown) -> [Check; 2] {
@@ -289,7 +253,7 @@ impl Doctor<'_> {
             Check::new("public_differs", "has the store a public address of its own?", &differs, Grade::Note, remedy),
             Check::new(
                 "public_read",
-                "does the store answer at the public address, and accept a signed read there?",
+                "can an image be read at the public address, as clients read it?",
                 &self.examination.public_read().await,
                 Grade::Unsafe,
                 wrong,
@@ -302,22 +266,107 @@ impl Doctor<'_> {
     }
 
     async fn cors(&self) -> Vec<Check> {
-        let question = "may pages of this origin send forms to the public address, and read the ETag?";
+        let question =
+            "may pages of this origin send files to the public address, with their headers, and read the ETag?";
+        let foreign = "does the store refuse pages of other origins?";
         let origins = &self.arguments.cors_origins;
         if origins.is_empty() {
-            return vec![Check::not_asked("cors", question, "CORS_ORIGINS is not set")];
+            let unset = "CORS_ORIGINS is not set";
+            return vec![Check::not_asked("cors", question, unset), Check::not_asked("cors_foreign", foreign, unset)];
         }
+        let method = self.arguments.upload_method.form_method;
         let mut checks = Vec::new();
         for origin in origins {
-            let shown = self.examination.cors(self.arguments.upload_method.form_method, origin).await;
             let remedy = "run `upload-ops bucket` with CORS_ORIGINS; MinIO has MINIO_API_CORS_ALLOW_ORIGIN";
-            checks.push(match shown {
+            let check = match self.examination.cors(method, origin).await {
                 Some(shown) => Check::new("cors", question, &shown, Grade::Unsafe, remedy),
                 None => Check::not_asked("cors", question, NO_SIGNER),
-            });
+            };
+            checks.push(check.about(origin));
         }
-        checks.into_iter().zip(origins).map(|(check, origin)| check.about(origin)).collect()
+        if origins.iter().any(|origin| origin == "*") {
+            checks.push(Check::not_asked("cors_foreign", foreign, "CORS_ORIGINS allows every origin"));
+            return checks;
+        }
+        let remedy = "a form is enough to upload from there; if that matters, let the store name the origins";
+        checks.push(match self.examination.cors_foreign(method).await {
+            Some(shown) => Check::new("cors_foreign", foreign, &shown, Grade::Note, remedy),
+            None => Check::not_asked("cors_foreign", foreign, NO_SIGNER),
+        });
+        checks
     }
+}
+
+/// What it means if a key has more rights than it needs. Only where nobody can use a key without its secret, it can be tolerated.
+fn too_wide(key_check: KeyCheck, forged: &Forged) -> Grade {
+    match key_check {
+        KeyCheck::Warn | KeyCheck::Off if forged.are_refused() => Grade::Note,
+        KeyCheck::Enforce | KeyCheck::Warn | KeyCheck::Off => Grade::Unsafe,
+    }
+}
+
+/// Whatever the settings are, the store must refuse these.
+fn unsigned(forged: &Forged) -> Vec<Check> {
+    let private = "make the bucket private: no policy and no ACL for everybody";
+    let no_secret = "give the signer's key its policy of docs/OPERATIONS.md, or use another store: whoever has seen a form can write without the secret key";
+    let questions = [
+        ("unsigned_read", "does the store refuse a read without a signature?", Some(&forged.read), private),
+        ("unsigned_list", "does it refuse to list the bucket without a signature?", Some(&forged.list), private),
+        ("unsigned_write", "does it refuse a PUT without a signature?", Some(&forged.write), private),
+        ("forged_post", "does it refuse a POST form with a wrong signature?", forged.post_form.as_ref(), no_secret),
+        ("forged_put", "does it refuse a presigned PUT with a wrong signature?", forged.put_form.as_ref(), no_secret),
+        (
+            "forged_body",
+            "does it refuse such a PUT also if that says that its body is not signed?",
+            forged.unsigned_body.as_ref(),
+            no_secret,
+        ),
+    ];
+    let checks = questions.into_iter().map(|(id, question, shown, remedy)| match shown {
+        Some(shown) => Check::new(id, question, shown, Grade::Unsafe, remedy),
+        None => Check::not_asked(id, question, NO_SIGNER),
+    });
+    checks.collect()
+}
+
+fn forms(method: UploadMethod, too_wide: Grade, post: Option<&PostForms>, put: Option<&PutForms>) -> Vec<Check> {
+    let names = [
+        ("post_accepted", "does the store take POST forms?"),
+        ("post_size", "does it refuse a POST form with a file of another size?"),
+        ("post_key", "does it refuse a POST form for another key?"),
+        ("post_media", "does it refuse a POST form that the signer's key signs for media/?"),
+        ("post_expiry", "does it refuse a POST form that has expired?"),
+        ("post_type", "does it refuse a POST form with another Content-Type?"),
+        ("post_checksum", "does it refuse a POST form with a file of another SHA-256?"),
+        ("put_accepted", "does the store take presigned PUTs?"),
+        ("put_size", "does it refuse a presigned PUT of another size?"),
+        ("put_expiry", "does it refuse a presigned PUT that has expired?"),
+        ("put_type", "does it refuse a presigned PUT with another Content-Type?"),
+    ];
+    let (Some(post), Some(put)) = (post, put) else {
+        return names.map(|(id, question)| Check::not_asked(id, question, NO_SIGNER)).into();
+    };
+    let of = |used: UploadMethod| if method == used { Grade::Unsafe } else { Grade::Note };
+    let by_post = of(UploadMethod::Post);
+    let by_media = if post.accepted.is_yes() { too_wide } else { Grade::Note };
+    // Any client may ask for a PUT, so one that is taken must be checked.
+    let by_put = if put.accepted.is_yes() { Grade::Unsafe } else { of(UploadMethod::Put) };
+    let at_link = "the link refuses such a file, and the sweep removes it";
+    let answers = [
+        (&post.accepted, by_post, "set FORM_METHOD=put, if presigned PUTs are good"),
+        (&post.size, by_post, "set FORM_METHOD=put, if presigned PUTs are good"),
+        (&post.key, by_post, "set FORM_METHOD=put, if presigned PUTs are good"),
+        (&post.media, by_media, "see \"The three keys\" in docs/OPERATIONS.md"),
+        (&post.expiry, by_post, "set FORM_METHOD=put, if presigned PUTs are good"),
+        (&post.content_type, Grade::Note, at_link),
+        (&post.checksum, Grade::Note, at_link),
+        (&put.accepted, of(UploadMethod::Put), "use POST forms"),
+        (&put.size, by_put, "use another store: any client may ask for a PUT"),
+        (&put.expiry, by_put, "use another store: any client may ask for a PUT"),
+        (&put.content_type, Grade::Note, at_link),
+    ];
+    let both = names.into_iter().zip(answers);
+    both.map(|((id, question), (shown, grade, remedy))| Check::new(id, question, shown, grade, remedy)).collect()
 }
 
 /// Whether V2 may give out POST forms. The link verifies the rest.
@@ -330,5 +379,97 @@ fn is_private(host: &str) -> bool {
         Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_private(),
         Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unique_local(),
         Err(_name) => !host.contains('.'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused() -> Forged {
+        Forged {
+            read: Shown::Yes,
+            list: Shown::Yes,
+            write: Shown::Yes,
+            post_form: Some(Shown::Yes),
+            put_form: Some(Shown::Yes),
+            unsigned_body: Some(Shown::Yes),
+        }
+    }
+
+    fn no() -> Shown {
+        Shown::No("the store obeys".to_owned())
+    }
+
+    fn grade(checks: &[Check], id: &str) -> Option<Grade> {
+        checks.iter().find(|check| check.id == id).map(|check| check.grade)
+    }
+
+    #[test]
+    fn a_key_that_is_too_wide_is_tolerated_only_where_nobody_can_use_it_without_its_secret() {
+        assert_eq!(too_wide(KeyCheck::Warn, &refused()), Grade::Note);
+        assert_eq!(too_wide(KeyCheck::Enforce, &refused()), Grade::Unsafe);
+        let without_signer = Forged { post_form: None, put_form: None, unsigned_body: None, ..refused() };
+        assert_eq!(too_wide(KeyCheck::Off, &without_signer), Grade::Note);
+        for forged in [
+            Forged { read: no(), ..refused() },
+            Forged { list: Shown::Unknown(String::new()), ..refused() },
+            Forged { write: no(), ..refused() },
+            Forged { post_form: Some(no()), ..refused() },
+            Forged { put_form: Some(no()), ..refused() },
+            Forged { unsigned_body: Some(no()), ..refused() },
+        ] {
+            assert_eq!(too_wide(KeyCheck::Warn, &forged), Grade::Unsafe, "{forged:?}");
+            assert!(unsigned(&forged).iter().any(|check| check.grade == Grade::Unsafe), "{forged:?}");
+        }
+    }
+
+    #[test]
+    fn a_put_that_is_taken_must_be_checked_whatever_the_usual_method_is() {
+        let (yes, unknown) = (|| Shown::Yes, || Shown::Unknown(String::new()));
+        let post = PostForms {
+            accepted: yes(),
+            size: yes(),
+            content_type: yes(),
+            key: yes(),
+            media: yes(),
+            expiry: yes(),
+            checksum: yes(),
+        };
+        let obeyed = PutForms { accepted: yes(), size: no(), content_type: no(), expiry: no() };
+        for method in [UploadMethod::Post, UploadMethod::Put] {
+            let checks = forms(method, Grade::Note, Some(&post), Some(&obeyed));
+            for (id, expected) in
+                [("put_size", Grade::Unsafe), ("put_expiry", Grade::Unsafe), ("put_type", Grade::Note)]
+            {
+                assert_eq!(grade(&checks, id), Some(expected), "{method:?} {id}");
+            }
+        }
+        let not_taken = PutForms { accepted: no(), size: unknown(), content_type: unknown(), expiry: unknown() };
+        let checks = forms(UploadMethod::Post, Grade::Note, Some(&post), Some(&not_taken));
+        assert_eq!(grade(&checks, "put_size"), Some(Grade::Note));
+        let checks = forms(UploadMethod::Put, Grade::Note, Some(&post), Some(&not_taken));
+        assert_eq!(grade(&checks, "put_accepted"), Some(Grade::Unsafe));
+    }
+
+    #[test]
+    fn a_form_for_media_is_as_bad_as_a_key_that_is_too_wide() {
+        let (yes, unknown) = (|| Shown::Yes, || Shown::Unknown(String::new()));
+        let put = PutForms { accepted: yes(), size: yes(), content_type: yes(), expiry: yes() };
+        let post = |accepted: Shown, media: Shown| PostForms {
+            accepted,
+            size: yes(),
+            content_type: yes(),
+            key: yes(),
+            media,
+            expiry: yes(),
+            checksum: yes(),
+        };
+        let of = |too_wide: Grade, post: PostForms| {
+            grade(&forms(UploadMethod::Put, too_wide, Some(&post), Some(&put)), "post_media")
+        };
+        assert_eq!(of(Grade::Unsafe, post(yes(), no())), Some(Grade::Unsafe));
+        assert_eq!(of(Grade::Note, post(yes(), no())), Some(Grade::Note));
+        assert_eq!(of(Grade::Unsafe, post(no(), unknown())), Some(Grade::Note), "the store has no forms");
     }
 }

@@ -19,7 +19,7 @@ pub(super) struct Check {
     /// The question in words.
     question: &'static str,
     answer: Answer,
-    grade: Grade,
+    pub(super) grade: Grade,
     /// What the store does instead, or why nobody knows.
     said: Option<String>,
     /// What to do, if the grade is not `good`.

@@ -8,7 +8,7 @@ use upload_persistence::{
     images::{self, NewImage, Served},
     posts::{self, NewPost},
     profile_images,
-    quotas::Quota,
+    quotas::{NotCreated, Quota},
 };
 use uuid::Uuid;
 
@@ -54,14 +54,14 @@ async fn only_active_users_with_the_path_s_role_create_images() {
         let mut connection = world.connection().await;
         for new in [new_image(user, path), new_upload(user, path)] {
             let created = images::insert_pending(&mut connection, &new, &Quota::UNLIMITED).await.unwrap();
-            assert_eq!(created.is_some(), may, "{role} {status} {path}");
+            assert_eq!(created.is_ok(), may, "{role} {status} {path}");
         }
     }
     let nobody = Uuid::now_v7().into();
     let mut connection = world.connection().await;
     let created =
         images::insert_pending(&mut connection, &new_image(nobody, ImagePath::Post), &Quota::UNLIMITED).await.unwrap();
-    assert_eq!(created, None);
+    assert_eq!(created, Err(NotCreated::Forbidden));
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ async fn drop_after<F: Future>(polls: usize, future: F) {
 async fn transaction(connection: &mut Connection, image: &images::NewImage) -> QueryResult<()> {
     connection
         .transaction(async |connection| {
-            images::insert_pending(connection, image, &Quota::UNLIMITED).await?;
+            images::insert_pending(connection, image, &Quota::UNLIMITED).await?.unwrap();
             connection.batch_execute("SELECT 1").await
         })
         .await

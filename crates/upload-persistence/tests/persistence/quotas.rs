@@ -1,15 +1,13 @@
 //! What a user may create: the reasons, the waits, many creates at once, and by which index the rows are read.
 
-use std::time::Duration;
-
 use diesel_async::SimpleAsyncConnection;
 use futures::future::join_all;
-use upload_domain::{ImagePath, UserId};
+use upload_domain::{ImagePath, Refusal, UserId};
 use upload_persistence::{
-    image_attempts, images,
-    images::NewImage,
+    image_attempts::{self, Left},
+    images::{self, NewImage},
     profile_images,
-    quotas::{self, NotCreated, Quota},
+    quotas::{LEAST_COUNTED_BYTES, NotCreated, Quota},
 };
 
 use crate::{
@@ -30,10 +28,7 @@ impl World {
 
     async fn insert(&self, new: &NewImage, quota: &Quota) -> Result<(), NotCreated> {
         let mut connection = self.connection().await;
-        match images::insert_pending(&mut connection, new, quota).await.unwrap() {
-            Some(_image) => Ok(()),
-            None => Err(quotas::why_not_created(&mut connection, new, quota).await.unwrap()),
-        }
+        images::insert_pending(&mut connection, new, quota).await.unwrap().map(|_image| ())
     }
 }
 
@@ -104,11 +99,30 @@ async fn the_longer_wait_is_the_answer_and_forbidden_comes_first() {
     assert_eq!(world.create(None, &Quota::UNLIMITED).await, Err(NotCreated::Forbidden));
     let nobody = new_image(UserId::from(uuid::Uuid::now_v7()), ImagePath::Post);
     assert_eq!(world.insert(&nobody, &both).await, Err(NotCreated::Forbidden));
-    // A place that became free between the two statements.
+}
+
+#[tokio::test]
+async fn an_image_counts_as_64_kib_at_least_and_not_at_all_once_its_upload_has_failed() {
+    let world = World::new().await;
+    let three = Quota { max_bytes_per_day: 3 * LEAST_COUNTED_BYTES, unknown_bytes: 1, ..Quota::UNLIMITED };
+    for byte_size in [Some(1), None, Some(LEAST_COUNTED_BYTES)] {
+        assert_eq!(world.create(byte_size, &three).await, Ok(()));
+    }
+    assert!(matches!(world.create(Some(1), &three).await, Err(NotCreated::TooManyBytes(_))));
+    world.sql("DELETE FROM image").await;
+
+    let both = Quota { max_pending: 3, pending_for: PENDING_TTL, ..three };
     let mut connection = world.connection().await;
-    let other = new_image(world.add_user(upload_domain::Role::User).await, ImagePath::Post);
-    let reason = quotas::why_not_created(&mut connection, &other, &both).await.unwrap();
-    assert_eq!(reason, NotCreated::TooManyPending(Duration::from_secs(1)));
+    for refusal in [None, Some(Refusal::EmptyFile), None, Some(Refusal::ContentMismatch)] {
+        let new = new_upload(world.user, ImagePath::Post);
+        assert_eq!(world.insert(&new, &both).await, Ok(()));
+        let attempt = new.upload.unwrap().attempt;
+        assert!(image_attempts::give_up(&mut connection, new.id, attempt, refusal, Left::Nothing).await.unwrap());
+    }
+    for _place in 0..3 {
+        assert_eq!(world.create(Some(1), &both).await, Ok(()));
+    }
+    assert!(world.create(Some(1), &both).await.is_err());
 }
 
 #[tokio::test]
@@ -135,15 +149,44 @@ async fn a_users_images_are_read_by_the_index_alone() {
     connection.batch_execute(others).await.unwrap();
     connection.batch_execute("ANALYZE image").await.unwrap();
     world.pending(world.user, ImagePath::Post).await;
-    // EXPLAIN does not show the statements of a function, so this counts the scans that they make.
+    // EXPLAIN does not show the statements of a function, so this counts the scans that they make, and the rows that they read.
     let sql = format!(
         "SELECT pending_wait FROM image_quota_wait('{}', 1, 1, '1 h', 1000, 1000);
          SELECT pg_stat_get_xact_numscans('image'::regclass), pg_stat_get_xact_numscans('\"user\"'::regclass),
-             pg_stat_get_xact_numscans('image_user_id_created_at'::regclass), pg_stat_get_xact_numscans('user_pkey'::regclass)",
+             pg_stat_get_xact_numscans('image_user_id_deleting_at_created_at'::regclass),
+             pg_stat_get_xact_numscans('image_pending_user_id'::regclass), pg_stat_get_xact_numscans('user_pkey'::regclass)",
         world.user
     );
     let rows = world.stand.sql(&sql).await.unwrap();
     assert!(rows[0][0].is_some(), "it read the image");
     let scans: Vec<&str> = rows[1].iter().flatten().map(String::as_str).collect();
-    assert_eq!(scans, ["0", "0", "2", "1"], "scans of the tables and of their indexes");
+    assert_eq!(scans, ["0", "0", "1", "1", "1"], "scans of the tables and of their indexes");
+}
+
+#[tokio::test]
+async fn a_count_reads_no_more_rows_than_the_quota_has_room_for() {
+    let world = World::new().await;
+    // A day of tiny images, most of which are linked, and many uploads that have failed.
+    let many = format!(
+        "INSERT INTO image (id, user_id, path, format, created_at, linked_at, byte_size, media_byte_size, media_key, width, height)
+             SELECT gen_random_uuid(), '{0}', 'post', 'image/png', now() - age * interval '1 s', now(), 1, 1, 'media/x', 1, 1
+             FROM generate_series(1, 5000) AS age;
+         INSERT INTO image (id, user_id, path, format, created_at, deleting_at)
+             SELECT gen_random_uuid(), '{0}', 'post', 'image/png', now() - age * interval '1 s', now()
+             FROM generate_series(1, 5000) AS age;
+         ANALYZE image",
+        world.user
+    );
+    world.sql(&many).await;
+    // 16 images of 64 KiB fill the quota.
+    let sql = format!(
+        "SELECT bytes_wait FROM image_quota_wait('{}', 1, 20, '1 h', 1048576, 1048576);
+         SELECT pg_stat_get_xact_tuples_fetched('image_user_id_deleting_at_created_at'::regclass) + pg_stat_get_xact_tuples_fetched('image'::regclass)
+             + pg_stat_get_xact_tuples_returned('image'::regclass)",
+        world.user
+    );
+    let rows = world.stand.sql(&sql).await.unwrap();
+    assert!(rows[0][0].is_some(), "the quota is used up");
+    let read: u64 = rows[1][0].as_deref().unwrap().parse().unwrap();
+    assert!(read <= 40, "{read} rows");
 }

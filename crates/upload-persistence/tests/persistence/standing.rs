@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use upload_domain::{ImageId, ImagePath, LinkTarget, Refusal, Role};
 use upload_persistence::{
+    Connection,
     image_attempts::{self, Left},
     images::{self, Standing},
     poster_images,
     posts::{self, NewPost},
     profile_images,
+    quotas::Quota,
 };
 use uuid::Uuid;
 
-use crate::world::{CUTOFF, World, new_attempt, new_post};
+use crate::world::{CUTOFF, PENDING_TTL, World, new_attempt, new_post, new_upload};
 
 async fn standing(world: &World, image: ImageId) -> Standing {
     let mut connection = world.connection().await;
@@ -81,6 +83,34 @@ async fn a_refused_image_says_why() {
         .await
         .unwrap();
     assert_eq!(standing(&world, held.image).await, Standing::Refused(Refusal::ImageTooLarge));
+}
+
+#[tokio::test]
+async fn an_image_that_ends_with_its_own_upload_has_expired_or_says_why() {
+    let world = World::new().await;
+    let mut connection = world.connection().await;
+    let cases = [(None, Standing::Expired), (Some(Refusal::EmptyFile), Standing::Refused(Refusal::EmptyFile))];
+    for (refusal, expected) in cases {
+        let new = new_upload(world.user, ImagePath::Post);
+        let attempt = new.upload.unwrap().attempt;
+        images::insert_pending(&mut connection, &new, &Quota::UNLIMITED).await.unwrap().unwrap();
+        let give_up = async |connection: &mut Connection, attempt| {
+            image_attempts::give_up(connection, new.id, attempt, refusal, Left::Nothing).await.unwrap()
+        };
+        assert!(!give_up(&mut connection, new_attempt()).await, "another attempt's");
+        assert!(give_up(&mut connection, attempt).await);
+        assert!(!give_up(&mut connection, attempt).await, "it has ended");
+        assert_eq!(standing(&world, new.id).await, expected);
+        assert_eq!(images::find_pending(&mut connection, new.id, world.user, CUTOFF).await.unwrap(), None);
+        assert_eq!(world.claim(new.id, world.user).await, None);
+        assert_eq!(world.trail().await, [""; 0]);
+    }
+    // The sweep takes both when their time is over, and no sooner.
+    assert_eq!(images::mark_expired(&mut connection, PENDING_TTL, 500).await.unwrap(), []);
+    world
+        .sql("UPDATE image SET created_at = created_at - interval '2 h', deleting_at = deleting_at - interval '2 h'")
+        .await;
+    assert_eq!(images::mark_expired(&mut connection, PENDING_TTL, 500).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use upload_persistence::{
     images, migrations, poster_images,
     posts::{self, NewPost},
     profile_images,
-    quotas::{self, Quota},
+    quotas::Quota,
 };
 
 use crate::world::{CUTOFF, FORM_LIFE, Held, LEASE, PENDING_TTL, World, finished, new_attempt, new_image, new_post};
@@ -71,9 +71,6 @@ async fn the_statements_of_an_upload_and_of_a_link_are_one_round_trip_each() {
     assert_one_round_trip!(log, "insert_pending", {
         let new = images::NewImage { id: uuid::Uuid::now_v7().into(), ..new };
         images::insert_pending(&mut connection, &new, &Quota::UNLIMITED).await.unwrap().unwrap()
-    });
-    assert_one_round_trip!(log, "why_not_created", {
-        quotas::why_not_created(&mut connection, &new, &Quota::UNLIMITED).await.unwrap()
     });
     assert_one_round_trip!(log, "find_pending", {
         images::find_pending(&mut connection, image, user, CUTOFF).await.unwrap().unwrap()

@@ -8,7 +8,7 @@ use super::{Examination, Shown};
 use crate::{FormError, FormRequest, PostForm, PutForm, Signer, StorageError, answer::Answered, chain, plain::Plain};
 
 /// What every form is for.
-const FILE: &str = "file";
+pub(super) const FILE: &str = "file";
 /// How long a form of ours may be used, in minutes.
 const FORM_MINUTES: i64 = 5;
 
@@ -23,6 +23,8 @@ pub struct PostForms {
     pub content_type: Shown,
     /// It refuses another key.
     pub key: Shown,
+    /// It refuses a key in `media/`, also in a form that our signer has signed for it.
+    pub media: Shown,
     /// It refuses a form that has expired.
     pub expiry: Shown,
     /// It takes a form with a SHA-256, and refuses another file with it.
@@ -49,8 +51,15 @@ impl Examination {
         let accepted = told(ask.post_accepted(None).await);
         if !accepted.is_yes() {
             let unknown = || Shown::Unknown("the store takes no form".to_owned());
-            let (size, content_type, key, expiry, checksum) = (unknown(), unknown(), unknown(), unknown(), unknown());
-            return Some(PostForms { accepted, size, content_type, key, expiry, checksum });
+            return Some(PostForms {
+                accepted,
+                size: unknown(),
+                content_type: unknown(),
+                key: unknown(),
+                media: unknown(),
+                expiry: unknown(),
+                checksum: unknown(),
+            });
         }
         let untouched = |_form: &mut PostForm| {};
         let other_type = |form: &mut PostForm| set(&mut form.fields, "Content-Type", "text/html");
@@ -67,6 +76,7 @@ impl Examination {
             size,
             content_type: told(ask.post_refused(now(), None, other_type, FILE).await),
             key: told(ask.post_other_key().await),
+            media: told(ask.post_media().await),
             expiry: told(ask.post_refused(long_ago(), None, untouched, FILE).await),
             checksum,
         })
@@ -87,6 +97,15 @@ impl Examination {
             size: told(ask.put_refused(now(), other_size, "longer").await),
             content_type: told(ask.put_refused(now(), other_type, FILE).await),
             expiry: told(ask.put_refused(long_ago(), |_form| {}, FILE).await),
+        })
+    }
+
+    /// Whether the store has refused to write this key. What counts is what is there, not the status.
+    pub(super) async fn refused(&self, answered: Answered, key: &str) -> Result<Shown, StorageError> {
+        Ok(match self.content(key).await? {
+            Some(_stored) => Shown::No(format!("the store answers {}, and has stored the file", answered.words())),
+            None if answered.has_failed() => Shown::Unknown(format!("the store answers {}", answered.words())),
+            None => Shown::Yes,
         })
     }
 }
@@ -115,14 +134,23 @@ impl Ask<'_> {
         let (image, key) = self.examination.fresh();
         let mut form = self.signer.post_form(&request(image, signed_at, checksum)).await.map_err(not_signed)?;
         spoil(&mut form);
-        self.refused(self.send(&form, file).await?, &key).await
+        self.examination.refused(self.send(&form, file).await?, &key).await
     }
 
     async fn post_other_key(&self) -> Result<Shown, StorageError> {
         let ((image, _key), (_other_image, other)) = (self.examination.fresh(), self.examination.fresh());
         let mut form = self.signer.post_form(&request(image, now(), None)).await.map_err(not_signed)?;
         set(&mut form.fields, "key", &other);
-        self.refused(self.send(&form, FILE).await?, &other).await
+        let answered = self.send(&form, FILE).await?;
+        self.examination.refused(answered, &other).await
+    }
+
+    /// A good form, for a key that the signer's key has no right to.
+    async fn post_media(&self) -> Result<Shown, StorageError> {
+        let ((image, _key), media) = (self.examination.fresh(), self.examination.fresh_media());
+        let form = self.signer.post_form_for(&media, &request(image, now(), None)).await.map_err(not_signed)?;
+        let answered = self.send(&form, FILE).await?;
+        self.examination.refused(answered, &media).await
     }
 
     async fn put_accepted(&self) -> Result<Shown, StorageError> {
@@ -142,7 +170,7 @@ impl Ask<'_> {
         let mut form = self.signer.put_form(&request(image, signed_at, None)).await.map_err(not_signed)?;
         spoil(&mut form);
         let answered = put(form, file).send(&self.examination.storage).await?;
-        self.refused(answered, &key).await
+        self.examination.refused(answered, &key).await
     }
 
     async fn send(&self, form: &PostForm, file: &str) -> Result<Answered, StorageError> {
@@ -157,21 +185,10 @@ impl Ask<'_> {
             _ => Shown::No(format!("the store answers {}, and does not have the file", answered.words())),
         })
     }
-
-    /// What counts is what is there, not the status.
-    async fn refused(&self, answered: Answered, key: &str) -> Result<Shown, StorageError> {
-        Ok(match self.examination.content(key).await? {
-            Some(_stored) => Shown::No(format!("the store answers {}, and has stored the file", answered.words())),
-            None if answered.status >= 500 && answered.status != 501 => {
-                Shown::Unknown(format!("the store answers {}", answered.words()))
-            }
-            None => Shown::Yes,
-        })
-    }
 }
 
 /// A question that the store failed to answer is an answer, too.
-fn told(asked: Result<Shown, StorageError>) -> Shown {
+pub(super) fn told(asked: Result<Shown, StorageError>) -> Shown {
     asked.unwrap_or_else(Shown::from)
 }
 
@@ -224,7 +241,8 @@ fn put(form: PutForm, file: &str) -> Plain {
     Plain { method: "PUT", url: form.url, headers: form.headers, body: file.to_owned() }
 }
 
-fn set(pairs: &mut [(String, String)], name: &str, value: &str) {
+/// Replaces the value of this name.
+pub(super) fn set(pairs: &mut [(String, String)], name: &str, value: &str) {
     for (_name, old) in pairs.iter_mut().filter(|(found, _value)| found == name) {
         *old = value.to_owned();
     }

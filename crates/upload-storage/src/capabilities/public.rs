@@ -2,31 +2,35 @@
 
 use std::time::Duration;
 
-use upload_domain::{AttemptId, media_key};
-use uuid::Uuid;
+use upload_domain::ImageFormat;
 
 use super::{
     Examination, Shown,
-    forms::{not_signed, now, post_file, put_file, request},
+    forms::{FILE, not_signed, now, post_file, put_file, request, told},
 };
-use crate::{Signer, StorageError, UploadMethod, chain, pin, plain::Plain};
+use crate::{Signer, StorageError, UploadMethod, answer::Answered, chain, plain::Plain};
 
 /// How long the read URL of the question works.
 const READ_TTL: Duration = Duration::from_secs(60);
+/// What a page sends with a file, besides what every page may send: in the order of a preflight, which is that of the alphabet.
+const HEADERS: [&str; 2] = ["content-type", "x-amz-checksum-sha256"];
+/// An origin that nobody has (RFC 2606).
+const FOREIGN: &str = "https://foreign.invalid";
 
 impl Examination {
-    /// Whether the store answers at the public address, and knows the signature of a read there. A proxy that changes `Host` breaks it.
+    /// Whether what the server's key has written under `media/` can be read at the public address, with the signature of a read or, where
+    /// media is public, without one. A proxy that changes `Host` breaks it.
     pub async fn public_read(&self) -> Shown {
+        let key = self.fresh_media();
+        if let Err(error) = self.storage.put(&key, ImageFormat::Png.as_str(), FILE.into()).await {
+            return Shown::Unknown(format!("the server's key cannot write an image ({})", chain(&error)));
+        }
         let asked = async {
-            let key = media_key(pin::probe_id(), AttemptId::from(Uuid::new_v4()));
             let read = self.storage.read_url(&key, None, READ_TTL).await?;
             let answered = Plain::empty("GET", read.url).send(&self.storage).await?;
             Ok(match answered.code() {
-                Some("NoSuchKey" | "AccessDenied") => Shown::Yes,
-                // A public address need not be S3's: it only must not have what is not there.
-                _ if matches!(answered.status, 403 | 404) && self.storage.settings().media_public_base_url.is_some() => {
-                    Shown::Yes
-                }
+                _ if answered.is_success() && answered.body == FILE => Shown::Yes,
+                _ if answered.is_success() => Shown::No("a read there brings another file".to_owned()),
                 Some("SignatureDoesNotMatch") => Shown::No(
                     "the store refuses the signature of a read there: a proxy must pass on `Host` and the path unchanged"
                         .to_owned(),
@@ -58,16 +62,15 @@ impl Examination {
         let signer = self.public_signer.as_ref()?;
         let asked = async {
             let (file, _key) = self.file(signer, method).await?;
-            let preflight = Plain::empty("OPTIONS", file.url.clone())
-                .with("origin", origin)
-                .with("access-control-request-method", file.method)
-                .with("access-control-request-headers", "content-type");
-            let preflight = preflight.send(&self.storage).await?;
+            let preflight = self.preflight(&file, origin).await?;
             if !preflight.is_success() || !preflight.lists("access-control-allow-origin", origin) {
                 return Ok(Shown::No(format!("the preflight is answered {}, without this origin", preflight.words())));
             }
             if !preflight.lists("access-control-allow-methods", file.method) {
                 return Ok(Shown::No(format!("the preflight does not allow {}", file.method)));
+            }
+            if let Some(header) = HEADERS.iter().find(|name| !preflight.lists("access-control-allow-headers", name)) {
+                return Ok(Shown::No(format!("the preflight does not allow the header {header}")));
             }
             let answered = file.with("origin", origin).send(&self.storage).await?;
             Ok(if !answered.lists("access-control-allow-origin", origin) {
@@ -78,7 +81,33 @@ impl Examination {
                 Shown::Yes
             })
         };
-        Some(asked.await.unwrap_or_else(|error: StorageError| error.into()))
+        Some(told(asked.await))
+    }
+
+    /// Whether the store refuses the preflight of a page that nobody has allowed. `None` without a signer.
+    pub async fn cors_foreign(&self, method: UploadMethod) -> Option<Shown> {
+        let signer = self.public_signer.as_ref()?;
+        let asked = async {
+            let (file, _key) = self.file(signer, method).await?;
+            let preflight = self.preflight(&file, FOREIGN).await?;
+            let is_allowed = preflight.is_success() && preflight.lists("access-control-allow-origin", FOREIGN);
+            Ok(if is_allowed {
+                Shown::No("the store allows every origin".to_owned())
+            } else if preflight.has_failed() {
+                Shown::Unknown(format!("the preflight is answered {}", preflight.words()))
+            } else {
+                Shown::Yes
+            })
+        };
+        Some(told(asked.await))
+    }
+
+    async fn preflight(&self, file: &Plain, origin: &str) -> Result<Answered, StorageError> {
+        let preflight = Plain::empty("OPTIONS", file.url.clone())
+            .with("origin", origin)
+            .with("access-control-request-method", file.method)
+            .with("access-control-request-headers", &HEADERS.join(","));
+        preflight.send(&self.storage).await
     }
 
     /// What a client sends, and the key under which it then is.

@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Method, Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{Method, Request, Response, body::Incoming, header::HeaderValue, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, sync::Mutex};
 use upload_storage::{Storage, bucket};
@@ -26,7 +26,9 @@ pub enum Lie {
     ListsForEver,
     /// It answers 501 to forms, as Cloudflare R2.
     TakesNoForms,
-    /// It does what each form, presigned PUT, conditional PUT and copy says, and checks nothing.
+    /// Its preflights allow this header alone.
+    AllowsOnlyHeader(&'static str),
+    /// It does what each form, PUT and copy says, also what an unsigned GET says, and checks nothing.
     ObeysEverybody,
 }
 
@@ -60,10 +62,23 @@ pub async fn before(stand: &Stand, lie: Lie) -> Url {
                         Lie::TakesNoForms if is_form => {
                             return Ok(answer(501, "<Error><Code>NotImplemented</Code></Error>".to_owned()));
                         }
-                        Lie::ObeysEverybody if is_form || (of_object && request.method() == Method::PUT) => {
+                        Lie::ObeysEverybody if is_form || request.method() == Method::PUT => {
                             return Ok(obey(&admin, request).await);
                         }
-                        Lie::Fails(..) | Lie::ListsForEver | Lie::TakesNoForms | Lie::ObeysEverybody => true,
+                        Lie::ObeysEverybody if request.method() == Method::GET && is_unsigned(&request) => {
+                            return Ok(disclose(&admin, request.uri().path()).await);
+                        }
+                        Lie::AllowsOnlyHeader(header) if request.method() == Method::OPTIONS => {
+                            let mut answer = pass(&target, request).await;
+                            let allowed = HeaderValue::from_static(header);
+                            answer.headers_mut().insert("access-control-allow-headers", allowed);
+                            return Ok(answer);
+                        }
+                        Lie::Fails(..)
+                        | Lie::ListsForEver
+                        | Lie::TakesNoForms
+                        | Lie::AllowsOnlyHeader(_)
+                        | Lie::ObeysEverybody => true,
                         Lie::KeepsNone => !(of_object && request.method() == Method::PUT),
                         Lie::KeepsNoneOfForms => !is_form,
                     };
@@ -103,6 +118,21 @@ async fn obey(admin: &Storage, request: Request<Incoming>) -> Response<Full<Byte
     };
     admin.put(&key, &content_type, bytes.into()).await.unwrap();
     answer(200, String::new())
+}
+
+/// Whether nobody has signed the request.
+fn is_unsigned(request: &Request<Incoming>) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    !request.headers().contains_key("authorization") && !query.contains("X-Amz-Signature")
+}
+
+/// The object under this path, or a list of all if the path names none.
+async fn disclose(admin: &Storage, path: &str) -> Response<Full<Bytes>> {
+    let key = path.trim_start_matches('/').split_once('/').unwrap().1;
+    match key {
+        "" => answer(200, format!("<ListBucketResult>{}</ListBucketResult>", admin.list("").await.unwrap().join(" "))),
+        key => Response::new(Full::new(admin.read(key).await.unwrap().unwrap_or_default())),
+    }
 }
 
 fn answer(status: u16, xml: String) -> Response<Full<Bytes>> {

@@ -1,7 +1,12 @@
 //! What V1 leaves behind when its client, its store or its database fails: status, code, row and object.
 
 use upload_domain::{ImageFormat, ImagePath};
-use upload_sandbox::{client::Answer, raw::RawForm, relay::Mode, samples::jpeg_of_exactly};
+use upload_sandbox::{
+    client::Answer,
+    raw::RawForm,
+    relay::Mode,
+    samples::{HTML, jpeg_of_exactly},
+};
 
 use crate::rig::{FILE_BYTES, Half, Rig, STREAM, until};
 
@@ -30,6 +35,41 @@ async fn a_client_that_vanishes_leaves_no_object_and_a_row_that_can_be_used_agai
         rig.stand.storage.delete_many(&rig.keys().await).await.unwrap();
         rig.stand.sql("DELETE FROM image").await.unwrap();
     }
+}
+
+/// The defaults of the settings with these names, which a stand switches off.
+const QUOTAS: [(&str, &str); 2] = [("MAX_PENDING_IMAGES", "20"), ("MAX_BYTES_PER_DAY", "1073741824")];
+
+#[tokio::test]
+async fn uploads_by_the_stream_route_that_break_take_no_place_of_their_user() {
+    let rig = Rig::start(&QUOTAS).await;
+    let file = jpeg_of_exactly(FILE_BYTES, 11);
+    for _upload in 0..21 {
+        let mut upload =
+            RawForm::of_profile_image().begin(&rig.server.url, STREAM, &rig.person.token, file.len()).await.unwrap();
+        upload.send(&file[..FILE_BYTES / 2]).await;
+        until(async || rig.stand.count("image WHERE attempt IS NOT NULL").await.unwrap() == 1).await;
+        drop(upload);
+        until(async || rig.stand.count("image WHERE attempt IS NOT NULL").await.unwrap() == 0).await;
+    }
+    assert_eq!(rig.stand.count("image WHERE deleting_at IS NOT NULL AND refused_code IS NULL").await.unwrap(), 21);
+    rig.assert_nothing_stored().await;
+    let broken = rig.stand.sql("SELECT id FROM image LIMIT 1").await.unwrap()[0][0].clone().unwrap();
+    assert_eq!(rig.client().link_profile(&broken).await.unwrap().refusal(), (410, "image_expired"));
+    let stored = rig.client().stream(ImagePath::UserProfile, ImageFormat::Jpeg, file).await.unwrap();
+    assert_eq!(stored.status, 201, "{stored:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_the_stream_route_refuses_takes_no_place_and_a_link_still_says_why() {
+    let rig = Rig::start(&QUOTAS).await;
+    for _upload in 0..21 {
+        let html = rig.client().stream(ImagePath::UserProfile, ImageFormat::Jpeg, HTML.to_vec()).await.unwrap();
+        assert_eq!(html.refusal(), (422, "content_mismatch"));
+    }
+    assert_eq!(rig.stand.count("image WHERE deleting_at IS NOT NULL").await.unwrap(), 21);
+    let refused = rig.stand.sql("SELECT id FROM image LIMIT 1").await.unwrap()[0][0].clone().unwrap();
+    assert_eq!(rig.client().link_profile(&refused).await.unwrap().refusal(), (422, "content_mismatch"));
 }
 
 #[tokio::test]

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS image_pending_user_id;
