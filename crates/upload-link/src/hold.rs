@@ -27,7 +27,7 @@ use crate::Links;
 
 /// How long a client waits for each thing that is left to do after a failure. One call to the store or the database may take 10 s before it
 /// fails, and a client has its answer within 12 s.
-const MOMENT: Duration = Duration::from_millis(800);
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// An attempt that holds an image.
 #[derive(Debug, Clone)]

@@ -263,8 +263,10 @@ impl<'a> History<'a> {
         let relay = self.world.replicas[place].links().of(link);
         let bites = relay.bites();
         let reply = tokio::select! {
-            reply = self.send(&request, &url) => reply?,
+            // The fault must be there before the request is.
+            biased;
             broken = breaks(relay, &self.world.stand) => bail!("the fault ends before the answer: {broken:?}"),
+            reply = self.send(&request, &url) => reply?,
         };
         relay.set(Mode::Pass);
         let bit = relay.bites() > bites;

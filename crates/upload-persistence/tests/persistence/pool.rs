@@ -6,8 +6,11 @@ use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use secrecy::SecretString;
 use upload_domain::ImagePath;
 use upload_persistence::{
-    Connection, Database, DatabaseError, DatabaseSettings, QueryError, QueryResult, images, quotas::Quota,
+    Connection, Database, DatabaseError, DatabaseSettings, QueryError, QueryResult,
+    images::{self, NewImage},
+    quotas::Quota,
 };
+use upload_sandbox::relay::{Mode, Relay};
 
 use crate::world::{World, new_image};
 
@@ -32,6 +35,39 @@ async fn transaction(connection: &mut Connection, image: &images::NewImage) -> Q
             connection.batch_execute("SELECT 1").await
         })
         .await
+}
+
+/// Postgres commits a statement when it reads the message after it, and sends the statement's rows even if its session ends before.
+#[tokio::test]
+async fn a_row_of_a_statement_that_is_not_committed_is_no_answer() {
+    let world = World::new().await;
+    let (url, relay) = Relay::before(&world.stand.database_url).await.unwrap();
+    let database = world.database(|settings| {
+        settings.database_url = SecretString::from(url);
+        settings.database_pool_size = 1;
+    });
+    let insert = async |image: NewImage| {
+        let mut connection = database.connection().await?;
+        Ok::<_, DatabaseError>(images::insert_pending(&mut connection, &image, &Quota::UNLIMITED).await?.unwrap())
+    };
+    // The first time the statement is prepared. The second time shows how long it is.
+    let mut sent = 0;
+    for _ in 0..2 {
+        let before = relay.passed();
+        insert(new_image(world.user, ImagePath::Post)).await.unwrap();
+        sent = relay.passed().since(before).requested_bytes;
+    }
+    let image = new_image(world.user, ImagePath::Post);
+    let end_session = async {
+        relay.hold_after(sent - 1, Mode::HoldRequests).await;
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE datname = current_database() AND query LIKE '%INSERT INTO image%' AND pid <> pg_backend_pid()";
+        assert_eq!(world.stand.sql(end).await.unwrap().len(), 1);
+        relay.set(Mode::Pass);
+    };
+    let (inserted, ()) = tokio::join!(insert(image), end_session);
+    assert!(inserted.is_err(), "{inserted:?}");
+    assert!(images::find_for_update(&mut *world.connection().await, image.id).await.unwrap().is_none());
 }
 
 /// diesel-async#198: a transaction dropped between BEGIN and its answer must not go back to the pool as a fresh connection.
