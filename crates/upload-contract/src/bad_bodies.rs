@@ -31,18 +31,22 @@ type MakeRequest = Box<dyn Fn(&str, &Value) -> Result<Vec<u8>>>;
 
 /// One form: its name in messages, the request, and the expected outcome.
 struct Case {
-    what: &'static str,
+    what: String,
     request: MakeRequest,
     then: Then,
     expected: Expected,
 }
 
-fn case(what: &'static str, expected: Expected, request: impl Fn(&str, &Value) -> Result<Vec<u8>> + 'static) -> Case {
-    Case { what, request: Box::new(request), then: Then::Wait, expected }
+fn case(
+    what: impl Into<String>,
+    expected: Expected,
+    request: impl Fn(&str, &Value) -> Result<Vec<u8>> + 'static,
+) -> Case {
+    Case { what: what.into(), request: Box::new(request), then: Then::Wait, expected }
 }
 
 /// A form that is sent with its true type and length.
-fn form(what: &'static str, expected: Expected, body: impl Fn(&Value) -> Result<Vec<u8>> + 'static) -> Case {
+fn form(what: impl Into<String>, expected: Expected, body: impl Fn(&Value) -> Result<Vec<u8>> + 'static) -> Case {
     case(what, expected, move |url, form| {
         let body = body(form)?;
         posted(url, &[], &body, body.len())
@@ -65,25 +69,25 @@ async fn send_all(subject: &mut Subject, cases: Vec<Case>) -> Result<()> {
         let (id, form) = new_form(&user.client).await?;
         kept.rows += 1;
         let url = text(&form["url"]);
-        let answer = wire::exchange(url, request(url, &form)?, then).await.with_context(|| what.to_owned())?;
-        let taken = judge(subject, what, expected, answer.as_ref())?;
+        let answer = wire::exchange(url, request(url, &form)?, then).await.with_context(|| what.clone())?;
+        let taken = judge(subject, &what, expected, answer.as_ref())?;
         if answer.is_none() && subject.strategy == Strategy::Streaming {
             user.client = user.client.at(subject.renew_server().await?);
             before = subject.server()?.peak_resident_bytes()?;
         }
         let link = user.link_profile(&id).await?;
         if taken {
-            link.expect_status(201).with_context(|| what.to_owned())?;
+            link.expect_status(201).with_context(|| what.clone())?;
             assert_eq!(user.download(&id).await?.body, picture(1), "{what}");
             kept = Kept { linked: kept.linked + 1, media: kept.media + 1, ..kept };
         } else {
-            assert_refused(what, &link, (409, "not_uploaded"));
+            assert_refused(&what, &link, (409, "not_uploaded"));
             assert_eq!(subject.column(&id, "media_key").await?, None, "{what}");
         }
         assert_eq!(subject.kept().await?, kept, "{what}");
         let incoming = subject.stand.storage.list(&format!("incoming/{id}")).await?;
         assert!(taken || incoming.is_empty(), "{what}: {incoming:?}");
-        subject.assert_goes_on().await.with_context(|| what.to_owned())?;
+        subject.assert_goes_on().await.with_context(|| what.clone())?;
     }
     let grown = subject.server()?.peak_resident_bytes()?.saturating_sub(before);
     assert!(grown < FLAT_BYTES, "memory has grown by {grown} bytes");
@@ -228,6 +232,28 @@ pub(super) async fn a_form_that_is_none_stores_nothing(subject: &mut Subject) ->
         }),
     ];
     send_all(subject, cases).await
+}
+
+/// Cut all over its fields and their heads, and in the second half of its file. In the first half, the length that such a form has
+/// leaves no bytes for a file.
+pub(super) async fn a_form_that_is_cut_stores_nothing(subject: &mut Subject) -> Result<()> {
+    const IN_FIELDS: usize = 32;
+    const IN_FILE: usize = 16;
+    let refused = Expected::Refused(400, "incomplete_body");
+    let in_fields = (1..=IN_FIELDS).map(|place| {
+        form(format!("cut in the fields, {place} of {IN_FIELDS}"), refused, move |form| {
+            let fields = FormBody::of(form)?.unfinished();
+            Ok(fields[..fields.len() * place / IN_FIELDS].to_vec())
+        })
+    });
+    let in_file = (IN_FILE / 2..IN_FILE).map(|place| {
+        form(format!("cut in the file, {place} of {IN_FILE}"), refused, move |form| {
+            let (file, whole) = (picture(1).len(), good_form(form)?.unfinished());
+            let line_end = 2;
+            Ok(whole[..whole.len() - line_end - file + file * place / IN_FILE].to_vec())
+        })
+    });
+    send_all(subject, in_fields.chain(in_file).collect()).await
 }
 
 pub(super) async fn a_form_that_lies_about_its_length_stores_nothing(subject: &mut Subject) -> Result<()> {

@@ -6,7 +6,7 @@ use upload_domain::{HEAD_BYTES, ImageFormat, ImageLimits, ImagePath, Refusal};
 use upload_sandbox::samples;
 
 use super::{
-    disputed,
+    damaged, disputed,
     subject::{Kept, NOTHING, Strategy, Subject, assert_refused, text},
     wire::{self, FormBody, Then},
 };
@@ -147,6 +147,36 @@ pub(super) async fn a_disputed_size_is_the_true_one_or_refused(subject: &mut Sub
         assert_eq!(subject.column(created.image_id(), "width || 'x' || height").await?, size, "{}", file.what);
     }
     Ok(())
+}
+
+/// Hundreds of files, each uploaded once by the form's route.
+pub(super) async fn a_damaged_copy_is_judged_by_its_head(subject: &mut Subject) -> Result<()> {
+    let user = subject.user().await?;
+    let files = damaged::files();
+    assert!(files.len() >= 400, "{}", files.len());
+    for file in &files {
+        let created = user.create_image(ImagePath::UserProfile, file.format).await?.expect_status(201)?;
+        let uploaded = user.upload(created.form(), file.bytes.clone()).await?;
+        let linked = user.link_profile(created.image_id()).await?;
+        match file.verdict {
+            Ok(_size) => {
+                uploaded.expect_status(201).with_context(|| file.what.clone())?;
+                linked.expect_status(201).with_context(|| file.what.clone())?;
+            }
+            Err(refusal) => {
+                if subject.strategy == Strategy::Streaming {
+                    assert_refused(&file.what, &uploaded, (422, refusal.as_str()));
+                }
+                assert_refused(&file.what, &linked, (422, refusal.as_str()));
+                let incoming = subject.stand.storage.list(&format!("incoming/{}", created.image_id())).await?;
+                assert_eq!(incoming, [""; 0], "{}", file.what);
+            }
+        }
+    }
+    let accepted = files.iter().filter(|file| file.verdict.is_ok()).count();
+    let kept = Kept { rows: files.len() as u64, linked: accepted as u64, media: accepted };
+    assert_eq!(subject.kept().await?, kept);
+    subject.assert_goes_on().await
 }
 
 /// An empty file is no image. It is refused before there is an object, so another try with the same form may succeed.

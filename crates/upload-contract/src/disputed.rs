@@ -9,7 +9,7 @@ use upload_sandbox::samples::{self, chunk, segment};
 const HUGE: (u16, u16) = (65_500, 65_500);
 /// The largest size of a WebP frame.
 const HUGE_WEBP: (u16, u16) = (16_383, 16_383);
-const SMALL: (u16, u16) = (64, 48);
+pub(crate) const SMALL: (u16, u16) = (64, 48);
 /// The header of a JPEG's scan of one component.
 const SCAN: [u8; 10] = [0xff, 0xda, 0, 8, 1, 1, 0, 0, 63, 0];
 
@@ -141,7 +141,7 @@ pub fn files() -> Vec<Disputed> {
 }
 
 /// A JPEG of this size, with these bytes before and behind its frame header.
-fn jpeg(before: &[u8], size: (u16, u16), behind: &[u8]) -> Vec<u8> {
+pub(crate) fn jpeg(before: &[u8], size: (u16, u16), behind: &[u8]) -> Vec<u8> {
     let whole = samples::jpeg(SMALL.0, SMALL.1);
     let old = frame(SMALL);
     let at = whole.windows(old.len()).position(|bytes| bytes == old).unwrap_or_default();
@@ -201,10 +201,10 @@ fn table_with_more(size: (u16, u16)) -> Vec<u8> {
     bytes
 }
 
-type Chunk = ([u8; 4], Vec<u8>);
+pub(crate) type Chunk = ([u8; 4], Vec<u8>);
 
 /// A PNG of these chunks, some image data and an end.
-fn png(chunks: &[Chunk]) -> Vec<u8> {
+pub(crate) fn png(chunks: &[Chunk]) -> Vec<u8> {
     let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
     for (kind, data) in chunks {
         chunk(&mut bytes, kind, data);
@@ -214,7 +214,7 @@ fn png(chunks: &[Chunk]) -> Vec<u8> {
     bytes
 }
 
-fn header((width, height): (u16, u16)) -> Chunk {
+pub(crate) fn header((width, height): (u16, u16)) -> Chunk {
     let size = [u32::from(width).to_be_bytes(), u32::from(height).to_be_bytes()].concat();
     (*b"IHDR", [&size[..], &[8, 2, 0, 0, 0]].concat())
 }
@@ -226,7 +226,7 @@ fn odd(size: (u16, u16)) -> Chunk {
     (kind, data)
 }
 
-fn webp(chunks: &[Chunk]) -> Vec<u8> {
+pub(crate) fn webp(chunks: &[Chunk]) -> Vec<u8> {
     webp_of(4 + riff(chunks).len() as u32, chunks)
 }
 
@@ -246,7 +246,7 @@ fn riff(chunks: &[Chunk]) -> Vec<u8> {
     bytes
 }
 
-fn canvas((width, height): (u16, u16), flags: u8) -> Chunk {
+pub(crate) fn canvas((width, height): (u16, u16), flags: u8) -> Chunk {
     (*b"VP8X", [&[flags, 0, 0, 0][..], &less_one(width), &less_one(height)].concat())
 }
 
@@ -266,13 +266,13 @@ fn less_one(value: u16) -> [u8; 3] {
 }
 
 /// The start of a key frame (RFC 6386, section 9.1), with only a few zero bytes behind it.
-fn lossy((width, height): (u16, u16)) -> Vec<u8> {
+pub(crate) fn lossy((width, height): (u16, u16)) -> Vec<u8> {
     let [[width, more_width], [height, more_height]] = [width.to_le_bytes(), height.to_le_bytes()];
     let start = [0x10, 2, 0, 0x9d, 1, 0x2a, width, more_width, height, more_height];
     [&start[..], &[0; 32]].concat()
 }
 
-fn lossless((width, height): (u16, u16)) -> Vec<u8> {
+pub(crate) fn lossless((width, height): (u16, u16)) -> Vec<u8> {
     let size = u32::from(width - 1) | u32::from(height - 1) << 14;
     [&[0x2f][..], &size.to_le_bytes(), &[0; 11]].concat()
 }

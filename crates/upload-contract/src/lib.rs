@@ -2,6 +2,7 @@
 
 pub mod bad_input;
 pub mod compose;
+pub mod damaged;
 pub mod disputed;
 pub mod env_example;
 pub mod openapi;
@@ -92,6 +93,7 @@ suite! { $
         the_token_is_judged_before_the_body;
     bad_bodies:
         a_form_that_is_none_stores_nothing,
+        a_form_that_is_cut_stores_nothing,
         a_form_that_lies_about_its_length_stores_nothing,
         a_streamed_form_that_is_none_stores_nothing,
         a_form_that_ends_otherwise_than_foreseen_needs_the_length,
@@ -100,6 +102,7 @@ suite! { $
         what_is_no_image_is_refused_with_the_same_words_by_both,
         a_header_that_is_too_long_or_promises_too_much_is_refused,
         a_disputed_size_is_the_true_one_or_refused,
+        a_damaged_copy_is_judged_by_its_head,
         an_empty_file_is_not_stored,
         one_byte_over_the_limit_is_not_stored;
     bad_json:

@@ -1,4 +1,4 @@
-use upload_contract::disputed;
+use upload_contract::{damaged, disputed};
 use upload_domain::{Dimensions, HEAD_BYTES, ImageFormat, ImageLimits, Refusal, inspect};
 use upload_sandbox::not_tested::{DECODERS, not_tested};
 
@@ -65,6 +65,24 @@ fn a_disputed_size_is_the_true_one_or_refused() {
 fn no_decoder_sees_more_in_a_disputed_file() {
     let files: Vec<File> = disputed::files().into_iter().map(|file| (file.format, file.bytes)).collect();
     compare(&files, 8);
+}
+
+#[test]
+fn a_damaged_copy_is_judged_by_its_head() {
+    let mut wrong = Vec::new();
+    for file in damaged::files() {
+        let said = inspect(&file.bytes, file.bytes.len() as u64, None, file.format, &ImageLimits::default());
+        if said != file.verdict {
+            wrong.push(format!("{}: {said:?}, not {:?}", file.what, file.verdict));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_decoder_sees_more_in_a_damaged_copy() {
+    let files: Vec<File> = damaged::files().into_iter().map(|file| (file.format, file.bytes)).collect();
+    compare(&files, 40);
 }
 
 #[test]

@@ -140,9 +140,10 @@ pub(crate) fn uuid() -> RefOr<Schema> {
     string(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
 }
 
-/// A text with a minimum and a maximum number of characters.
+/// A text with a minimum and a maximum number of characters, and without U+0000, which Postgres cannot store.
 pub(crate) fn bounded_text(least: usize, most: usize) -> Object {
-    ObjectBuilder::new().schema_type(Type::String).min_length(Some(least)).max_length(Some(most)).build()
+    let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(least)).max_length(Some(most));
+    text.pattern(Some(r"^[^\u0000]*$")).build()
 }
 
 /// A text.

@@ -44,7 +44,8 @@ pub(super) struct CreateImage {
     #[schema(minimum = 1)]
     byte_size: Option<u64>,
     /// The file's SHA-256 in base64.
-    #[schema(value_type = Option<String>, min_length = 44, max_length = 44)]
+    // The last character stands for four bits, so its other two are zero.
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$")]
     checksum_sha256: Option<Sha256Checksum>,
     /// The method that you prefer. The answer's `method` decides. PUT needs `byteSize`.
     method: Option<FormMethod>,
