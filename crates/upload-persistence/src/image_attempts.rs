@@ -199,7 +199,7 @@ pub async fn give_up(
     .bind::<Uuid, _>(attempt.uuid())
     .bind::<Bool, _>(left == Left::Nothing)
     .bind::<Nullable<Text>, _>(refusal.map(Refusal::as_str));
-    let ended: Ended = Cached(statement).get_result(connection).await?;
+    let ended: Ended = one_row(Cached(statement).load(connection).await?).ok_or(diesel::NotFound)?;
     Ok(ended.held)
 }
 
