@@ -447,6 +447,10 @@ impl State {
                 states.extend(without);
             }
         }
+        // What another kind of request holds, it goes on to hold.
+        let other = |(hold, until): &(Hold, i64)| *hold != kind && *until > now;
+        let held = |state: &&Self| images.iter().any(|image| state.images[*image].hold.as_ref().is_some_and(other));
+        let kept: Vec<Self> = states.iter().filter(held).cloned().collect();
         for state in states.iter_mut().filter(|_state| may_hold) {
             for image in images {
                 let image = &mut state.images[*image];
@@ -455,6 +459,7 @@ impl State {
                 }
             }
         }
+        states.extend(kept);
         states
     }
 
