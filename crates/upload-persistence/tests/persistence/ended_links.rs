@@ -61,11 +61,19 @@ async fn rows_that_another_sweep_is_taking_are_skipped() {
         );
         world.sql(&end).await;
     }
+    let posts = format!(
+        "INSERT INTO post (id, user_id, title, content, deleted_at)
+         SELECT gen_random_uuid(), '{}', '', '', now() - interval '25 h' FROM generate_series(1, 2)",
+        world.user
+    );
+    world.sql(&posts).await;
     let mut other = world.connection().await;
     connection.batch_execute("BEGIN").await.unwrap();
     other.batch_execute("BEGIN; SET LOCAL lock_timeout = '10 s'").await.unwrap();
     let first = ended_links::mark(&mut connection, DAY, 1).await.unwrap();
     let second = ended_links::mark(&mut other, DAY, 2).await.unwrap();
+    assert_eq!(ended_links::delete_posts(&mut connection, DAY, 1).await.unwrap(), 1);
+    assert_eq!(ended_links::delete_posts(&mut other, DAY, 2).await.unwrap(), 1, "the other post");
     for connection in [&mut connection, &mut other] {
         connection.batch_execute("COMMIT").await.unwrap();
     }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use upload_domain::ImagePath;
+use diesel_async::SimpleAsyncConnection;
+use upload_domain::{ImageId, ImagePath, media_key_parts};
 use upload_persistence::{
+    Connection,
     image_attempts::{self, Left},
     images::{self, Doomed},
     profile_images,
@@ -74,6 +76,50 @@ async fn a_row_whose_sweep_died_is_taken_over_after_its_lease() {
             "after {age} s"
         );
     }
+}
+
+/// Two sweeps at the same moment: the rows of the first one's unfinished transaction are neither waited for nor taken twice.
+#[tokio::test]
+async fn rows_that_another_sweep_is_taking_are_skipped() {
+    let world = World::new().await;
+    let (mut connection, mut other) = (world.connection().await, world.connection().await);
+    let mut images: Vec<[ImageId; 3]> = Vec::new();
+    // The oldest rows are taken first.
+    for age in [5000, 4000] {
+        let expired = world.pending(world.user, ImagePath::Post).await;
+        world.age(expired, age).await;
+        let linked = world.held(world.user, ImagePath::UserProfile).await;
+        profile_images::link(&mut connection, &linked.verified()).await.unwrap().unwrap();
+        let left = world.held(world.user, ImagePath::Post).await;
+        let make_due = format!(
+            "UPDATE image SET linked_at = now() - {age} * interval '1 s' WHERE id = '{}';
+             UPDATE image_attempt SET until = now() - {age} * interval '1 s' WHERE id = '{}'",
+            linked.image, left.attempt
+        );
+        world.sql(&make_due).await;
+        images.push([expired, linked.image, left.image]);
+    }
+    connection.batch_execute("BEGIN").await.unwrap();
+    other.batch_execute("BEGIN; SET LOCAL lock_timeout = '2 s'").await.unwrap();
+    let first = taken(&mut connection, 1).await;
+    let second = taken(&mut other, 2).await;
+    for connection in [&mut connection, &mut other] {
+        connection.batch_execute("COMMIT").await.unwrap();
+    }
+    assert_eq!((first, second), (images[0].map(|image| vec![image]), images[1].map(|image| vec![image])));
+}
+
+/// The images of the rows that a sweep takes now: expired ones, incoming keys of linked ones, and what attempts left.
+async fn taken(connection: &mut Connection, limit: u32) -> [Vec<ImageId>; 3] {
+    let expired = images::mark_expired(connection, PENDING_TTL, limit).await.unwrap();
+    let linked = images::take_incoming(connection, FORM_LIFE, limit).await.unwrap();
+    let left = image_attempts::take_abandoned(connection, limit).await.unwrap();
+    let of_key = |key: &str| media_key_parts(key).unwrap().0;
+    [
+        expired.into_iter().map(|image| image.id).collect(),
+        linked.into_iter().map(|image| image.id).collect(),
+        left.into_iter().map(|left| of_key(&left.key)).collect(),
+    ]
 }
 
 #[tokio::test]
