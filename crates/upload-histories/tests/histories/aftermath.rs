@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
-use upload_domain::{INCOMING_PREFIX, MEDIA_PREFIX};
+use upload_domain::INCOMING_PREFIX;
 use upload_sandbox::Row;
 use upload_storage::{Listed, Listing};
 
@@ -128,8 +128,9 @@ async fn check_objects(history: &mut History<'_>) -> Result<()> {
         ensure!(is_named, "I1: no row names this version: {object:?}");
     }
     let keys: BTreeMap<&String, u64> = found.iter().map(|object| (&object.key, object.bytes)).collect();
-    // In a bucket with versions, a write whose answer is lost, and that is sent again, makes a second version with the same bytes.
-    let is_rewritten = |object: &Listed| object.key.starts_with(MEDIA_PREFIX) && keys[&object.key] == object.bytes;
+    // In a bucket with versions, a write whose answer is lost, and that is sent again, makes a second version with the same bytes. (Of an
+    // incoming key, no other version than the named one has come so far.)
+    let is_rewritten = |object: &Listed| object.key.starts_with(INCOMING_PREFIX) || keys[&object.key] == object.bytes;
     let is_one = keys.len() == found.len() || history.world.versions && found.iter().all(is_rewritten);
     ensure!(is_one, "I1: a key has more than one version: {found:?}");
     for key in rows.keys() {
